@@ -1,0 +1,13 @@
+//! Types that every layer uses: no hardware, no state.
+
+pub mod addr;
+
+pub use addr::{Gfn, GuestVa, Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
+/// Domain identifier, as in the ABI (`domid_t`).
+pub type DomId = u16;
+/// Index of a physical CPU, dense from 0 (0 is the boot CPU).
+pub type CpuId = u32;
+/// Index of a virtual CPU inside its domain.
+pub type VcpuId = u32;
+/// Nanoseconds since the hypervisor booted ("system time" of the ABI).
+pub type Nanos = u64;
