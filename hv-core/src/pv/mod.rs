@@ -1,1 +1,4 @@
-//! TODO-pv.
+//! What makes a domain a PV guest: its registers, trap tables, segments and the instructions that
+//! are emulated for it.
+
+pub mod frame;

@@ -1,0 +1,61 @@
+//! What the policy layers need of the hardware.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use crate::base::{CpuId, Mfn, Nanos};
+use crate::mm::frames::FrameTable;
+
+/// The machine as the layers above see it. RAM stays mapped for good, hence the `'static` views; all
+/// access to memory that a guest may hold goes through atomics.
+pub trait Machine: Send + Sync {
+    /// A frame of RAM as 64-bit words.
+    fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512];
+    /// A frame of RAM as 32-bit words.
+    fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024];
+    /// State of every frame of RAM.
+    fn frames(&self) -> FrameTable<'static>;
+    /// A zeroed page that nobody has; `None` when memory has run out.
+    fn alloc_page(&self) -> Option<Mfn>;
+    /// A zeroed block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size.
+    fn alloc_block(&self, order: u32, address_bits: u32) -> Option<Mfn>;
+    /// Gives back one page.
+    fn free_page(&self, mfn: Mfn);
+    /// Pages that nobody has.
+    fn free_pages(&self) -> u64;
+    /// Writes the machine-to-phys table.
+    fn set_m2p(&self, mfn: Mfn, gfn: u64);
+    /// Reads the machine-to-phys table; all ones where there is none.
+    fn m2p(&self, mfn: Mfn) -> u64;
+    /// System time.
+    fn now(&self) -> Nanos;
+    /// The CPU that runs this.
+    fn this_cpu(&self) -> CpuId;
+    /// Makes a CPU leave its guest or its idle halt and look at what it owes.
+    fn interrupt(&self, cpu: CpuId);
+    /// As `interrupt`, and the CPU asks the scheduler again.
+    fn reschedule(&self, cpu: CpuId);
+    /// Arms the timer of `unit`'s vCPU for `deadline`, wherever it runs; `None` stops it.
+    fn arm_vcpu_timer(&self, timer: VcpuTimer, deadline: Option<Nanos>);
+}
+
+/// Names a timer that belongs to a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct VcpuTimer {
+    /// The domain.
+    pub dom: crate::base::DomId,
+    /// The vCPU in it.
+    pub vcpu: crate::base::VcpuId,
+    /// Which of its timers.
+    pub kind: TimerKind,
+}
+
+/// The timers of a vCPU.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TimerKind {
+    /// `VCPUOP_set_singleshot_timer` and `set_timer_op`.
+    Single,
+    /// `VCPUOP_set_periodic_timer`.
+    Periodic,
+    /// Time-out of SCHEDOP_poll.
+    Poll,
+}
