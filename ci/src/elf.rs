@@ -173,3 +173,42 @@ fn string(file: &[u8], at: u64) -> Result<String, ElfError> {
         .ok_or(ElfError::Truncated)?;
     Ok(String::from_utf8_lossy(&rest[..end]).into_owned())
 }
+
+/// The libraries that an executable or library names in its dynamic section.
+pub fn needed(file: &[u8]) -> Result<Vec<String>, ElfError> {
+    const SHT_DYNAMIC: u32 = 6;
+    const DT_NEEDED: u64 = 1;
+    const ENTRY: u64 = 16;
+    let sections = sections(file)?;
+    let mut list = Vec::new();
+    for table in sections.iter().filter(|s| s.kind == SHT_DYNAMIC) {
+        let strings = sections
+            .get(table.link as usize)
+            .ok_or(ElfError::Truncated)?;
+        for index in 0..table.size / ENTRY {
+            let at = table.offset + index * ENTRY;
+            if u64_at(file, at)? == DT_NEEDED {
+                list.push(string(file, strings.offset + u64_at(file, at + 8)?)?);
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// The modules that a kernel module names in its `.modinfo` section.
+pub fn module_depends(file: &[u8]) -> Result<Vec<String>, ElfError> {
+    let sections = sections(file)?;
+    let Some(info) = sections.iter().find(|s| s.name == ".modinfo") else {
+        return Ok(Vec::new());
+    };
+    let mut at = info.offset;
+    while at < info.offset + info.size {
+        let entry = string(file, at)?;
+        if let Some(list) = entry.strip_prefix("depends=") {
+            let names = list.split(',').filter(|name| !name.is_empty());
+            return Ok(names.map(str::to_owned).collect());
+        }
+        at += entry.len() as u64 + 1;
+    }
+    Ok(Vec::new())
+}

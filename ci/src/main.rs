@@ -1,8 +1,13 @@
 //! The project's own tool, started as `cargo xtask COMMAND`.
 
+mod cpio;
+mod debs;
+mod dom0;
 mod elf;
 mod failure;
 mod hypervisor;
+mod image;
+mod kernel;
 mod layout;
 mod process;
 mod setup;
@@ -18,6 +23,7 @@ usage: cargo xtask COMMAND
 
   setup                install the Debian packages that the rest needs (as root)
   build [--check]      the hypervisor: target/image/xenolith, .debug, .gz
+  image                the dom0 image and the boot ISO, from Debian's packages
 ";
 
 fn main() -> ExitCode {
@@ -47,6 +53,11 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
                 [] | ["--release"] => drop(hypervisor::build(&layout)?),
                 _ => return Err(unknown(&rest)),
             }
+        }
+        "image" => {
+            setup::ensure()?;
+            image::build(&layout)?;
+            image::reference_xen(&layout)?;
         }
         "help" | "--help" | "-h" => print!("{USAGE}"),
         _ => return Err(Failure::new(format!("no command {command}\n{USAGE}"))),
