@@ -38,6 +38,19 @@ pub trait Machine: Send + Sync {
     fn arm_vcpu_timer(&self, timer: VcpuTimer, deadline: Option<Nanos>);
 }
 
+/// Connects physical interrupts to domains (irq layer). Called with the domain's event ledger held.
+pub trait PirqLayer: Send + Sync {
+    /// Starts delivery to `vcpu` of `domain`.
+    ///
+    /// # Errors
+    /// `EPERM` when the domain may not have it, `EBUSY` when it is taken, `EINVAL` for none such.
+    fn bind(&self, domain: &super::Domain, pirq: u32, sharing: crate::events::PirqSharing, vcpu: crate::base::VcpuId) -> Result<(), xen_abi::errno::Errno>;
+    /// Ends delivery.
+    fn unbind(&self, domain: &super::Domain, pirq: u32);
+    /// Delivers to another vCPU from now on.
+    fn route(&self, domain: &super::Domain, pirq: u32, vcpu: crate::base::VcpuId);
+}
+
 /// Names a timer that belongs to a vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct VcpuTimer {

@@ -7,7 +7,7 @@ mod machine;
 mod registry;
 mod vcpu;
 
-pub use domain::{Domain, DomainKind, Limits, Rights, ShutdownReason};
-pub use machine::Machine;
+pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
+pub use machine::{Machine, PirqLayer, TimerKind, VcpuTimer};
 pub use registry::{Hypervisor, Identity};
 pub use vcpu::{Owed, RunFlags, Vcpu};

@@ -1,1 +1,10 @@
-//! TODO-hypercall.
+//! The front: from a guest's registers to a handler and back.
+//!
+//! `front` holds the one table of calls and the one place where results are written. A handler
+//! takes the context and its arguments and returns what should happen ([`Outcome`]) or an error of
+//! the ABI. Handlers copy guest memory through the context only, each value once.
+
+pub mod context;
+pub mod front;
+
+pub use context::{Args, Ctx, Host, Outcome, Reply};
