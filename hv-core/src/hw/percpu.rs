@@ -6,6 +6,7 @@ use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use hv_core::base::CpuId;
+use hv_core::domain::Domain;
 
 use super::cpuinfo::{self, CpuInfo};
 
@@ -24,7 +25,13 @@ pub struct Remote {
     /// The CPU is in its idle halt: nothing of a guest is in use.
     pub idle: AtomicBool,
     /// TLB flush clock at this CPU's last full flush.
-    pub flushed_at: AtomicU32,
+    pub flushed_at: AtomicU64,
+    /// Error bits of the local APIC not yet reported.
+    pub apic_errors: AtomicU32,
+    /// An NMI came: 0x100 and the reason port's value.
+    pub nmi_reason: AtomicU32,
+    /// Where the NMI hit.
+    pub nmi_rip: AtomicU64,
     /// A flush that another CPU waits for: counts up at each request.
     pub flush_wanted: AtomicU64,
     /// The last request that has been done.
@@ -55,10 +62,8 @@ pub struct PerCpu {
     pub apic_id: u32,
     /// What others may set.
     pub remote: Remote,
-    /// The vCPU whose state is loaded, whether it runs or lingers while the CPU idles.
-    pub loaded: RefCell<Option<Arc<super::Vcpu>>>,
-    /// Value of CR3 in use.
-    pub root: Cell<u64>,
+    /// The domain whose translations may be in this CPU's TLB.
+    pub tlb_domain: RefCell<Option<Arc<Domain>>>,
     /// Counters for the benchmarks' reports.
     pub counts: Counts,
 }

@@ -71,6 +71,8 @@ pub trait Host: PtMachine {
     fn load_base(&self, which: SegmentBase, value: u64);
     /// Reads a segment base back from the hardware.
     fn read_base(&self, which: SegmentBase) -> u64;
+    /// Exchanges the two GS bases, at a change between the guest's user mode and its kernel.
+    fn swap_gs(&self);
     /// Loads a selector into the user's GS; `false` when the selector is bad (the null one is loaded then).
     fn load_gs_user_selector(&self, selector: u16) -> bool;
     /// Maps the GDT frames of the state into this CPU's window.

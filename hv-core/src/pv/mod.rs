@@ -1,4 +1,8 @@
 //! What makes a domain a PV guest: its registers, trap tables, segments and the instructions that
 //! are emulated for it.
 
+pub mod bounce;
 pub mod frame;
+pub mod iret;
+pub mod ports;
+pub mod state;
