@@ -9,7 +9,6 @@ use super::domain::Domain;
 use super::vcpu::{RunFlags, Vcpu};
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::events::{Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
-use crate::mm::frames::PageType;
 
 impl Domain {
     /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
@@ -94,14 +93,12 @@ impl EventHost for Domain {
 
     fn take_page(&self, gfn: u64) -> Result<Mfn, Errno> {
         let mfn = Mfn(gfn);
-        self.machine.frames().take_typed(mfn, self.id, PageType::Writable).map_err(|_| Errno::EINVAL)?;
+        self.machine.take_writable(mfn, self.id)?;
         Ok(mfn)
     }
 
     fn release_page(&self, page: Mfn) {
-        if self.machine.frames().drop_typed(page).is_last() {
-            self.machine.free_page(page);
-        }
+        self.machine.drop_writable(page);
     }
 
     fn page(&self, page: Mfn) -> &[AtomicU32; 1024] {

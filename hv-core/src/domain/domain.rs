@@ -94,6 +94,8 @@ pub struct Domain {
     pub dying: AtomicBool,
     /// Why it went down, once it has.
     pub shutdown: Mutex<Option<ShutdownReason>>,
+    /// What the guest said its shutdown would mean (SCHEDOP_shutdown_code); all ones: nothing.
+    pub shutdown_code: AtomicU32,
     /// VMASST_* bits that are on.
     pub assists: AtomicU64,
     /// CPUs that may hold translations of its address spaces.
@@ -124,7 +126,7 @@ impl Domain {
         let grants = GrantTable::new(id)?;
         let Backing { machine, sched, pirqs } = backing;
         let shared_info = machine.alloc_page().ok_or(Errno::ENOMEM)?;
-        machine.frames().share_with(shared_info, id);
+        machine.share_with(shared_info, id)?;
         Ok(Self {
             id,
             kind,
@@ -142,6 +144,7 @@ impl Domain {
             pauses: AtomicU32::new(0),
             dying: AtomicBool::new(false),
             shutdown: Mutex::new(None),
+            shutdown_code: AtomicU32::new(u32::MAX),
             assists: AtomicU64::new(0),
             dirty_cpus: [const { AtomicU64::new(0) }; 2],
             ports: PortMap::new(rights),

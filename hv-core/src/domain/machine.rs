@@ -2,8 +2,9 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::base::{CpuId, Mfn, Nanos};
-use crate::mm::frames::FrameTable;
+use xen_abi::errno::Errno;
+
+use crate::base::{CpuId, DomId, Mfn, Nanos, VcpuId};
 
 /// The machine as the layers above see it. RAM stays mapped for good, hence the `'static` views; all
 /// access to memory that a guest may hold goes through atomics.
@@ -12,8 +13,19 @@ pub trait Machine: Send + Sync {
     fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512];
     /// A frame of RAM as 32-bit words.
     fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024];
-    /// State of every frame of RAM.
-    fn frames(&self) -> FrameTable<'static>;
+    /// Takes a reference to a domain's page as writable memory.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is not the domain's or in use as something else, `EAGAIN` when that is being
+    /// decided at this moment.
+    fn take_writable(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
+    /// Drops what `take_writable` took.
+    fn drop_writable(&self, mfn: Mfn);
+    /// Gives a page of ours to a domain to see: it owns the page, and our reference keeps it alive.
+    ///
+    /// # Errors
+    /// `EBUSY` when somebody has the page already.
+    fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
     /// A zeroed page that nobody has; `None` when memory has run out.
     fn alloc_page(&self) -> Option<Mfn>;
     /// A zeroed block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size.
@@ -34,6 +46,9 @@ pub trait Machine: Send + Sync {
     fn interrupt(&self, cpu: CpuId);
     /// As `interrupt`, and the CPU asks the scheduler again.
     fn reschedule(&self, cpu: CpuId);
+    /// The domain that owns the devices went down: power off, reboot or stop, as the reason says.
+    /// The work is done by the run loop; this returns.
+    fn hardware_shutdown(&self, reason: super::ShutdownReason);
     /// Arms the timer of `unit`'s vCPU for `deadline`, wherever it runs; `None` stops it.
     fn arm_vcpu_timer(&self, timer: VcpuTimer, deadline: Option<Nanos>);
 }
@@ -44,20 +59,20 @@ pub trait PirqLayer: Send + Sync {
     ///
     /// # Errors
     /// `EPERM` when the domain may not have it, `EBUSY` when it is taken, `EINVAL` for none such.
-    fn bind(&self, domain: &super::Domain, pirq: u32, sharing: crate::events::PirqSharing, vcpu: crate::base::VcpuId) -> Result<(), xen_abi::errno::Errno>;
+    fn bind(&self, domain: &super::Domain, pirq: u32, sharing: crate::events::PirqSharing, vcpu: VcpuId) -> Result<(), Errno>;
     /// Ends delivery.
     fn unbind(&self, domain: &super::Domain, pirq: u32);
     /// Delivers to another vCPU from now on.
-    fn route(&self, domain: &super::Domain, pirq: u32, vcpu: crate::base::VcpuId);
+    fn route(&self, domain: &super::Domain, pirq: u32, vcpu: VcpuId);
 }
 
 /// Names a timer that belongs to a vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct VcpuTimer {
     /// The domain.
-    pub dom: crate::base::DomId,
+    pub dom: DomId,
     /// The vCPU in it.
-    pub vcpu: crate::base::VcpuId,
+    pub vcpu: VcpuId,
     /// Which of its timers.
     pub kind: TimerKind,
 }

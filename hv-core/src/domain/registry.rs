@@ -9,11 +9,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::{Mutex, RwLock};
 use xen_abi::errno::Errno;
-use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF};
+use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC};
 
-use super::domain::{Backing, Domain};
+use super::domain::{Backing, Domain, ShutdownReason};
 use super::vcpu::Vcpu;
 use crate::base::{DomId, VcpuId};
+use crate::events;
 use crate::sched::{Affinity, Unit};
 
 /// What the hypervisor says about itself (xen_version, sysctl).
@@ -62,6 +63,30 @@ impl Hypervisor {
     #[must_use]
     pub fn first_missing(&self, number: u64) -> bool {
         self.missing.fetch_or(1 << (number & 63), Ordering::Relaxed) & (1 << (number & 63)) == 0
+    }
+
+    /// Logs that something is not implemented, with its name.
+    pub fn note_missing(&self, caller: DomId, what: &str) {
+        log::info!("d{caller}: {what}: not implemented");
+    }
+
+    /// Takes a domain down: its vCPUs stop, the toolstack learns why. dom0 takes the machine along.
+    pub fn shut_down(&self, domain: &Arc<Domain>, reason: ShutdownReason) {
+        {
+            let mut kept = domain.shutdown.lock();
+            if kept.is_some() {
+                return;
+            }
+            let said = domain.shutdown_code.load(Ordering::Relaxed);
+            *kept = Some(if said == u32::MAX { reason } else { ShutdownReason(said) });
+        }
+        domain.pause();
+        domain.stop_running();
+        if domain.id == 0 {
+            self.backing.machine.hardware_shutdown(reason);
+        } else if let Some(control) = self.control_domain() {
+            events::raise_global_virq(&*control, VIRQ_DOM_EXC);
+        }
     }
 
     /// A free domain number.

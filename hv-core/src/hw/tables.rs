@@ -232,3 +232,8 @@ pub fn load_ldt(cpu_id: CpuId, entries: u32) {
         core::arch::asm!("lldt {0:x}", in(reg) u32::from(LDT_SELECTOR), options(nostack));
     }
 }
+
+/// Loads an IDT without entries: the next interrupt or fault resets the machine.
+pub fn load_empty_idt() {
+    load_table("lidt", 0, 0);
+}

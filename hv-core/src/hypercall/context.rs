@@ -93,6 +93,8 @@ pub trait Host: PtMachine {
     fn flush_on(&self, cpus: &CpuSet, domain: &Domain, what: Flush);
     /// Writes back and invalidates the caches of this CPU.
     fn write_back_caches(&self);
+    /// This CPU asks the scheduler before the guest goes on.
+    fn reschedule_here(&self);
     /// Number of CPUs that are online.
     fn online_cpus(&self) -> CpuId;
     /// Lines of 64 bytes in an FPU image.

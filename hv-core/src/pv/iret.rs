@@ -21,7 +21,7 @@ pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
     };
     // RPL 3 means the guest's user mode: its kernel sees its own selectors with RPL 0.
     if frame.cs & 3 == 3 {
-        if cx.state.user_root.is_none() {
+        if cx.state.roots.user.is_none() {
             log::error!("d{}v{}: iret to user mode without a user page table", cx.domain.id, cx.vcpu.id);
             return Ok(Outcome::Crash);
         }

@@ -9,6 +9,7 @@ use xen_abi::errno::Errno;
 
 use super::frame::GuestFrame;
 use crate::base::Mfn;
+use crate::mm::pins::{OwedPuts, Roots};
 
 /// Pages of a guest's GDT (the rest of the 16 is ours: FIRST_RESERVED_GDT_PAGE).
 pub const GDT_PAGES: usize = 14;
@@ -96,10 +97,10 @@ pub struct PvState {
     pub ldt_entries: u32,
     /// LDT pages mapped so far, each held as a descriptor page.
     pub ldt_frames: [Option<Mfn>; LDT_PAGES],
-    /// Root of the guest's kernel, held as a typed L4.
-    pub kernel_root: Option<Mfn>,
-    /// Root of its user programs, likewise.
-    pub user_root: Option<Mfn>,
+    /// Page-table roots of the guest's kernel and of its user programs.
+    pub roots: Roots,
+    /// References whose dropping was interrupted; finished before anything else with page tables.
+    pub owed_puts: OwedPuts,
     /// DR0-DR3, DR6, DR7 as the guest set them.
     pub debug: [u64; 8],
     /// CR0.TS as the guest sees it.
@@ -137,8 +138,8 @@ impl PvState {
             ldt_base: 0,
             ldt_entries: 0,
             ldt_frames: [None; LDT_PAGES],
-            kernel_root: None,
-            user_root: None,
+            roots: Roots::default(),
+            owed_puts: OwedPuts::new(),
             debug: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
             task_switched: false,
             cr4: 0,
@@ -152,8 +153,8 @@ impl PvState {
     #[must_use]
     pub fn active_root(&self) -> Option<Mfn> {
         match self.mode {
-            Mode::Kernel => self.kernel_root,
-            Mode::User => self.user_root,
+            Mode::Kernel => self.roots.kernel,
+            Mode::User => self.roots.user,
         }
     }
 }
