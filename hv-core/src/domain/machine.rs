@@ -26,6 +26,18 @@ pub trait Machine: Send + Sync {
     /// # Errors
     /// `EBUSY` when somebody has the page already.
     fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
+    /// Makes a free page the domain's own, after flushes that older uses of it still owe.
+    fn assign(&self, mfn: Mfn, owner: DomId);
+    /// Takes a page from its owner, which must be its only user; it is nobody's then.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is not the domain's, `EBUSY` when it is in use.
+    fn steal(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
+    /// Drops the owner's claim to a page: it is freed when its last user lets go.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is not the domain's or was given up already.
+    fn relinquish(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
     /// A zeroed page that nobody has; `None` when memory has run out.
     fn alloc_page(&self) -> Option<Mfn>;
     /// A zeroed block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size.

@@ -9,5 +9,5 @@ mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
 pub use machine::{Machine, PirqLayer, TimerKind, VcpuTimer};
-pub use registry::{Hypervisor, Identity};
+pub use registry::{Facts, Hypervisor, Identity};
 pub use vcpu::{Owed, RunFlags, Vcpu};

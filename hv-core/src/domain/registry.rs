@@ -8,12 +8,13 @@ use core::ops::RangeFrom;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::{Mutex, RwLock};
+use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
 use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC};
 
 use super::domain::{Backing, Domain, ShutdownReason};
 use super::vcpu::Vcpu;
-use crate::base::{DomId, VcpuId};
+use crate::base::{DomId, Mfn, VcpuId};
 use crate::events;
 use crate::sched::{Affinity, Unit};
 
@@ -33,29 +34,49 @@ pub struct Identity {
     pub build_id: Vec<u8>,
 }
 
+/// What the boot found out and nothing changes.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// First frame number above all RAM.
+    pub max_page: u64,
+    /// Pages of RAM.
+    pub total_pages: u64,
+    /// The machine's memory map as dom0 gets it.
+    pub memory_map: Vec<E820Entry>,
+    /// First frame of each 2 MiB of the M2P; none where there is no RAM behind.
+    pub m2p_frames: Vec<Option<Mfn>>,
+    /// TSC ticks per millisecond.
+    pub tsc_khz: u32,
+}
+
 /// The hypervisor.
 pub struct Hypervisor {
     /// What domains stand on.
     pub backing: Backing,
     /// What it says about itself.
     pub identity: Identity,
+    /// What the boot found out.
+    pub facts: Facts,
     domains: RwLock<BTreeMap<DomId, Arc<Domain>>>,
     units: RwLock<Vec<Option<(Arc<Domain>, VcpuId)>>>,
     next_id: Mutex<RangeFrom<DomId>>,
     missing: AtomicU64,
+    missing_memory: AtomicU64,
 }
 
 impl Hypervisor {
     /// A hypervisor without domains.
     #[must_use]
-    pub fn new(backing: Backing, identity: Identity) -> Self {
+    pub fn new(backing: Backing, identity: Identity, facts: Facts) -> Self {
         Self {
             backing,
             identity,
+            facts,
             domains: RwLock::new(BTreeMap::new()),
             units: RwLock::new(Vec::new()),
             next_id: Mutex::new(1..),
             missing: AtomicU64::new(0),
+            missing_memory: AtomicU64::new(0),
         }
     }
 
@@ -63,6 +84,12 @@ impl Hypervisor {
     #[must_use]
     pub fn first_missing(&self, number: u64) -> bool {
         self.missing.fetch_or(1 << (number & 63), Ordering::Relaxed) & (1 << (number & 63)) == 0
+    }
+
+    /// As `first_missing`, for the commands of memory_op.
+    #[must_use]
+    pub fn first_missing_memory_op(&self, command: u32) -> bool {
+        self.missing_memory.fetch_or(1 << (command & 63), Ordering::Relaxed) & (1 << (command & 63)) == 0
     }
 
     /// Logs that something is not implemented, with its name.

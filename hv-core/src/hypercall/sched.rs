@@ -77,7 +77,7 @@ fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     if request.nr_ports > MAX_POLL_PORTS {
         return Err(Errno::EINVAL);
     }
-    let ports = cx.read_array::<u32>(request.ports.addr(), request.nr_ports as usize)?;
+    let ports = cx.read_array::<u32>(request.ports.address(), request.nr_ports as usize)?;
     let timer = VcpuTimer { dom: cx.domain.id, vcpu: cx.vcpu.id, kind: TimerKind::Poll };
     cx.vcpu.set_flags(RunFlags::POLLING);
     let start = events::start_poll(&**cx.domain, cx.vcpu.id, &ports);
