@@ -3,6 +3,7 @@
 use super::FramePool;
 use super::entry::{Entry, Header};
 use super::frames::WORDS;
+use super::pins::Hold;
 use super::table::GrantTable;
 use core::sync::atomic::Ordering;
 use xen_abi::errno::Errno;
@@ -102,10 +103,8 @@ impl GrantTable {
         };
         let words = entry.words();
         let word = |i: usize| words.get(i).map_or(0, |w| w.load(Ordering::SeqCst));
-        let in_use = self
-            .used(reference)
-            .next()
-            .is_some_and(|u| u.0 == reference);
+        let active = self.active(reference);
+        let in_use = active.is_some_and(|a| a.pins.hold() != Hold::Idle);
         let gfn = match entry {
             Entry::V1(_) => u64::from(word(1)),
             Entry::V2 { .. } => u64::from(word(3)) << 32 | u64::from(word(2)),
