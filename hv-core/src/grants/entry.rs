@@ -179,11 +179,23 @@ impl<'a> Entry<'a> {
     /// # Errors
     /// [`GrantError::General`]; the marks then show `before` again.
     pub(super) fn begin(&self, terms: &Terms, before: Hold) -> Result<Header, GrantError> {
+        self.begin_while(terms, before, || {})
+    }
+
+    /// As [`Self::begin`]; `meanwhile` runs between each look at the entry and the marking, where
+    /// a guest on another CPU may do its worst. Tests put such a guest there.
+    pub(super) fn begin_while(
+        &self,
+        terms: &Terms,
+        before: Hold,
+        meanwhile: impl Fn(),
+    ) -> Result<Header, GrantError> {
         let marks = marks(Hold::from(terms.access));
         match self {
-            Self::V1(words) => begin_v1(&words[0], terms, marks),
+            Self::V1(words) => begin_v1(&words[0], terms, marks, meanwhile),
             Self::V2 { status, .. } => {
                 check(Version::V2, self.header(), terms)?;
+                meanwhile();
                 status.set(marks);
                 let header = self.header();
                 check(Version::V2, header, terms).inspect_err(|_| self.settle(before))?;
@@ -237,11 +249,17 @@ const fn marks(hold: Hold) -> u16 {
     }
 }
 
-fn begin_v1(first: &AtomicU32, terms: &Terms, marks: u16) -> Result<Header, GrantError> {
+fn begin_v1(
+    first: &AtomicU32,
+    terms: &Terms,
+    marks: u16,
+    meanwhile: impl Fn(),
+) -> Result<Header, GrantError> {
     let mut seen = first.load(Ordering::SeqCst);
     for _ in 0..ATTEMPTS {
         let header = Header::from_word(seen);
         check(Version::V1, header, terms)?;
+        meanwhile();
         let marked = seen | u32::from(marks);
         match first.compare_exchange(seen, marked, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => return Ok(header),

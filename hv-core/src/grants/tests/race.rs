@@ -5,9 +5,11 @@ use crate::grants::entry::{Entry, Purpose, Terms};
 use crate::grants::pins::Hold;
 use crate::grants::*;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::thread::ScopedJoinHandle;
 use xen_abi::grant_table::*;
 
-const ROUNDS: u32 = 20_000;
+/// Uses that must have met a guest at work before a race counts as tried.
+const USES: u32 = 20_000;
 const GRANTED: u32 = 7 << 16 | GTF_permit_access as u32;
 const TERMS: Terms = Terms {
     grantee: 7,
@@ -20,63 +22,143 @@ fn frame() -> SharedFrame {
     SharedFrame::new(Mfn(1), words)
 }
 
-/// Begins and ends uses until the guest is done; `check` runs while the entry is in use.
-fn use_until(stop: &AtomicBool, entry: Entry<'_>, check: impl Fn()) {
-    while !stop.load(SeqCst) {
+/// Begins and ends uses until there were enough; `check` runs while the entry is in use.
+fn use_often(done: &AtomicBool, entry: Entry<'_>, check: impl Fn()) {
+    let mut uses = 0;
+    while uses < USES {
         if entry.begin(&TERMS, Hold::Idle).is_ok() {
+            uses += 1;
             check();
             entry.settle(Hold::Idle);
+        }
+    }
+    done.store(true, SeqCst);
+}
+
+/// Rounds of the guest, each leaving the entry granted for another short while, until the user is
+/// done (or has failed and gone).
+fn revoke_often(done: &AtomicBool, user: &ScopedJoinHandle<'_, ()>, round: impl Fn()) {
+    let mut delay = 0;
+    while !done.load(SeqCst) && !user.is_finished() {
+        round();
+        delay = (delay + 7) % 64;
+        for _ in 0..delay {
+            std::hint::spin_loop();
         }
     }
 }
 
 #[test]
 fn version_1_entry_in_use_cannot_be_revoked() {
-    let (shared, stop) = ([frame()], AtomicBool::new(false));
+    let (shared, done) = ([frame()], AtomicBool::new(false));
     let entry = Entry::locate(Version::V1, &shared, &[], 3).unwrap();
     let word = &entry.words()[0];
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            use_until(&stop, entry, || {
+        let user = scope.spawn(|| {
+            use_often(&done, entry, || {
                 let in_use = u32::from(GTF_reading | GTF_writing);
                 assert_eq!(word.load(SeqCst), GRANTED | in_use);
             });
         });
-        for _ in 0..ROUNDS {
+        let delay = AtomicU32::new(0);
+        revoke_often(&done, &user, || {
             word.store(GRANTED, SeqCst);
-            while word.compare_exchange(GRANTED, 0, SeqCst, SeqCst).is_err() {
+            let spins = delay.fetch_add(5, SeqCst) % 128;
+            (0..spins).for_each(|_| std::hint::spin_loop());
+            while word.compare_exchange(GRANTED, 0, SeqCst, SeqCst).is_err() && !user.is_finished()
+            {
                 std::hint::spin_loop();
             }
-        }
-        stop.store(true, SeqCst);
+        });
+        user.join().expect("an entry in use was revoked");
     });
 }
 
 #[test]
 fn version_2_revocation_sees_the_use_or_prevents_it() {
     let (shared, status) = ([frame()], [frame()]);
-    let (stop, revoked) = (AtomicBool::new(false), AtomicBool::new(true));
+    let (done, revoked) = (AtomicBool::new(false), AtomicBool::new(true));
     let entry = Entry::locate(Version::V2, &shared, &status, 3).unwrap();
     let word = &entry.words()[0];
     let marks = || status[0].words()[1].load(SeqCst) >> 16;
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            use_until(&stop, entry, || {
+        let user = scope.spawn(|| {
+            use_often(&done, entry, || {
                 assert!(!revoked.load(SeqCst));
             });
         });
-        for _ in 0..ROUNDS {
+        let delay = AtomicU32::new(0);
+        revoke_often(&done, &user, || {
             revoked.store(false, SeqCst);
             word.store(GRANTED, SeqCst);
+            let spins = delay.fetch_add(5, SeqCst) % 128;
+            (0..spins).for_each(|_| std::hint::spin_loop());
             word.store(0, SeqCst);
-            while marks() != 0 {
+            while marks() != 0 && !user.is_finished() {
                 std::hint::spin_loop();
             }
             revoked.store(true, SeqCst);
-        }
-        stop.store(true, SeqCst);
+        });
+        user.join().expect("a revoked entry was used");
     });
     assert_eq!(marks(), 0);
+}
+
+#[test]
+fn revocation_just_before_the_mark_wins() {
+    let (shared, status) = ([frame()], [frame()]);
+    for version in [Version::V1, Version::V2] {
+        let entry = Entry::locate(version, &shared, &status, 3).unwrap();
+        let word = &entry.words()[0];
+        word.store(GRANTED, SeqCst);
+        let result = entry.begin_while(&TERMS, Hold::Idle, || word.store(0, SeqCst));
+        assert_eq!(result, Err(GrantError::General));
+        assert_eq!(entry.all_flags(), 0, "no mark is left behind");
+    }
+}
+
+#[test]
+fn change_to_read_only_just_before_the_mark_wins() {
+    let (shared, status) = ([frame()], [frame()]);
+    for version in [Version::V1, Version::V2] {
+        let entry = Entry::locate(version, &shared, &status, 3).unwrap();
+        let word = &entry.words()[0];
+        word.store(GRANTED, SeqCst);
+        let reading = Terms {
+            access: Access::Read,
+            ..TERMS
+        };
+        entry.begin(&reading, Hold::Idle).unwrap();
+        let readonly = || {
+            word.fetch_or(u32::from(GTF_readonly), SeqCst);
+        };
+        let result = entry.begin_while(&TERMS, Hold::Reading, readonly);
+        assert_eq!(result, Err(GrantError::General));
+        let flags = GTF_permit_access | GTF_readonly | GTF_reading;
+        assert_eq!(entry.all_flags(), flags, "the earlier use is still shown");
+        entry.settle(Hold::Idle);
+        word.store(0, SeqCst);
+    }
+}
+
+#[test]
+fn guest_that_never_leaves_an_entry_alone_is_given_up_on() {
+    let shared = [frame()];
+    let entry = Entry::locate(Version::V1, &shared, &[], 3).unwrap();
+    let word = &entry.words()[0];
+    word.store(GRANTED, SeqCst);
+    let fidget = || {
+        word.fetch_xor(u32::from(GTF_PWT), SeqCst);
+    };
+    let result = entry.begin_while(&TERMS, Hold::Idle, fidget);
+    assert_eq!(result, Err(GrantError::General));
+    let once = AtomicBool::new(true);
+    let result = entry.begin_while(&TERMS, Hold::Idle, || {
+        if once.swap(false, SeqCst) {
+            fidget();
+        }
+    });
+    assert!(result.is_ok(), "one change is forgiven");
 }
 
 #[test]
