@@ -1,14 +1,14 @@
 //! Grant tables (grant_table.h): how a domain lets others map or copy its pages.
 //!
-//! A domain fills entries in pages it shares with the hypervisor ([`entry`]); a peer names one by
+//! A domain fills entries in pages it shares with the hypervisor (`entry`); a peer names one by
 //! its index and maps it ([`map`]) or copies through it ([`copy`]). The functions here handle *one*
 //! element of a batch: they decide and account, while pages and page tables change through
 //! [`GrantHost`].
 //!
-//! Accounting, for each entry of the granting domain ([`table`]): pin counts for host and device,
+//! Accounting, for each entry of the granting domain (`table`): pin counts for host and device,
 //! reading and writing. The first pin fixes which frame is meant; each pinned part holds one
 //! reference on the page; the flags `GTF_reading` and `GTF_writing` that the granter sees are set
-//! exactly while such pins exist. For each mapping the mapping domain has a handle ([`maptrack`]).
+//! exactly while such pins exist. For each mapping the mapping domain has a handle (`maptrack`).
 //!
 //! Locks: one for each table and one for each maptrack; no two are ever held together. The methods
 //! of [`GrantHost`] that say so are called with one table locked and must not come back here.

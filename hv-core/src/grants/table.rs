@@ -6,12 +6,15 @@ use super::pins::{Hold, Parts, Pins};
 use super::{FrameKind, FramePool, GrantError, GrantRef, SharedFrame, Version};
 use crate::base::{DomId, Mfn, PAGE_SIZE};
 use alloc::vec::Vec;
+use xen_abi::domctl::XEN_DOMCTL_GRANT_version_mask;
 use xen_abi::errno::Errno;
 
 /// `gnttab_max_frames=` when it is absent.
 const DEFAULT_MAX_FRAMES: u32 = 64;
-/// Handles allowed when `gnttab_max_maptrack_frames=` is absent: 1024 frames of 256.
-const DEFAULT_MAX_HANDLES: u32 = 1024 * 256;
+/// Handles that tools count as one maptrack frame.
+const HANDLES_PER_FRAME: u32 = 256;
+/// Handles allowed when `gnttab_max_maptrack_frames=` is absent: 1024 frames.
+const DEFAULT_MAX_HANDLES: u32 = 1024 * HANDLES_PER_FRAME;
 /// Upper bound of both limits, so that index arithmetic stays in 32 bits.
 const LARGEST_LIMIT: u32 = 1 << 20;
 
@@ -35,6 +38,46 @@ pub struct Limits {
     pub max_version: Version,
     /// What transitive entries are good for.
     pub transitive: Transitive,
+}
+
+impl Limits {
+    /// Limits for a new domain out of `XEN_DOMCTL_createdomain`: a negative number of frames means
+    /// that of `defaults`, and no version above that of `defaults` is allowed.
+    ///
+    /// # Errors
+    /// `EINVAL` for an unknown or forbidden version, unknown options, and numbers out of range.
+    pub fn for_domain(
+        max_grant_frames: i32,
+        max_maptrack_frames: i32,
+        grant_opts: u32,
+        defaults: Self,
+    ) -> Result<Self, Errno> {
+        let version = grant_opts & XEN_DOMCTL_GRANT_version_mask;
+        let max_version = Version::from_number(version).ok_or(Errno::EINVAL)?;
+        if version != grant_opts || max_version > defaults.max_version {
+            return Err(Errno::EINVAL);
+        }
+        let handles = u32::try_from(max_maptrack_frames).map(|f| f.checked_mul(HANDLES_PER_FRAME));
+        let limits = Self {
+            max_frames: u32::try_from(max_grant_frames).unwrap_or(defaults.max_frames),
+            max_handles: handles
+                .unwrap_or(Some(defaults.max_handles))
+                .ok_or(Errno::EINVAL)?,
+            max_version,
+            transitive: defaults.transitive,
+        };
+        limits.check()?;
+        Ok(limits)
+    }
+
+    fn check(&self) -> Result<(), Errno> {
+        let sane = (1..=LARGEST_LIMIT).contains(&self.max_frames);
+        if sane && self.max_handles <= LARGEST_LIMIT {
+            Ok(())
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
 }
 
 impl Default for Limits {
@@ -147,10 +190,7 @@ const CHUNK: u32 = Version::V1.entries_per_frame();
 
 impl GrantTable {
     pub(super) fn new(owner: DomId, limits: Limits) -> Result<Self, Errno> {
-        let sane = 1..=LARGEST_LIMIT;
-        if !sane.contains(&limits.max_frames) || limits.max_handles > LARGEST_LIMIT {
-            return Err(Errno::EINVAL);
-        }
+        limits.check()?;
         Ok(Self {
             owner,
             version: Version::V1,

@@ -413,7 +413,6 @@ fn cache_flush_needs_the_page_or_a_mapping_of_it() {
         offset: 64,
         length: 128,
         op: GNTTAB_CACHE_CLEAN,
-        ..Default::default()
     };
     assert_eq!(flush_cache(&host, &op, 0), Err(Errno::EPERM));
     w.grant(1, 5, 0, frame, RW);
@@ -447,4 +446,30 @@ fn dump_lists_used_entries_in_pieces() {
     assert_eq!(out.lines().count(), 21);
     assert!(out.starts_with("d1: grants v1, 1 of 64 frames, 0 mappings of others' grants\n"));
     assert!(out.contains("d1: grant 133 to d0: host r0 w1 device r0 w0, mfn 0x200 bytes 0+4096\n"));
+}
+
+#[test]
+fn limits_come_from_the_toolstack_or_the_defaults() {
+    let defaults = Limits {
+        max_frames: 32,
+        ..Limits::default()
+    };
+    assert_eq!(Limits::for_domain(-1, -1, 2, defaults), Ok(defaults));
+    let small = Limits::for_domain(4, 2, 1, defaults).unwrap();
+    assert_eq!((small.max_frames, small.max_handles), (4, 512));
+    assert_eq!(small.max_version, Version::V1);
+    for (frames, maptrack, opts) in [
+        (0, 1, 2),
+        (i32::MAX, 1, 2),
+        (1, i32::MAX, 2),
+        (1, 1, 0),
+        (1, 1, 0x12),
+    ] {
+        assert!(Limits::for_domain(frames, maptrack, opts, defaults).is_err());
+    }
+    let only_v1 = Limits {
+        max_version: Version::V1,
+        ..defaults
+    };
+    assert!(Limits::for_domain(-1, -1, 2, only_v1).is_err());
 }
