@@ -2,9 +2,10 @@
 
 use core::sync::atomic::Ordering;
 
-use super::abi::Errno;
+use xen_abi::errno::Errno;
+
+use super::PortNumber;
 use super::host::EventHost;
-use super::port::PortNumber;
 use super::raise::is_pending;
 use crate::base::VcpuId;
 

@@ -5,8 +5,8 @@
 
 use core::sync::atomic::Ordering;
 
+use super::PortNumber;
 use super::host::{EventHost, Layout};
-use super::port::PortNumber;
 use super::raise::Raised;
 use crate::base::VcpuId;
 
@@ -81,8 +81,7 @@ pub(super) fn clear_pending<D: EventHost>(d: &D, port: PortNumber) {
 
 /// Whether a port is pending.
 pub(super) fn is_pending<D: EventHost>(d: &D, port: PortNumber) -> bool {
-    place(d, port)
-        .is_some_and(|(word, bit)| d.pending_word(word).load(Ordering::SeqCst) & bit != 0)
+    place(d, port).is_some_and(|(word, bit)| d.pending_word(word).load(Ordering::SeqCst) & bit != 0)
 }
 
 /// Whether a port is masked.
