@@ -202,7 +202,7 @@ pub(super) fn touch<D: EventHost>(
             return Some(touch_locked(d, number, port, how, target, &mut held));
         }
     }
-    log::debug!(
+    log::trace!(
         "d{}: port {number} keeps changing queues, an event is lost",
         d.id()
     );

@@ -28,7 +28,7 @@ const CONTROL_BLOCK_BYTES: u32 = size_of::<EvtchnFifoControlBlock>() as u32;
 pub fn init_control<D: EventHost>(d: &D, vcpu: VcpuId, gfn: u64, offset: u32) -> Result<u8, Errno> {
     let events = d.events();
     let own = events.vcpu(d, vcpu)?;
-    if offset % 8 != 0 || offset > PAGE_SIZE as u32 - CONTROL_BLOCK_BYTES {
+    if !offset.is_multiple_of(8) || offset > PAGE_SIZE as u32 - CONTROL_BLOCK_BYTES {
         return Err(Errno::EINVAL);
     }
     let ledger = events.ledger();
