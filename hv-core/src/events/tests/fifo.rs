@@ -72,6 +72,17 @@ fn events_come_in_order_and_once() {
 }
 
 #[test]
+fn an_emptied_queue_starts_anew() {
+    let d = with_ipis(1, 3);
+    let mut guest = Guest::new(&d, 0);
+    for port in [1, 2, 3, 1] {
+        send(&*d, port).unwrap();
+        assert_eq!(guest.take(), [port]);
+    }
+    assert_eq!(d.news(), [Told::Kick(0); 4]);
+}
+
+#[test]
 fn a_higher_priority_overtakes() {
     let d = with_ipis(1, 3);
     set_priority(&*d, 3, 0).unwrap();

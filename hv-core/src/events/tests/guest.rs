@@ -25,14 +25,19 @@ pub fn word(d: &Fake, port: PortNumber) -> &AtomicU32 {
     &d.pages[1 + port as usize / 1024][port as usize % 1024]
 }
 
-/// Masks every event word, sets up every vCPU and `pages` of the array.
+/// Sets up every vCPU and `pages` of the array, every port masked.
 pub fn enter_fifo(d: &Fake, pages: usize) {
+    enter_fifo_with(d, pages, MASKED);
+}
+
+/// Sets up every vCPU and `pages` of the array, every event word as given.
+pub fn enter_fifo_with(d: &Fake, pages: usize, fresh: u32) {
     for vcpu in 0..d.vcpus {
         assert_eq!(init_control(d, vcpu, CONTROL_GFN, vcpu * 128), Ok(17));
     }
     for page in 0..pages {
         for word in &d.pages[1 + page] {
-            word.store(MASKED, Ordering::SeqCst);
+            word.store(fresh, Ordering::SeqCst);
         }
         assert_eq!(expand_array(d, ARRAY_GFN + page as u64), Ok(()));
     }

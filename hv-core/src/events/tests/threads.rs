@@ -94,7 +94,8 @@ fn no_event_is_lost(form: Form) {
                 let port = 1 + dice.roll(PORTS);
                 bind_vcpu(&**receiver, port, dice.roll(VCPUS)).unwrap();
                 if form == Form::Fifo {
-                    set_priority(&**receiver, port, dice.roll(16)).unwrap();
+                    // Few queues, so that they are long at times and empty at others.
+                    set_priority(&**receiver, port, dice.roll(2)).unwrap();
                     mask(receiver, port);
                     open(receiver, port);
                 } else {
