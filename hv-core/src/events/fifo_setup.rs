@@ -5,11 +5,11 @@ use core::sync::atomic::Ordering;
 use xen_abi::errno::Errno;
 use xen_abi::event_channel::{EVTCHN_FIFO_LINK_BITS, EvtchnFifoControlBlock};
 
-use super::PortNumber;
 use super::fifo::{ARRAY_PAGES, ControlBlock, PAGE_WORDS, Queues};
 use super::host::EventHost;
 use super::raise::{look_again, raise};
 use super::registry::{Ledger, Mode};
+use super::{PortNumber, two_level};
 use crate::base::{PAGE_SIZE, VcpuId};
 
 /// Bytes of a control block.
@@ -134,6 +134,12 @@ fn link_waiting<D: EventHost>(d: &D, ledger: &Ledger, vcpu: VcpuId) {
 /// Goes back to the 2-level form and gives the guest its pages back.
 pub(super) fn detach<D: EventHost>(d: &D, ledger: &mut Ledger) {
     let events = d.events();
+    if events.mode() == Mode::Fifo {
+        // A guest in the FIFO form lets selectors stand: each would hide the next event there.
+        for vcpu in 0..events.vcpus.len() {
+            two_level::select_none(d, vcpu as VcpuId);
+        }
+    }
     events.set_mode(Mode::TwoLevel);
     // Who found the old mode holds its vCPU's queues: past the last one the pages are unused.
     for vcpu in &events.vcpus {

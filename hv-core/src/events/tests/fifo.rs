@@ -202,6 +202,7 @@ fn a_closed_port_is_not_reused_while_it_is_queued() {
 #[test]
 fn reset_returns_to_2_level_and_gives_pages_back() {
     let d = with_ipis(2, 2);
+    reraise(&*d, 0);
     send(&*d, 1).unwrap();
     assert_eq!(d.pages_out(), 3);
     while reset(&*d) == Progress::More {}
@@ -209,7 +210,7 @@ fn reset_returns_to_2_level_and_gives_pages_back() {
     Guest::new(&d, 0).take();
     let port = bind_ipi(&*d, 0).unwrap();
     send(&*d, port).unwrap();
-    assert_eq!(d.take_two_level(0), [port]);
+    assert_eq!(d.take_two_level(0), [port], "no selector was left");
     close(&*d, port).unwrap();
     d.pages[0].iter().for_each(|w| w.store(0, Ordering::SeqCst));
     enter_fifo(&d, 1);
