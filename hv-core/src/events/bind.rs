@@ -3,10 +3,13 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use super::abi::{Errno, NR_VIRQS};
+use xen_abi::errno::Errno;
+use xen_abi::xen::NR_VIRQS;
+
+use super::PortNumber;
 use super::host::{Consumer, EventHost, PirqSharing};
-use super::port::{Binding, PortNumber};
-use super::raise::raise;
+use super::port::Binding;
+use super::raise::{look_again, raise};
 use super::registry::Pair;
 use super::virq::VirqClass;
 use crate::base::{DomId, VcpuId};
@@ -53,7 +56,7 @@ pub fn alloc_unbound_internal<D: EventHost>(
 ///
 /// # Errors
 ///
-/// `EINVAL` when `remote_port` does not wait for `local` or `local` dies; `ENOSPC`, `ENOMEM`.
+/// `EINVAL` when `remote_port` does not wait for `local` or one of them dies; `ENOSPC`, `ENOMEM`.
 pub fn bind_interdomain<D: EventHost>(
     local: &Arc<D>,
     remote: &Arc<D>,
@@ -63,10 +66,11 @@ pub fn bind_interdomain<D: EventHost>(
     let events = local.events();
     let number = events.allocate(&**local, pair.local())?;
     let far = remote.events().port(remote_port);
-    let waits = far.as_ref().is_ok_and(|far| {
-        matches!(&*far.binding.lock(), Binding::Unbound { remote } if *remote == local.id())
-    });
-    let (true, Ok(far), Ok(near)) = (waits, far, events.port(number)) else {
+    let waits = far.as_ref().is_ok_and(
+        |far| matches!(&*far.binding.lock(), Binding::Unbound { remote } if *remote == local.id()),
+    );
+    let may = waits && !pair.remote_is_dying();
+    let (true, Ok(far), Ok(near)) = (may, far, events.port(number)) else {
         pair.local().release(number);
         return Err(Errno::EINVAL);
     };
@@ -92,7 +96,7 @@ pub fn bind_interdomain<D: EventHost>(
 /// `EINVAL` for a number out of range, or a global interrupt on another vCPU than 0; `ENOENT` for
 /// a vCPU that does not exist; `EEXIST` when it is bound; else as [`alloc_unbound`].
 pub fn bind_virq<D: EventHost>(d: &D, virq: u32, vcpu: VcpuId) -> Result<PortNumber, Errno> {
-    if virq as usize >= NR_VIRQS || (VirqClass::of(virq) == VirqClass::Global && vcpu != 0) {
+    if virq >= NR_VIRQS || (VirqClass::of(virq) == VirqClass::Global && vcpu != 0) {
         return Err(Errno::EINVAL);
     }
     let events = d.events();
@@ -187,6 +191,10 @@ pub fn bind_vcpu<D: EventHost>(d: &D, number: PortNumber, vcpu: VcpuId) -> Resul
     };
     let old = port.target();
     port.set_target(old.with_vcpu(vcpu));
+    if old.vcpu != vcpu {
+        // It may wait at a vCPU that has no control block.
+        look_again(d, number, port);
+    }
     drop(binding);
     if let Some(pirq) = routed
         && old.vcpu != vcpu

@@ -3,15 +3,21 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use super::abi::Errno;
+use xen_abi::errno::Errno;
+
+use super::PortNumber;
 use super::fifo_setup;
 use super::host::EventHost;
-use super::port::{Binding, Port, PortNumber, QueueId};
+use super::port::{Binding, Port, QueueId};
 use super::raise::clear_pending;
 use super::registry::{Ledger, Pair};
 
 /// Ports looked at before a long operation lets others run.
 const BATCH: u32 = 256;
+
+/// Looks at a port that others connect and disconnect while it is being closed. A dying domain
+/// needs two, for nobody connects to it any more.
+const TRIES: u32 = 8;
 
 /// Whether a long operation is through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +42,7 @@ enum Closer {
 ///
 /// # Errors
 ///
-/// `EINVAL` when the port is not the guest's to close.
+/// `EINVAL` when the port is not the guest's to close, `EAGAIN` when its peers never leave it alone.
 pub fn close<D: EventHost>(d: &D, number: PortNumber) -> Result<(), Errno> {
     close_as(d, number, Closer::Guest)
 }
@@ -98,51 +104,62 @@ fn close_some<D: EventHost>(d: &D, who: Closer) -> Progress {
     Progress::Done
 }
 
+/// Closes a port, looking again while peers connect or disconnect it meanwhile.
 fn close_as<D: EventHost>(d: &D, number: PortNumber, who: Closer) -> Result<(), Errno> {
     let port = d.events().port(number)?;
-    // Kept until all locks are released: this may be the last reference to the other domain.
-    let peer = port.peer();
-    let dropped;
-    {
+    for _ in 0..TRIES {
+        // Kept until all locks are released: it may be the last reference to the other domain.
+        let peer = port.peer();
         let mut pair = Pair::lock(d, peer.as_deref().unwrap_or(d));
         if who == Closer::Guest && port.consumer().is_some() {
             return Err(Errno::EINVAL);
         }
-        dropped = close_locked(d, pair.local(), number, port, peer.as_ref())?;
+        let closed = close_locked(d, pair.local(), number, port, peer.as_ref());
+        drop(pair);
+        if let Some(dropped) = closed? {
+            drop(dropped);
+            return Ok(());
+        }
     }
-    drop(dropped);
-    Ok(())
+    Err(Errno::EAGAIN)
 }
 
-/// Closes a port with the books of both ends locked; gives the reference that the far end held.
+/// What a closed port and its far end were bound to; dropped when no lock is held.
+struct Dropped<D> {
+    _near: Binding<D>,
+    _far: Option<Binding<D>>,
+}
+
+/// Closes a port with the books of both ends locked; nothing when its far end is not `peer`.
 fn close_locked<D: EventHost>(
     d: &D,
     ledger: &mut Ledger,
     number: PortNumber,
     port: &Port<D>,
     peer: Option<&Arc<D>>,
-) -> Result<Option<Binding<D>>, Errno> {
+) -> Result<Option<Dropped<D>>, Errno> {
     let far = match (&*port.binding.lock(), peer) {
         (Binding::Free | Binding::Reserved, _) => return Err(Errno::EINVAL),
         (Binding::Interdomain { peer: now, port }, Some(seen)) if Arc::ptr_eq(now, seen) => {
             Some((seen, *port))
         }
-        // Closed and bound anew between the look and the lock: it was closed for a moment.
-        (Binding::Interdomain { .. }, _) => return Err(Errno::EINVAL),
+        (Binding::Interdomain { .. }, _) => return Ok(None),
         _ => None,
     };
-    let mut dropped = None;
+    let mut was_far = None;
     if let Some((peer, far)) = far
         && let Ok(far) = peer.events().port(far)
     {
         // First the far end, so that nothing is sent here any more when this port is cleared.
         let waiting = Binding::Unbound { remote: d.id() };
-        dropped = Some(core::mem::replace(&mut *far.binding.lock(), waiting));
+        was_far = Some(core::mem::replace(&mut *far.binding.lock(), waiting));
     }
     let was = free(d, ledger, number, port);
     unbind_interrupt(d, number, &was);
-    drop(was);
-    Ok(dropped)
+    Ok(Some(Dropped {
+        _near: was,
+        _far: was_far,
+    }))
 }
 
 /// Makes a port free, as it was before it was ever used, and gives what it was bound to.

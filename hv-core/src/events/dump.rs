@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use super::host::EventHost;
 use super::raise::{is_masked, is_pending};
 use super::registry::Mode;
-use super::status::{Status, status};
+use super::status::{Status, describe};
 
 /// Writes every port in use: number, pending/masked, binding, vCPU.
 ///
@@ -28,9 +28,10 @@ pub fn dump<D: EventHost>(d: &D, out: &mut dyn Write) -> fmt::Result {
     }
     let known = events.ledger().known_ports();
     for number in 1..known {
-        let (Ok(state), Ok(port)) = (status(d, number), events.port(number)) else {
+        let Some(port) = events.ports.get(number) else {
             continue;
         };
+        let state = describe(port);
         if state.status == Status::Closed {
             continue;
         }

@@ -11,12 +11,14 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use spin::MutexGuard;
 
-use super::abi::{
+use xen_abi::event_channel::{
     EVTCHN_FIFO_BUSY, EVTCHN_FIFO_LINK_MASK, EVTCHN_FIFO_LINKED, EVTCHN_FIFO_MASKED,
     EVTCHN_FIFO_MAX_QUEUES, EVTCHN_FIFO_NR_CHANNELS, EVTCHN_FIFO_PENDING,
 };
+
+use super::PortNumber;
 use super::host::EventHost;
-use super::port::{Port, PortNumber, QueueId};
+use super::port::{Port, QueueId};
 use super::raise::Raised;
 use super::registry::{Events, Mode};
 use crate::base::Mfn;
@@ -61,7 +63,7 @@ pub(super) struct Queues {
     /// Nothing until the guest sets it up.
     pub control: Option<ControlBlock>,
     /// Last port of each queue, 0 for none. It may have been consumed since.
-    pub tails: [PortNumber; EVTCHN_FIFO_MAX_QUEUES],
+    pub tails: [PortNumber; EVTCHN_FIFO_MAX_QUEUES as usize],
 }
 
 impl Queues {
@@ -69,7 +71,7 @@ impl Queues {
     pub const fn new() -> Self {
         Self {
             control: None,
-            tails: [0; EVTCHN_FIFO_MAX_QUEUES],
+            tails: [0; EVTCHN_FIFO_MAX_QUEUES as usize],
         }
     }
 }
@@ -200,7 +202,7 @@ pub(super) fn touch<D: EventHost>(
             return Some(touch_locked(d, number, port, how, target, &mut held));
         }
     }
-    log::debug!(
+    log::trace!(
         "d{}: port {number} keeps changing queues, an event is lost",
         d.id()
     );
@@ -217,17 +219,13 @@ fn touch_locked<D: EventHost>(
     held: &mut Held<'_>,
 ) -> Raised {
     let array = &d.events().array;
-    let Some(word) = array.word(d, number).or_else(|| {
-        if how == Touch::Pend {
-            port.deferred.store(true, Ordering::SeqCst);
-        }
-        // The page may have come since the first look, whose giver saw nothing deferred.
-        array.word(d, number)
-    }) else {
-        return Raised {
-            fresh: how == Touch::Pend,
-            upcall: None,
-        };
+    let word = match array
+        .word(d, number)
+        .ok_or(())
+        .or_else(|()| defer(d, number, port, how))
+    {
+        Ok(word) => word,
+        Err(raised) => return raised,
     };
     let old = match how {
         Touch::Pend => word.fetch_or(PENDING, Ordering::SeqCst),
@@ -240,6 +238,28 @@ fn touch_locked<D: EventHost>(
         fresh: how == Touch::Pend && old & PENDING == 0,
         upcall: (queue && link(d, number, word, port, target, held)).then_some(target.vcpu),
     }
+}
+
+/// Remembers an event of a port whose event word is not there; gives the word if it came just now.
+fn defer<'a, D: EventHost>(
+    d: &'a D,
+    number: PortNumber,
+    port: &Port<D>,
+    how: Touch,
+) -> Result<&'a AtomicU32, Raised> {
+    if how != Touch::Pend {
+        return Err(Raised::NOTHING);
+    }
+    let fresh = !port.deferred.swap(true, Ordering::SeqCst);
+    // The page may have come after it was missed, and its giver have seen nothing deferred.
+    let Some(word) = d.events().array.word(d, number) else {
+        return Err(Raised {
+            fresh,
+            upcall: None,
+        });
+    };
+    port.deferred.store(false, Ordering::SeqCst);
+    Ok(word)
 }
 
 /// Puts a port at the end of the queue `target`; true when the vCPU must be told.

@@ -2,16 +2,18 @@
 
 use core::sync::atomic::Ordering;
 
-use super::abi::{EVTCHN_FIFO_LINK_BITS, EVTCHN_FIFO_MAX_QUEUES, Errno};
+use xen_abi::errno::Errno;
+use xen_abi::event_channel::{EVTCHN_FIFO_LINK_BITS, EvtchnFifoControlBlock};
+
 use super::fifo::{ARRAY_PAGES, ControlBlock, PAGE_WORDS, Queues};
 use super::host::EventHost;
-use super::port::PortNumber;
 use super::raise::{look_again, raise};
 use super::registry::{Ledger, Mode};
+use super::{PortNumber, two_level};
 use crate::base::{PAGE_SIZE, VcpuId};
 
-/// Bytes of `struct evtchn_fifo_control_block`.
-const CONTROL_BLOCK_BYTES: u32 = 8 + 4 * EVTCHN_FIFO_MAX_QUEUES as u32;
+/// Bytes of a control block.
+const CONTROL_BLOCK_BYTES: u32 = size_of::<EvtchnFifoControlBlock>() as u32;
 
 /// Sets up a vCPU's control block (`EVTCHNOP_init_control`) and gives the number of link bits.
 ///
@@ -23,15 +25,10 @@ const CONTROL_BLOCK_BYTES: u32 = 8 + 4 * EVTCHN_FIFO_MAX_QUEUES as u32;
 /// `ENOENT` for a vCPU that does not exist; `EINVAL` when it has a block already, when the block
 /// is not aligned to 8 bytes or leaves its page, or when the domain dies; what
 /// [`EventHost::take_page`] says.
-pub fn init_control<D: EventHost>(
-    d: &D,
-    vcpu: VcpuId,
-    gfn: u64,
-    offset: u32,
-) -> Result<u8, Errno> {
+pub fn init_control<D: EventHost>(d: &D, vcpu: VcpuId, gfn: u64, offset: u32) -> Result<u8, Errno> {
     let events = d.events();
     let own = events.vcpu(d, vcpu)?;
-    if offset % 8 != 0 || offset > PAGE_SIZE as u32 - CONTROL_BLOCK_BYTES {
+    if !offset.is_multiple_of(8) || offset > PAGE_SIZE as u32 - CONTROL_BLOCK_BYTES {
         return Err(Errno::EINVAL);
     }
     let ledger = events.ledger();
@@ -87,11 +84,7 @@ pub fn expand_array<D: EventHost>(d: &D, gfn: u64) -> Result<(), Errno> {
 /// # Errors
 ///
 /// `EINVAL` for a port or a priority that does not exist, `ENOSYS` in the 2-level form.
-pub fn set_priority<D: EventHost>(
-    d: &D,
-    number: PortNumber,
-    priority: u32,
-) -> Result<(), Errno> {
+pub fn set_priority<D: EventHost>(d: &D, number: PortNumber, priority: u32) -> Result<(), Errno> {
     let events = d.events();
     let port = events.port(number)?;
     let _bound = port.binding.lock();
@@ -141,6 +134,12 @@ fn link_waiting<D: EventHost>(d: &D, ledger: &Ledger, vcpu: VcpuId) {
 /// Goes back to the 2-level form and gives the guest its pages back.
 pub(super) fn detach<D: EventHost>(d: &D, ledger: &mut Ledger) {
     let events = d.events();
+    if events.mode() == Mode::Fifo {
+        // A guest in the FIFO form lets selectors stand: each would hide the next event there.
+        for vcpu in 0..events.vcpus.len() {
+            two_level::select_none(d, vcpu as VcpuId);
+        }
+    }
     events.set_mode(Mode::TwoLevel);
     // Who found the old mode holds its vCPU's queues: past the last one the pages are unused.
     for vcpu in &events.vcpus {

@@ -3,7 +3,8 @@
 use core::num::NonZeroU8;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::abi::Errno;
+use xen_abi::errno::Errno;
+
 use super::{Events, PortNumber};
 use crate::base::{DomId, Mfn, VcpuId};
 

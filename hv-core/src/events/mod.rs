@@ -29,7 +29,6 @@
 //! from them is used as an index, and every retry is bounded: a guest can lose its own events and
 //! nothing else.
 
-mod abi;
 mod bind;
 mod close;
 mod dump;
@@ -57,7 +56,6 @@ pub use dump::dump;
 pub use fifo_setup::{expand_array, init_control, set_priority};
 pub use host::{Consumer, EventHost, Layout, PirqSharing};
 pub use poll::{PollStart, end_poll, start_poll};
-pub use port::PortNumber;
 pub use raise::{
     is_pending, notify_internal, pirq_port, raise_global_virq, raise_pirq, raise_virq, reraise,
     send, unmask, upcall_due,
@@ -65,3 +63,4 @@ pub use raise::{
 pub use registry::{Events, Limits};
 pub use status::{PortStatus, Status, status};
 pub use virq::VirqClass;
+pub use xen_abi::event_channel::EvtchnPort as PortNumber;

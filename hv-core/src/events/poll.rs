@@ -2,9 +2,10 @@
 
 use core::sync::atomic::Ordering;
 
-use super::abi::Errno;
+use xen_abi::errno::Errno;
+
+use super::PortNumber;
 use super::host::EventHost;
-use super::port::PortNumber;
 use super::raise::is_pending;
 use crate::base::VcpuId;
 
@@ -21,7 +22,8 @@ pub enum PollStart {
 /// Registers a vCPU as waiting for any of `ports`; with none, for any event of the domain.
 ///
 /// The vCPU must already count as blocked to its scheduler, so that a wake-up which comes before
-/// this returns is not lost. More than one port makes every event wake it, and the guest looks.
+/// this returns is not lost; the caller then checks [`upcall_due`](super::upcall_due), which ends
+/// a poll as well. The number of ports is the caller's to bound. More than one port makes every event wake it, and the guest looks.
 ///
 /// # Errors
 ///

@@ -6,12 +6,11 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use spin::Mutex;
 
-use super::abi::{EVTCHN_FIFO_MAX_QUEUES, EVTCHN_FIFO_PRIORITY_DEFAULT};
+use xen_abi::event_channel::{EVTCHN_FIFO_MAX_QUEUES, EVTCHN_FIFO_PRIORITY_DEFAULT};
+
+use super::PortNumber;
 use super::host::Consumer;
 use crate::base::{DomId, VcpuId};
-
-/// A port as the guest numbers it (`evtchn_port_t`).
-pub type PortNumber = u32;
 
 /// What a port is bound to.
 pub(super) enum Binding<D> {
@@ -55,7 +54,7 @@ impl QueueId {
 
     /// The queue of the same vCPU with another priority, or nothing when there is none.
     pub const fn with_priority(self, priority: u32) -> Option<Self> {
-        if priority as usize >= EVTCHN_FIFO_MAX_QUEUES {
+        if priority >= EVTCHN_FIFO_MAX_QUEUES {
             return None;
         }
         Some(Self {

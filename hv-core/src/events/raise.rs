@@ -2,10 +2,13 @@
 
 use core::sync::atomic::Ordering;
 
-use super::abi::{Errno, NR_VIRQS};
+use xen_abi::errno::Errno;
+use xen_abi::xen::NR_VIRQS;
+
+use super::PortNumber;
 use super::fifo::{self, Touch};
 use super::host::EventHost;
-use super::port::{Binding, Port, PortNumber};
+use super::port::{Binding, Port};
 use super::registry::{Events, Mode};
 use super::virq::VirqClass;
 use super::{poll, two_level};
@@ -112,7 +115,7 @@ pub fn raise_virq<D: EventHost>(d: &D, vcpu: VcpuId, virq: u32) -> bool {
 
 /// Raises a global virtual interrupt of the domain, if it bound it; says whether it did.
 pub fn raise_global_virq<D: EventHost>(d: &D, virq: u32) -> bool {
-    debug_assert!((virq as usize) < NR_VIRQS && VirqClass::of(virq) == VirqClass::Global);
+    debug_assert!(virq < NR_VIRQS && VirqClass::of(virq) == VirqClass::Global);
     raise_virq(d, 0, virq)
 }
 
@@ -161,9 +164,7 @@ pub fn is_pending<D: EventHost>(d: &D, number: PortNumber) -> Result<bool, Errno
     let port = events.port(number)?;
     Ok(in_mode(events, port, |mode| match mode {
         Mode::TwoLevel => two_level::is_pending(d, number),
-        Mode::Fifo => {
-            port.deferred.load(Ordering::SeqCst) || events.array.is_pending(d, number)
-        }
+        Mode::Fifo => port.deferred.load(Ordering::SeqCst) || events.array.is_pending(d, number),
     })
     .unwrap_or(false))
 }

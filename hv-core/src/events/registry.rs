@@ -5,11 +5,14 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use spin::{Mutex, MutexGuard};
+use xen_abi::errno::Errno;
+use xen_abi::event_channel::EVTCHN_FIFO_NR_CHANNELS;
+use xen_abi::xen::NR_VIRQS;
 
-use super::abi::{EVTCHN_FIFO_NR_CHANNELS, Errno, NR_VIRQS};
+use super::PortNumber;
 use super::fifo::{EventArray, Queues};
 use super::host::EventHost;
-use super::port::{Binding, Port, PortNumber};
+use super::port::{Binding, Port};
 use super::table::{BUCKET_PORTS, PortTable, boxed};
 use crate::base::VcpuId;
 
@@ -42,7 +45,7 @@ pub(super) struct VcpuEvents {
     /// The single port a poll waits for, 0 for any.
     pub poll_port: AtomicU32,
     /// Port of each virtual interrupt, 0 when unbound.
-    pub virqs: [AtomicU32; NR_VIRQS],
+    pub virqs: [AtomicU32; NR_VIRQS as usize],
 }
 
 impl VcpuEvents {
@@ -50,7 +53,7 @@ impl VcpuEvents {
         Self {
             queues: Mutex::new(Queues::new()),
             poll_port: AtomicU32::new(0),
-            virqs: [const { AtomicU32::new(0) }; NR_VIRQS],
+            virqs: [const { AtomicU32::new(0) }; NR_VIRQS as usize],
         }
     }
 }
@@ -232,10 +235,7 @@ impl<D: EventHost> Events<D> {
     /// Adds a bucket of free ports.
     fn grow(&self, ledger: &mut Ledger) -> Result<(), Errno> {
         const WORDS: usize = BUCKET_PORTS / 64;
-        ledger
-            .used
-            .try_reserve(WORDS)
-            .map_err(|_| Errno::ENOMEM)?;
+        ledger.used.try_reserve(WORDS).map_err(|_| Errno::ENOMEM)?;
         self.ports.grow(ledger.used.len() / WORDS)?;
         ledger.used.resize(ledger.used.len() + WORDS, 0);
         Ok(())
@@ -245,30 +245,31 @@ impl<D: EventHost> Events<D> {
 /// The books of one or two domains, locked in ascending order of their ids.
 pub(super) struct Pair<'a> {
     local: MutexGuard<'a, Ledger>,
-    _remote: Option<MutexGuard<'a, Ledger>>,
+    /// Nothing when both are the same domain.
+    remote: Option<MutexGuard<'a, Ledger>>,
 }
 
 impl<'a> Pair<'a> {
     /// Locks both books; the two may be the same domain.
     pub fn lock<D: EventHost>(local: &'a D, remote: &'a D) -> Self {
         let (l, r) = (local.events(), remote.events());
-        if local.id() == remote.id() {
+        if core::ptr::eq(local, remote) {
             return Self {
                 local: l.ledger(),
-                _remote: None,
+                remote: None,
             };
         }
         if local.id() < remote.id() {
             let local = l.ledger();
             Self {
                 local,
-                _remote: Some(r.ledger()),
+                remote: Some(r.ledger()),
             }
         } else {
             let remote = r.ledger();
             Self {
                 local: l.ledger(),
-                _remote: Some(remote),
+                remote: Some(remote),
             }
         }
     }
@@ -276,5 +277,10 @@ impl<'a> Pair<'a> {
     /// The first domain's book.
     pub fn local(&mut self) -> &mut Ledger {
         &mut self.local
+    }
+
+    /// Whether the second domain dies.
+    pub fn remote_is_dying(&self) -> bool {
+        self.remote.as_ref().unwrap_or(&self.local).dying
     }
 }

@@ -4,9 +4,11 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use spin::Once;
+use xen_abi::errno::Errno;
+use xen_abi::event_channel::EVTCHN_FIFO_NR_CHANNELS;
 
-use super::abi::{EVTCHN_FIFO_NR_CHANNELS, Errno};
-use super::port::{Port, PortNumber};
+use super::PortNumber;
+use super::port::Port;
 
 /// Ports in a bucket.
 pub(super) const BUCKET_PORTS: usize = 128;

@@ -5,8 +5,8 @@
 
 use core::sync::atomic::Ordering;
 
+use super::PortNumber;
 use super::host::{EventHost, Layout};
-use super::port::PortNumber;
 use super::raise::Raised;
 use crate::base::VcpuId;
 
@@ -72,6 +72,19 @@ pub(super) fn select_all<D: EventHost>(d: &D, vcpu: VcpuId) {
     }
 }
 
+/// Clears every selector bit of a vCPU.
+pub(super) fn select_none<D: EventHost>(d: &D, vcpu: VcpuId) {
+    let Some(info) = d.vcpu_info(vcpu) else {
+        return;
+    };
+    match d.layout() {
+        Layout::Bits64 => info[1].store(0, Ordering::SeqCst),
+        Layout::Bits32 => {
+            info[0].fetch_and(!0 >> 32, Ordering::SeqCst);
+        }
+    }
+}
+
 /// Forgets that a port was pending.
 pub(super) fn clear_pending<D: EventHost>(d: &D, port: PortNumber) {
     if let Some((word, bit)) = place(d, port) {
@@ -81,8 +94,7 @@ pub(super) fn clear_pending<D: EventHost>(d: &D, port: PortNumber) {
 
 /// Whether a port is pending.
 pub(super) fn is_pending<D: EventHost>(d: &D, port: PortNumber) -> bool {
-    place(d, port)
-        .is_some_and(|(word, bit)| d.pending_word(word).load(Ordering::SeqCst) & bit != 0)
+    place(d, port).is_some_and(|(word, bit)| d.pending_word(word).load(Ordering::SeqCst) & bit != 0)
 }
 
 /// Whether a port is masked.

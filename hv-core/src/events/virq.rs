@@ -1,6 +1,6 @@
 //! Classes of virtual interrupts (`VIRQ_*` in `xen.h`).
 
-use super::abi::{VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU};
+use xen_abi::xen::{VIRQ_DEBUG, VIRQ_TIMER, VIRQ_XENOPROF, VIRQ_XENPMU};
 
 /// Whether a virtual interrupt belongs to a vCPU or to the whole domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
