@@ -50,6 +50,11 @@ impl Hints {
         }
     }
 
+    /// Whether a CPU idles that nobody has kicked.
+    pub(super) fn has_idle(&self) -> bool {
+        self.idle.load(Ordering::SeqCst) != 0
+    }
+
     pub(super) fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::SeqCst)
     }
@@ -461,6 +466,7 @@ impl Group {
             run_for,
             save,
             migrated,
+            kick: None,
         }
     }
 

@@ -18,6 +18,7 @@ mod credit;
 mod credit2;
 mod dump;
 mod group;
+mod placement;
 mod unit;
 
 #[cfg(test)]
@@ -62,6 +63,8 @@ pub struct Decision {
     pub save: Option<Unit>,
     /// Whether `next` ran on another CPU last time.
     pub migrated: bool,
+    /// Another CPU that must ask again: it idles and could run a unit that still waits.
+    pub kick: Option<CpuId>,
 }
 
 /// Scheduling parameters of a domain (`xen_domctl_sched_credit2`, domctl.h).

@@ -195,6 +195,7 @@ impl Sim {
         }
         let decision = self.sched.schedule(cpu as u32, now);
         self.decisions += 1;
+        self.kick(decision.kick);
         if let Some(unit) = decision.save {
             let index = self.index_of(unit);
             assert_eq!(self.cpus[cpu].loaded, Some(index), "saves what is loaded");

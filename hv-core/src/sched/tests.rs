@@ -264,6 +264,25 @@ fn a_unit_that_yields_lets_the_other_run() {
 }
 
 #[test]
+fn a_unit_whose_cpu_took_another_gets_a_second_kick() {
+    let mut sim = Sim::new(2, 2, 5);
+    sim.run_until(MS);
+    let sched = &sim.sched;
+    let roamer = sched.insert(1, 0, &Affinity::ANY).unwrap();
+    let pinned = sched.insert(2, 0, &Affinity::pinned(0)).unwrap();
+    assert_eq!(sched.wake(roamer, MS), Some(0));
+    assert_eq!(sched.schedule(0, MS).next, Some(roamer));
+    let _ = sched.sleep(roamer);
+    let _ = sched.schedule(0, 3 * MS);
+    let _ = sched.context_saved(0, roamer, 3 * MS);
+    assert_eq!(sched.wake(roamer, 3 * MS), Some(0));
+    assert_eq!(sched.wake(pinned, 3 * MS), None);
+    let decision = sched.schedule(0, 3 * MS);
+    assert_eq!((decision.next, decision.kick), (Some(pinned), Some(1)));
+    assert_eq!(sched.schedule(1, 3 * MS).next, Some(roamer));
+}
+
+#[test]
 fn the_table_of_units_is_bounded_and_reused() {
     let layout = Layout {
         max_cpus: 2,
@@ -385,7 +404,7 @@ fn from_mask(mask: u64) -> CpuSet {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     /// Whatever the units do, what `Sim` asserts holds and nobody starves.
     #[test]
