@@ -47,7 +47,11 @@ pub const fn check_descriptor(raw: u64) -> Result<u64, BadDescriptor> {
         return Ok(raw);
     }
     if raw & SEGMENT == 0 {
-        return if raw & TYPE == 0 { Ok(raw | DPL) } else { Err(BadDescriptor::System) };
+        return if raw & TYPE == 0 {
+            Ok(raw | DPL)
+        } else {
+            Err(BadDescriptor::System)
+        };
     }
     if raw & CODE != 0 && raw & (LONG | DEFAULT_32) == LONG | DEFAULT_32 {
         return Err(BadDescriptor::LongAnd32Bit);
@@ -90,7 +94,10 @@ mod tests {
 
     #[test]
     fn code_cannot_be_64_and_32_bit() {
-        assert_eq!(check_descriptor(KERNEL_CODE | DEFAULT_32), Err(BadDescriptor::LongAnd32Bit));
+        assert_eq!(
+            check_descriptor(KERNEL_CODE | DEFAULT_32),
+            Err(BadDescriptor::LongAnd32Bit)
+        );
     }
 
     #[test]

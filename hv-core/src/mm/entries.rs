@@ -35,7 +35,11 @@ impl Whose {
     /// A domain that maps its own pages in its own tables.
     #[must_use]
     pub const fn own(id: DomId) -> Self {
-        Self { by: id, table_owner: id, pages: Pages::Of(id) }
+        Self {
+            by: id,
+            table_owner: id,
+            pages: Pages::Of(id),
+        }
     }
 }
 
@@ -69,7 +73,10 @@ pub fn take_l1<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> 
 fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> PtResult<Pte> {
     let mfn = entry.mfn();
     if entry.has_cache_bits() {
-        m.note(format_args!("d{}: RAM frame {:#x} mapped other than write-back", whose.by, mfn.0));
+        m.note(format_args!(
+            "d{}: RAM frame {:#x} mapped other than write-back",
+            whose.by, mfn.0
+        ));
         return Err(Refusal::Invalid.into());
     }
     let owner = match whose.pages {
@@ -82,12 +89,19 @@ fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> Pt
         return match get_page(m, mfn, Owner::Domain(owner)) {
             Ok(()) => Ok(entry),
             Err(why) => {
-                m.note(format_args!("d{}: frame {:#x} of d{owner} not to be mapped: {why:?}", whose.by, mfn.0));
+                m.note(format_args!(
+                    "d{}: frame {:#x} of d{owner} not to be mapped: {why:?}",
+                    whose.by, mfn.0
+                ));
                 Err(Refusal::Invalid.into())
             }
         };
     }
-    let reach = if owner == whose.table_owner { Reach::Owner } else { Reach::Foreign };
+    let reach = if owner == whose.table_owner {
+        Reach::Owner
+    } else {
+        Reach::Foreign
+    };
     get_page_and_type(m, mfn, owner, PageType::Writable, reach)?;
     Ok(entry)
 }
@@ -105,7 +119,10 @@ fn lender<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, named: DomId) -> Pt
         return Err(Refusal::Invalid.into());
     }
     if owner != whose.table_owner && !m.may_map_foreign(whose.by, owner) {
-        m.note(format_args!("d{}: no right to map frames of d{owner}", whose.by));
+        m.note(format_args!(
+            "d{}: no right to map frames of d{owner}",
+            whose.by
+        ));
         return Err(Refusal::Denied.into());
     }
     Ok(owner)
@@ -114,7 +131,10 @@ fn lender<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, named: DomId) -> Pt
 fn take_ours<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> {
     let mfn = entry.mfn();
     if entry.is_writable() || !m.shares_read_only(whose.by, mfn) {
-        m.note(format_args!("d{}: hypervisor frame {:#x} is not shared that way", whose.by, mfn.0));
+        m.note(format_args!(
+            "d{}: hypervisor frame {:#x} is not shared that way",
+            whose.by, mfn.0
+        ));
         return Err(Refusal::Denied.into());
     }
     get_page(m, mfn, Owner::Xen).map_err(|_| Refusal::Invalid)?;
@@ -132,7 +152,10 @@ fn check_io<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> {
         IoAccess::Full => Ok(entry),
         IoAccess::ReadOnly => Ok(entry.read_only()),
         IoAccess::Denied => {
-            m.note(format_args!("d{}: no right to map I/O frame {:#x}", whose.by, mfn.0));
+            m.note(format_args!(
+                "d{}: no right to map I/O frame {:#x}",
+                whose.by, mfn.0
+            ));
             Err(Refusal::Denied.into())
         }
     }
@@ -157,17 +180,31 @@ pub fn take_upper<M: PtMachine>(m: &M, owner: DomId, level: Level, entry: Pte) -
     if !entry.is_present() {
         return Ok(entry);
     }
-    let Some(below) = level.below() else { return Err(Refusal::Invalid.into()) };
+    let Some(below) = level.below() else {
+        return Err(Refusal::Invalid.into());
+    };
     let bad = entry.forbidden_bits(level);
     if bad != 0 {
-        m.note(format_args!("d{owner}: {level:?} entry {entry:?} has forbidden bits {bad:#x}"));
+        m.note(format_args!(
+            "d{owner}: {level:?} entry {entry:?} has forbidden bits {bad:#x}"
+        ));
         return Err(Refusal::Invalid.into());
     }
-    get_page_and_type(m, entry.mfn(), owner, PageType::of_table(below), Reach::Owner)?;
+    get_page_and_type(
+        m,
+        entry.mfn(),
+        owner,
+        PageType::of_table(below),
+        Reach::Owner,
+    )?;
     Ok(entry.adjusted(level, m.globals()))
 }
 
 /// Drops the reference of an L2 to L4 entry. On [`Stop::Restart`] the caller still owns it.
 pub fn drop_upper<M: PtMachine>(m: &M, entry: Pte) -> Result<(), Stop> {
-    if entry.is_present() { put_page_and_type(m, entry.mfn()) } else { Ok(()) }
+    if entry.is_present() {
+        put_page_and_type(m, entry.mfn())
+    } else {
+        Ok(())
+    }
 }

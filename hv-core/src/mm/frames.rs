@@ -8,7 +8,7 @@
 //!
 //! A table that is all zeros describes frames that are free.
 
-use super::types::{PageType, TypeState, TypeWord};
+use super::types::{TypeState, TypeWord};
 use crate::base::{DomId, Mfn};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -158,13 +158,20 @@ impl Frame {
                 COUNT => return Err(GetError::Refused(RefError::Full)),
                 _ => {}
             }
-            match self.refs.compare_exchange_weak(cur, cur + 1, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .refs
+                .compare_exchange_weak(cur, cur + 1, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(now) => cur = now,
             }
         }
         // Only the reference keeps the owner as it is; before, it could have changed under us.
-        if self.owner.load(Ordering::Acquire) == owner.encode() { Ok(()) } else { Err(GetError::Stray) }
+        if self.owner.load(Ordering::Acquire) == owner.encode() {
+            Ok(())
+        } else {
+            Err(GetError::Stray)
+        }
     }
 
     /// Drops a general reference that the caller holds.
@@ -172,7 +179,11 @@ impl Frame {
     pub(super) fn put(&self) -> Dropped {
         let before = self.refs.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & COUNT != 0, "a reference was dropped twice");
-        if before & COUNT == 1 { Dropped::Last } else { Dropped::Alive }
+        if before & COUNT == 1 {
+            Dropped::Last
+        } else {
+            Dropped::Alive
+        }
     }
 
     /// Gives a free frame to an owner, with the owner's own reference and no type.
@@ -199,7 +210,12 @@ impl Frame {
     pub fn mark_io(&self) -> Result<(), RefError> {
         let free = Owner::Free.encode();
         self.owner
-            .compare_exchange(free, Owner::Io.encode(), Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                free,
+                Owner::Io.encode(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .map(drop)
             .map_err(|_| RefError::InUse)
     }
@@ -231,9 +247,13 @@ impl Frame {
     /// Errors: [`RefError::InUse`], [`RefError::WrongOwner`].
     pub fn steal(&self, owner: DomId) -> Result<(), RefError> {
         let sole = ALLOCATED | 1;
+        if self.owner() != Owner::Domain(owner) {
+            return Err(RefError::WrongOwner);
+        }
         self.refs
             .compare_exchange(sole, 0, Ordering::AcqRel, Ordering::Acquire)
             .map_err(|_| RefError::InUse)?;
+        // Now that nobody can change it, look again.
         if self.owner() == Owner::Domain(owner) {
             return Ok(());
         }

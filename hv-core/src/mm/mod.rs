@@ -44,9 +44,13 @@ pub mod types;
 pub mod update;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 use crate::base::{DomId, Mfn};
 use core::fmt;
 use core::sync::atomic::AtomicU64;
+use xen_abi::errno::Errno;
 
 pub use frames::{Frame, FrameTable, Owner, RefError};
 pub use pte::{Globals, Level, Pte};
@@ -61,6 +65,16 @@ pub enum Refusal {
     Denied,
     /// The frame is used in a way that excludes this (`EBUSY`).
     Busy,
+}
+
+impl From<Refusal> for Errno {
+    fn from(why: Refusal) -> Self {
+        match why {
+            Refusal::Invalid => Self::EINVAL,
+            Refusal::Denied => Self::EPERM,
+            Refusal::Busy => Self::EBUSY,
+        }
+    }
 }
 
 /// How a page-table operation ended without success.

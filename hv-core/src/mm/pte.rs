@@ -195,15 +195,26 @@ mod tests {
 
     #[test]
     fn kernel_mapping_is_marked_and_never_global() {
-        let e = Pte::new(Mfn(0x1234), KERNEL_RW | Pte::GLOBAL).adjusted(Level::L1, Globals::UserMappings);
-        assert_eq!(e.0, 0x1234 << 12 | KERNEL_RW | Pte::USER | Pte::GUEST_KERNEL);
-        assert_eq!(e.adjusted(Level::L1, Globals::UserMappings), e, "a guest writes back what it read");
+        let e = Pte::new(Mfn(0x1234), KERNEL_RW | Pte::GLOBAL)
+            .adjusted(Level::L1, Globals::UserMappings);
+        assert_eq!(
+            e.0,
+            0x1234 << 12 | KERNEL_RW | Pte::USER | Pte::GUEST_KERNEL
+        );
+        assert_eq!(
+            e.adjusted(Level::L1, Globals::UserMappings),
+            e,
+            "a guest writes back what it read"
+        );
     }
 
     #[test]
     fn user_mapping_is_global_unless_roots_are_split() {
         let e = Pte::new(Mfn(5), KERNEL_RW | Pte::USER);
-        assert_eq!(e.adjusted(Level::L1, Globals::UserMappings).0, e.0 | Pte::GLOBAL);
+        assert_eq!(
+            e.adjusted(Level::L1, Globals::UserMappings).0,
+            e.0 | Pte::GLOBAL
+        );
         assert_eq!(e.adjusted(Level::L1, Globals::Nothing), e);
         let global = Pte(e.0 | Pte::GLOBAL);
         assert_eq!(global.adjusted(Level::L1, Globals::Nothing), e);
@@ -230,7 +241,11 @@ mod tests {
                 assert_eq!(Pte(1 | 1 << bit).forbidden_bits(level), 1 << bit);
             }
         }
-        assert_eq!(Pte(!0).forbidden_bits(Level::L1), 0, "an L1 entry has no reserved bit left");
+        assert_eq!(
+            Pte(!0).forbidden_bits(Level::L1),
+            0,
+            "an L1 entry has no reserved bit left"
+        );
         assert_eq!(Pte(1 | 1 << 58 | Pte::NX).forbidden_bits(Level::L2), 0);
     }
 

@@ -58,7 +58,9 @@ pub fn get_page_and_type<M: PtMachine>(
     want: PageType,
     reach: Reach,
 ) -> PtResult {
-    let Some(frame) = m.frame(mfn) else { return Err(Refusal::Invalid.into()) };
+    let Some(frame) = m.frame(mfn) else {
+        return Err(Refusal::Invalid.into());
+    };
     let owner = Owner::Domain(owner);
     if want == PageType::Writable && frame.owner() == owner && frame.ty.join_held(want, reach) {
         if frame.owner() == owner {
@@ -98,7 +100,11 @@ fn acquire<M: PtMachine>(
         match frame.ty.join(want, reach) {
             Join::Shared => return (Ok(()), General::Spare),
             Join::First => return (Ok(()), General::Kept),
-            Join::Opened { claim, from, foreign } => {
+            Join::Opened {
+                claim,
+                from,
+                foreign,
+            } => {
                 if from != PageType::None && from != want {
                     flush_former_use(m, frame, foreign);
                 }
@@ -110,7 +116,10 @@ fn acquire<M: PtMachine>(
             }
             Join::Contended => core::hint::spin_loop(),
             Join::Refused(now) => {
-                m.note(format_args!("frame {:#x} is in use as {now:?}, not to be had as {want:?}", mfn.0));
+                m.note(format_args!(
+                    "frame {:#x} is in use as {now:?}, not to be had as {want:?}",
+                    mfn.0
+                ));
                 return (Err(Refusal::Invalid.into()), General::Spare);
             }
             Join::Full => return (Err(Refusal::Busy.into()), General::Spare),
@@ -151,13 +160,21 @@ fn settle<M: PtMachine>(
             (Ok(()), general)
         }
         Scan::Suspended(index) => {
-            Progress { index, undoing: false }.store(frame);
+            Progress {
+                index,
+                undoing: false,
+            }
+            .store(frame);
             frame.ty.finish_suspended(claim);
             (Err(Stop::Restart), general)
         }
         Scan::Failed(why, index) if claim.is_borrowed() => {
             // The interrupted put comes back and takes the rest apart.
-            Progress { index, undoing: true }.store(frame);
+            Progress {
+                index,
+                undoing: true,
+            }
+            .store(frame);
             frame.ty.finish_suspended(claim);
             (Err(why.into()), General::Spare)
         }
@@ -177,7 +194,11 @@ fn undo<M: PtMachine>(
     match validate::take_apart(m, mfn, frame, index) {
         Scan::Complete => {}
         Scan::Suspended(index) | Scan::Failed(_, index) => {
-            Progress { index, undoing: true }.store(frame);
+            Progress {
+                index,
+                undoing: true,
+            }
+            .store(frame);
             frame.ty.finish_suspended(claim);
             return (Err(Stop::Restart), general);
         }
@@ -200,11 +221,15 @@ fn close<M: PtMachine>(m: &M, frame: &Frame, claim: Claim) {
 /// [`Stop::Restart`] the caller still owns the reference and must call again. No other error.
 #[inline]
 pub fn put_page_and_type<M: PtMachine>(m: &M, mfn: Mfn) -> PtResult {
-    let Some(frame) = m.frame(mfn) else { return Ok(()) };
+    let Some(frame) = m.frame(mfn) else {
+        return Ok(());
+    };
     for _ in 0..PATIENCE {
         match frame.ty.leave() {
             Leave::Left => return Ok(()),
-            Leave::Closing { claim, resumed } => return finish_closing(m, mfn, frame, claim, resumed),
+            Leave::Closing { claim, resumed } => {
+                return finish_closing(m, mfn, frame, claim, resumed);
+            }
             Leave::Contended => core::hint::spin_loop(),
             Leave::Missing => {
                 debug_assert!(false, "a type reference was dropped twice");
@@ -224,11 +249,19 @@ pub(super) fn finish_closing<M: PtMachine>(
     resumed: bool,
 ) -> PtResult {
     if frame.ty.state().page_type().level().is_some() {
-        let start = if resumed { Progress::load(frame).index } else { super::pte::ENTRIES };
+        let start = if resumed {
+            Progress::load(frame).index
+        } else {
+            super::pte::ENTRIES
+        };
         match validate::take_apart(m, mfn, frame, start) {
             Scan::Complete => {}
             Scan::Suspended(index) | Scan::Failed(_, index) => {
-                Progress { index, undoing: true }.store(frame);
+                Progress {
+                    index,
+                    undoing: true,
+                }
+                .store(frame);
                 frame.ty.finish_interrupted(claim);
                 return Err(Stop::Restart);
             }
@@ -241,9 +274,19 @@ pub(super) fn finish_closing<M: PtMachine>(
 
 /// Undoes an orphaned interrupted check, for teardown. `Ok` also where there is none.
 pub(super) fn reap_orphan<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame) -> PtResult {
-    let Some(claim) = frame.ty.adopt_orphan() else { return Ok(()) };
+    let Some(claim) = frame.ty.adopt_orphan() else {
+        return Ok(());
+    };
     let index = Progress::load(frame).index;
-    match undo(m, mfn, frame, claim, index, Refusal::Invalid, General::Spare) {
+    match undo(
+        m,
+        mfn,
+        frame,
+        claim,
+        index,
+        Refusal::Invalid,
+        General::Spare,
+    ) {
         (Err(Stop::Restart), _) => Err(Stop::Restart),
         _ => Ok(()),
     }
@@ -254,5 +297,8 @@ pub(super) fn reap_orphan<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame) -> PtRes
 #[inline]
 pub fn put_writable<M: PtMachine>(m: &M, mfn: Mfn) {
     let done = put_page_and_type(m, mfn);
-    debug_assert!(done.is_ok(), "dropping a writable reference waited for a claim");
+    debug_assert!(
+        done.is_ok(),
+        "dropping a writable reference waited for a claim"
+    );
 }

@@ -24,7 +24,8 @@
 //! | Held(T) | join S | refused |
 //! | Partial(T) | join T | Busy(T), count 1; goes on where checking stopped |
 //! | Owned(T) | join T | Busy(T), count 2; checks again what was taken apart |
-//! | Busy | anything | contended: the caller spins for a while, then restarts |
+//! | Busy(T) | join T, or anything while T is Writable | contended: the caller spins for a while, then restarts |
+//! | Busy(T) | join S, T a table or descriptors | refused |
 //! | Busy(T) | all is valid | Held(T) |
 //! | Busy(T) | preempted while checking | Partial(T), or Owned(T) where it came from there |
 //! | Busy(T) | a check failed, undone | Idle(T), or Owned(T) where it came from there |
@@ -177,16 +178,25 @@ impl TypeState {
     /// A table of this state, where it is one in use.
     #[must_use]
     pub const fn live_level(self) -> Option<Level> {
-        if self.is_validated() { self.page_type().level() } else { None }
+        if self.is_validated() {
+            self.page_type().level()
+        } else {
+            None
+        }
     }
 }
 
 impl core::fmt::Debug for TypeState {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{:?} x{}", self.page_type(), self.count())?;
-        for (bit, name) in
-            [(FOREIGN, " foreign"), (PARTIAL, " partial"), (OWNED, " owned"), (BUSY, " busy"), (PINNED, " pinned"), (VALIDATED, " valid")]
-        {
+        for (bit, name) in [
+            (FOREIGN, " foreign"),
+            (PARTIAL, " partial"),
+            (OWNED, " owned"),
+            (BUSY, " busy"),
+            (PINNED, " pinned"),
+            (VALIDATED, " valid"),
+        ] {
             if self.0 & bit != 0 {
                 f.write_str(name)?;
             }
@@ -217,7 +227,11 @@ pub(super) enum Join {
     First,
     /// Ours to flush and check. `from` is what it was, `foreign` whether other domains' CPUs may
     /// hold mappings of that.
-    Opened { claim: Claim, from: PageType, foreign: bool },
+    Opened {
+        claim: Claim,
+        from: PageType,
+        foreign: bool,
+    },
     /// Ours to continue; progress is in the frame's `aux`.
     Resumed { claim: Claim },
     /// Another CPU is at work.
@@ -258,7 +272,9 @@ impl TypeWord {
     /// Compare-and-swap that reports what it found.
     #[inline]
     fn replace(&self, from: u64, to: u64) -> Result<(), u64> {
-        self.0.compare_exchange_weak(from, to, Ordering::AcqRel, Ordering::Acquire).map(drop)
+        self.0
+            .compare_exchange_weak(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
     }
 
     /// Back to Idle(None) for a new owner. Only for a frame that nobody references.
@@ -330,8 +346,11 @@ impl TypeWord {
             if cur & BUSY != 0 {
                 return Leave::Contended;
             }
-            let (next, done) =
-                if cur & COUNT > 1 { ((cur - 1) & !PINNED, Leave::Left) } else { plan_close(cur) };
+            let (next, done) = if cur & COUNT > 1 {
+                ((cur - 1) & !PINNED, Leave::Left)
+            } else {
+                plan_close(cur)
+            };
             match self.replace(cur, next) {
                 Ok(()) => return done,
                 Err(now) => cur = now,
@@ -346,7 +365,12 @@ impl TypeWord {
             return None;
         }
         self.0
-            .compare_exchange(cur, cur & !PARTIAL | BUSY, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(
+                cur,
+                cur & !PARTIAL | BUSY,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            )
             .ok()
             .map(|_| Claim { borrowed: false })
     }
@@ -362,7 +386,11 @@ impl TypeWord {
     /// Busy to Partial (or back to Owned): a join was interrupted or, for a borrowed claim, failed.
     pub(super) fn finish_suspended(&self, claim: Claim) {
         let cur = self.0.load(Ordering::Relaxed);
-        let next = if claim.borrowed { (cur - 1) | OWNED } else { cur };
+        let next = if claim.borrowed {
+            (cur - 1) | OWNED
+        } else {
+            cur
+        };
         self.0.store(next & !BUSY | PARTIAL, Ordering::Release);
     }
 
@@ -370,7 +398,8 @@ impl TypeWord {
     pub(super) fn finish_interrupted(&self, claim: Claim) {
         let Claim { borrowed: _ } = claim;
         let cur = self.0.load(Ordering::Relaxed);
-        self.0.store(cur & !BUSY | PARTIAL | OWNED, Ordering::Release);
+        self.0
+            .store(cur & !BUSY | PARTIAL | OWNED, Ordering::Release);
     }
 
     /// Busy to Idle: nothing is left. The frame's stamp must have been stored before.
@@ -393,7 +422,14 @@ const fn foreign_bit(reach: Reach) -> u64 {
 fn plan_join(cur: u64, want: PageType, foreign: u64) -> Result<(u64, Join), Join> {
     let from = PageType::from_bits(cur);
     if cur & BUSY != 0 {
-        return Err(Join::Contended);
+        // A table that is being checked may (wrongly) lead to a writable mapping of itself: to wait
+        // for the claim would be to wait for ourselves. A writable claim waits for nobody.
+        let may_wait = from == want || from == PageType::Writable;
+        return Err(if may_wait {
+            Join::Contended
+        } else {
+            Join::Refused(from)
+        });
     }
     if cur & COUNT == 0 {
         return Ok(plan_open(cur, from, want, foreign));
@@ -404,7 +440,12 @@ fn plan_join(cur: u64, want: PageType, foreign: u64) -> Result<(u64, Join), Join
     if cur & PARTIAL != 0 {
         let borrowed = cur & OWNED != 0;
         let next = (cur & !(PARTIAL | OWNED) | BUSY | foreign) + u64::from(borrowed);
-        return Ok((next, Join::Resumed { claim: Claim { borrowed } }));
+        return Ok((
+            next,
+            Join::Resumed {
+                claim: Claim { borrowed },
+            },
+        ));
     }
     if cur & COUNT == COUNT {
         return Err(Join::Full);
@@ -422,11 +463,24 @@ fn plan_open(cur: u64, from: PageType, want: PageType, foreign: u64) -> (u64, Jo
         return (open | VALIDATED, Join::First);
     }
     let claim = Claim { borrowed: false };
-    (open | BUSY, Join::Opened { claim, from, foreign: cur & FOREIGN != 0 })
+    (
+        open | BUSY,
+        Join::Opened {
+            claim,
+            from,
+            foreign: cur & FOREIGN != 0,
+        },
+    )
 }
 
 /// The last reference goes: the word becomes Busy in our hands.
 fn plan_close(cur: u64) -> (u64, Leave) {
     let next = cur & !(VALIDATED | PARTIAL | OWNED) | BUSY;
-    (next, Leave::Closing { claim: Claim { borrowed: false }, resumed: cur & PARTIAL != 0 })
+    (
+        next,
+        Leave::Closing {
+            claim: Claim { borrowed: false },
+            resumed: cur & PARTIAL != 0,
+        },
+    )
 }

@@ -25,12 +25,18 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Nothing done yet.
-    pub(super) const START: Self = Self { index: 0, undoing: false };
+    pub(super) const START: Self = Self {
+        index: 0,
+        undoing: false,
+    };
     const UNDOING: u64 = 1 << 16;
 
     pub(super) fn load(frame: &Frame) -> Self {
         let aux = frame.aux();
-        Self { index: ((aux & 0xffff) as usize).min(ENTRIES), undoing: aux & Self::UNDOING != 0 }
+        Self {
+            index: ((aux & 0xffff) as usize).min(ENTRIES),
+            undoing: aux & Self::UNDOING != 0,
+        }
     }
 
     pub(super) fn store(self, frame: &Frame) {
@@ -75,7 +81,10 @@ fn check_segments<M: PtMachine>(m: &M, mfn: Mfn) -> Scan {
             Ok(fixed) if fixed == raw => {}
             Ok(fixed) => word.store(fixed, Ordering::Relaxed),
             Err(why) => {
-                m.note(format_args!("descriptor page {:#x}: entry {slot} ({raw:#x}) is {why}", mfn.0));
+                m.note(format_args!(
+                    "descriptor page {:#x}: entry {slot} ({raw:#x}) is {why}",
+                    mfn.0
+                ));
                 return Scan::Failed(Refusal::Invalid, 0);
             }
         }
@@ -84,7 +93,11 @@ fn check_segments<M: PtMachine>(m: &M, mfn: Mfn) -> Scan {
 }
 
 fn check_l1<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId, start: usize) -> Scan {
-    let whose = Whose { by: owner, table_owner: owner, pages: Pages::Of(owner) };
+    let whose = Whose {
+        by: owner,
+        table_owner: owner,
+        pages: Pages::Of(owner),
+    };
     for (slot, word) in m.table(mfn).iter().enumerate().skip(start) {
         let raw = Pte(word.load(Ordering::Relaxed));
         if !raw.is_present() {
@@ -136,7 +149,10 @@ fn stopped<M: PtMachine>(m: &M, mfn: Mfn, slot: usize, entry: Pte, stop: Stop) -
     match stop {
         Stop::Restart => Scan::Suspended(slot),
         Stop::Refused(why) => {
-            m.note(format_args!("table {:#x}: entry {slot} ({entry:?}) does not pass", mfn.0));
+            m.note(format_args!(
+                "table {:#x}: entry {slot} ({entry:?}) does not pass",
+                mfn.0
+            ));
             Scan::Failed(why, slot)
         }
     }
@@ -144,7 +160,9 @@ fn stopped<M: PtMachine>(m: &M, mfn: Mfn, slot: usize, entry: Pte, stop: Stop) -
 
 /// Drops what the entries below `end` hold, from the top down. Never `Failed`.
 pub(super) fn take_apart<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame, end: usize) -> Scan {
-    let Some(level) = frame.ty.state().page_type().level() else { return Scan::Complete };
+    let Some(level) = frame.ty.state().page_type().level() else {
+        return Scan::Complete;
+    };
     let table = m.table(mfn);
     for slot in (0..end.min(ENTRIES)).rev() {
         if level == Level::L4 && is_hypervisor_slot(slot) {
