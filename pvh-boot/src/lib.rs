@@ -22,7 +22,6 @@ pub mod elf;
 pub mod pv;
 pub mod unpack;
 
-mod abi;
 mod fields;
 
 /// Why a file does not become an ELF kernel in memory. Displayed in words, without a subject:

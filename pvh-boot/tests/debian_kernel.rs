@@ -15,6 +15,7 @@ use pvh_boot::pv::{
 use pvh_boot::unpack::{Method, UnpackError};
 use pvh_boot::{UnwrapError, unwrap_kernel};
 use support::{FakeMemory, PAGE, Walked};
+use xen_abi::start_info::Dom0VgaConsoleInfo;
 
 const LIMIT: usize = 256 << 20;
 
@@ -191,7 +192,11 @@ fn notes_are_those_of_a_linux_kernel() {
 }
 
 const INITRD: &[u8] = &[0x42; 3 * PAGE + 100];
-const VGA: [u8; 40] = [7; 40];
+const VGA: Dom0VgaConsoleInfo = Dom0VgaConsoleInfo {
+    video_type: 3,
+    _pad0: [0; 3],
+    u: [0x0707_0707; 9],
+};
 
 fn load(nr_pages: u64, initrd: Initrd<'_>) -> (Layout, StartState, FakeMemory) {
     let kernel = Kernel::parse(vmlinux()).unwrap();
@@ -305,6 +310,7 @@ fn start_info_says_where_things_are() {
     assert_eq!(memory.u32_at(at, 72), 1168, "info_off");
     assert_eq!(memory.u32_at(at, 76), 40, "info_size");
     assert_eq!(&page[128..141], b"console=hvc0\0");
-    assert_eq!(page[1168..1208], VGA);
+    assert_eq!(page[1168..1172], [3, 0, 0, 0]);
+    assert_eq!(page[1172..1208], [7; 36]);
     assert!(page[1208..].iter().all(|&byte| byte == 0));
 }

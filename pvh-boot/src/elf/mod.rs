@@ -302,6 +302,3 @@ fn xen_notes<'a>(file: &'a [u8], header: &Header) -> Result<XenNotes<'a>, ElfErr
     }
     Ok(notes)
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use crate::abi::elfnote::*;
-use crate::abi::features::*;
 use crate::fields::{slice_at, u16_at, u32_at, u64_at};
+use xen_abi::elfnote::*;
+use xen_abi::features::*;
 
 /// Bytes of a note's fixed part: sizes of name and descriptor, type.
 const NOTE_HEADER: u64 = 12;

@@ -4,11 +4,11 @@ use core::fmt;
 
 use zerocopy::IntoBytes;
 
-use crate::abi::start_info::{
-    MAX_GUEST_CMDLINE, SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PRIVILEGED, START_INFO_MAGIC,
-    StartInfo, StartInfoConsoleDom0,
-};
 use crate::elf::Segment;
+use xen_abi::start_info::{
+    Dom0VgaConsoleInfo, MAX_GUEST_CMDLINE, SIF_INITDOMAIN, SIF_MOD_START_PFN, SIF_PRIVILEGED,
+    START_INFO_MAGIC, StartInfo, StartInfoConsoleDom0,
+};
 
 use super::hypercall_page::hypercall_page;
 use super::kernel::PvKernel;
@@ -55,8 +55,8 @@ pub struct StartOfDay<'a> {
     pub command_line: &'a [u8],
     /// The initrd; of no effect if the layout has none.
     pub initrd: Initrd<'a>,
-    /// The bytes of a `dom0_vga_console_info` (xen.h), if there is a screen.
-    pub vga: Option<&'a [u8]>,
+    /// The screen that the boot loader left, if there is one.
+    pub vga: Option<&'a Dom0VgaConsoleInfo>,
 }
 
 /// State of the first virtual CPU at its start.
@@ -84,8 +84,6 @@ pub enum BuildError {
         /// Bytes given.
         given: u64,
     },
-    /// The screen description does not fit behind start info; its size in bytes.
-    VgaSize(usize),
     /// The plan was made for another kernel.
     WrongKernel,
 }
@@ -97,9 +95,6 @@ impl fmt::Display for BuildError {
                 f,
                 "the initrd has {given} bytes, but the layout was made for {planned}"
             ),
-            Self::VgaSize(size) => {
-                write!(f, "a screen description of {size} bytes does not fit")
-            }
             Self::WrongKernel => write!(f, "the layout was made for another kernel"),
         }
     }
@@ -113,7 +108,7 @@ impl core::error::Error for BuildError {}
 /// validates them, are in `layout.tables`.
 ///
 /// # Errors
-/// The plan does not belong to the kernel or the initrd, or the screen description is too long.
+/// The plan does not belong to the kernel or to the initrd.
 pub fn build<M: DomainMemory>(
     kernel: &PvKernel<'_>,
     layout: &Layout,
@@ -125,8 +120,8 @@ pub fn build<M: DomainMemory>(
     {
         return Err(BuildError::WrongKernel);
     }
-    write_start_info(layout, start, memory)?;
     write_initrd(layout, &start.initrd, memory)?;
+    write_start_info(layout, start, memory);
     for segment in &kernel.segments {
         write_segment(segment, memory);
     }
@@ -280,12 +275,12 @@ fn map_pages<M: DomainMemory>(layout: &Layout, virt: u64, pfn: u64, pages: u64, 
     }
 }
 
+/// Where the screen description stands in the start info page.
+const VGA_OFFSET: usize = size_of::<StartInfo>();
+const _: () = assert!(VGA_OFFSET + size_of::<Dom0VgaConsoleInfo>() <= PAGE_BYTES);
+
 /// Writes the start info page with the screen description behind it.
-fn write_start_info<M: DomainMemory>(
-    layout: &Layout,
-    start: &StartOfDay<'_>,
-    memory: &mut M,
-) -> Result<(), BuildError> {
+fn write_start_info<M: DomainMemory>(layout: &Layout, start: &StartOfDay<'_>, memory: &mut M) {
     let mut info = StartInfo {
         nr_pages: layout.nr_pages,
         shared_info: start.shared_info,
@@ -315,21 +310,18 @@ fn write_start_info<M: DomainMemory>(
             info.mod_len = layout.initrd_len;
         }
     }
-    let after = size_of::<StartInfo>();
-    if let Some(vga) = start.vga {
-        if vga.len() > PAGE_BYTES - after {
-            return Err(BuildError::VgaSize(vga.len()));
-        }
+    if start.vga.is_some() {
         let console = StartInfoConsoleDom0 {
-            info_off: after as u32,
-            info_size: vga.len() as u32,
+            info_off: VGA_OFFSET as u32,
+            info_size: size_of::<Dom0VgaConsoleInfo>() as u32,
         };
         copy_start(info.console.as_mut_bytes(), console.as_bytes());
     }
     memory.zero(layout.start_info.pfn);
     memory.write(layout.start_info.pfn, 0, info.as_bytes());
-    memory.write(layout.start_info.pfn, after, start.vga.unwrap_or_default());
-    Ok(())
+    if let Some(vga) = start.vga {
+        memory.write(layout.start_info.pfn, VGA_OFFSET, vga.as_bytes());
+    }
 }
 
 /// Copies `from` to the start of `to`, which is at least as long.
@@ -338,6 +330,3 @@ fn copy_start(to: &mut [u8], from: &[u8]) {
         *to = *from;
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,6 @@
 //! The page of hypercall stubs that a PV kernel may have filled at its HYPERCALL_PAGE note.
 
-use crate::abi::hypercall::__HYPERVISOR_iret;
+use xen_abi::hypercall::__HYPERVISOR_iret;
 
 /// Bytes of one stub.
 const SLOT: usize = 32;

@@ -4,9 +4,9 @@ use core::fmt;
 
 use alloc::vec::Vec;
 
-use crate::abi::arch_x86::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
-use crate::abi::features::*;
 use crate::elf::{Kernel, Segment, XenNotes, feature_name};
+use xen_abi::arch_x86::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
+use xen_abi::features::*;
 
 use super::PAGE_SIZE;
 

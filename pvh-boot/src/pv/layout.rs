@@ -360,6 +360,3 @@ fn is_guest_range(first: u64, last: u64) -> bool {
         && is_guest_address(last)
         && (first as i64 >= 0) == (last as i64 >= 0)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,7 @@
 //! Zstandard (RFC 8878): frames one after the other, content checksums verified.
 
+use alloc::vec::Vec;
+
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use ruzstd::io::Read;
@@ -15,9 +17,14 @@ const fn damaged(what: &'static str) -> UnpackError {
     UnpackError::Damaged(Method::Zstd, what)
 }
 
+/// Largest window that a frame may ask for, in bytes: what `zstd -22 --ultra` uses.
+const WINDOW_LIMIT: usize = 128 << 20;
+
 /// Unpacks all frames of `data`.
 pub(super) fn decode(mut data: &[u8], output: &mut Output) -> Result<(), UnpackError> {
+    check_working_memory(output.announced().unwrap_or(0))?;
     let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(WINDOW_LIMIT as u64);
     while !data.is_empty() {
         match decoder.reset(&mut data) {
             Ok(()) => decode_frame(&mut decoder, &mut data, output)?,
@@ -33,6 +40,17 @@ pub(super) fn decode(mut data: &[u8], output: &mut Output) -> Result<(), UnpackE
         }
     }
     Ok(())
+}
+
+/// Tries whether the decoder will find the memory it needs, because it panics where it does not:
+/// its window holds the whole result or [`WINDOW_LIMIT`] bytes, grows in powers of two, and lives
+/// beside its predecessor while it grows.
+fn check_working_memory(size: usize) -> Result<(), UnpackError> {
+    let window = size.min(WINDOW_LIMIT).next_power_of_two();
+    let mut trial: Vec<u8> = Vec::new();
+    trial
+        .try_reserve_exact(window + window / 2)
+        .map_err(|_| UnpackError::NoWorkingMemory(Method::Zstd))
 }
 
 /// Unpacks the frame whose header was just read, and its checksum if it has one.

@@ -1,8 +1,12 @@
 //! A domain's memory for tests, and a reader of page tables that shares nothing with the writer.
 
+#![allow(dead_code)] // Each test file uses a part of this.
+
 use std::collections::HashMap;
 
 use pvh_boot::pv::DomainMemory;
+
+pub mod elf_file;
 
 pub const PAGE: usize = 4096;
 
