@@ -3,12 +3,16 @@
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
-use xen_abi::xen::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
+use xen_abi::xen::{VIRQ_TIMER, SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
 
 use super::domain::Domain;
+use super::machine::Machine;
 use super::vcpu::{RunFlags, Vcpu};
 use crate::base::{DomId, Mfn, VcpuId};
-use crate::events::{Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
+use crate::grants::{FramePool, SharedFrame};
+use crate::time::runstate::State;
+use crate::time::vtimer::Arming;
+use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 
 impl Domain {
     /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
@@ -17,8 +21,14 @@ impl Domain {
         if !self.runnable(vcpu) {
             return;
         }
-        vcpu.runstate.lock().wake(self.machine.now());
-        if let Some(cpu) = self.sched.wake(unit, self.machine.now()) {
+        let now = self.machine.now();
+        {
+            let mut runstate = vcpu.runstate.lock();
+            if runstate.state() != State::Running {
+                runstate.change(State::Runnable, now);
+            }
+        }
+        if let Some(cpu) = self.sched.wake(unit, now) {
             self.machine.reschedule(cpu);
         }
     }
@@ -41,15 +51,52 @@ impl Domain {
         }
     }
 
-    /// Stops vCPUs that are no longer runnable where they run. Call after a pause.
-    pub fn stop_running(&self) {
-        for vcpu in self.vcpus() {
-            if let Some(&unit) = vcpu.unit.get()
-                && !self.runnable(vcpu)
-                && let Some(cpu) = self.sched.sleep(unit)
-            {
+    /// Makes a vCPU that may no longer run stop where it runs.
+    pub fn stop_vcpu(&self, vcpu: &Vcpu) {
+        if let Some(&unit) = vcpu.unit.get()
+            && !self.runnable(vcpu)
+        {
+            if let Some(cpu) = self.sched.sleep(unit) {
                 self.machine.reschedule(cpu);
             }
+            // A wake-up between the look and the call would be lost.
+            if self.runnable(vcpu) {
+                self.wake(vcpu);
+            }
+        }
+    }
+
+    /// Stops vCPUs that are no longer runnable where they run. Call after a pause.
+    pub fn stop_running(&self) {
+        self.vcpus().iter().for_each(|v| self.stop_vcpu(v));
+    }
+
+    /// Does what a change of a vCPU's timers asks for.
+    pub fn apply_arming(&self, vcpu: &Vcpu, arming: Arming) {
+        let Some(&unit) = vcpu.unit.get() else { return };
+        match arming {
+            Arming::At(deadline) => self.machine.arm_vcpu_timer(unit, Some(deadline)),
+            Arming::Idle => self.machine.arm_vcpu_timer(unit, None),
+            Arming::Due => self.fire_timers(vcpu),
+        }
+    }
+
+    /// Delivers what is due of a vCPU's timers and arms the rest.
+    pub fn fire_timers(&self, vcpu: &Vcpu) {
+        let now = self.machine.now();
+        let (expired, next) = {
+            let mut timers = vcpu.timers.lock();
+            (timers.expire(now), timers.next_deadline())
+        };
+        if expired.virq_timer {
+            events::raise_virq(self, vcpu.id, VIRQ_TIMER);
+        }
+        if expired.poll {
+            events::end_poll(self, vcpu.id);
+            self.end_wait(vcpu, RunFlags::POLLING);
+        }
+        if let Some(&unit) = vcpu.unit.get() {
+            self.machine.arm_vcpu_timer(unit, next);
         }
     }
 
@@ -58,6 +105,24 @@ impl Domain {
         for vcpu in self.vcpus() {
             self.wake(vcpu);
         }
+    }
+}
+
+/// Pages for a grant table.
+pub(super) struct GrantPool(pub &'static dyn Machine);
+
+impl FramePool for GrantPool {
+    fn alloc(&self, owner: DomId) -> Option<SharedFrame> {
+        let mfn = self.0.alloc_page()?;
+        if self.0.share_with(mfn, owner).is_err() {
+            self.0.free_page(mfn);
+            return None;
+        }
+        Some(SharedFrame::new(mfn, self.0.words32(mfn)))
+    }
+
+    fn free(&self, frame: SharedFrame) {
+        self.0.unshare(frame.mfn());
     }
 }
 

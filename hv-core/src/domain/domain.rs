@@ -12,7 +12,7 @@ use super::machine::{Machine, PirqLayer};
 use super::vcpu::{RunFlags, Vcpu};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
 use crate::events::{self, Events};
-use crate::grants::GrantTable;
+use crate::grants::Grants;
 use crate::pv::ports::PortMap;
 use crate::sched::Scheduler;
 use crate::time::runstate::Runstate;
@@ -81,9 +81,11 @@ pub struct Domain {
     /// Event channels.
     pub events: Events<Domain>,
     /// Grant table.
-    pub grants: GrantTable,
+    pub grants: Grants,
     /// The `shared_info` frame.
     pub shared_info: Mfn,
+    /// vCPUs whose `vcpu_info` the guest has moved.
+    pub registered_infos: Mutex<Vec<VcpuId>>,
     /// Pages that belong to it.
     pub pages: AtomicU64,
     /// Pages that it may have.
@@ -123,7 +125,7 @@ impl Domain {
         backing: Backing,
     ) -> Result<Self, Errno> {
         let events = Events::new(events::Limits { vcpus: limits.vcpus, pirqs: limits.pirqs, max_port: limits.max_port })?;
-        let grants = GrantTable::new(id)?;
+        let grants = Grants::new(id, crate::grants::Limits::default(), &super::delivery::GrantPool(backing.machine))?;
         let Backing { machine, sched, pirqs } = backing;
         let shared_info = machine.alloc_page().ok_or(Errno::ENOMEM)?;
         machine.share_with(shared_info, id)?;
@@ -139,6 +141,7 @@ impl Domain {
             events,
             grants,
             shared_info,
+            registered_infos: Mutex::new(Vec::new()),
             pages: AtomicU64::new(0),
             max_pages: AtomicU64::new(limits.max_pages),
             pauses: AtomicU32::new(0),

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
 
+use crate::sched::Unit;
 use crate::base::{CpuId, DomId, Mfn, Nanos, VcpuId};
 
 /// The machine as the layers above see it. RAM stays mapped for good, hence the `'static` views; all
@@ -61,8 +62,11 @@ pub trait Machine: Send + Sync {
     /// The domain that owns the devices went down: power off, reboot or stop, as the reason says.
     /// The work is done by the run loop; this returns.
     fn hardware_shutdown(&self, reason: super::ShutdownReason);
-    /// Arms the timer of `unit`'s vCPU for `deadline`, wherever it runs; `None` stops it.
-    fn arm_vcpu_timer(&self, timer: VcpuTimer, deadline: Option<Nanos>);
+    /// Arms the one timer of a vCPU; `None` stops it. When it is due, the run loop calls
+    /// `Domain::fire_timers`.
+    fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>);
+    /// Drops our reference to a page given out by `share_with`: it is freed when the domain has let go.
+    fn unshare(&self, mfn: Mfn);
 }
 
 /// Connects physical interrupts to domains (irq layer). Called with the domain's event ledger held.
@@ -76,26 +80,4 @@ pub trait PirqLayer: Send + Sync {
     fn unbind(&self, domain: &super::Domain, pirq: u32);
     /// Delivers to another vCPU from now on.
     fn route(&self, domain: &super::Domain, pirq: u32, vcpu: VcpuId);
-}
-
-/// Names a timer that belongs to a vCPU.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct VcpuTimer {
-    /// The domain.
-    pub dom: DomId,
-    /// The vCPU in it.
-    pub vcpu: VcpuId,
-    /// Which of its timers.
-    pub kind: TimerKind,
-}
-
-/// The timers of a vCPU.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum TimerKind {
-    /// `VCPUOP_set_singleshot_timer` and `set_timer_op`.
-    Single,
-    /// `VCPUOP_set_periodic_timer`.
-    Periodic,
-    /// Time-out of SCHEDOP_poll.
-    Poll,
 }

@@ -8,6 +8,6 @@ mod registry;
 mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
-pub use machine::{Machine, PirqLayer, TimerKind, VcpuTimer};
+pub use machine::{Machine, PirqLayer};
 pub use registry::{Facts, Hypervisor, Identity};
 pub use vcpu::{Owed, RunFlags, Vcpu};

@@ -33,8 +33,10 @@ pub struct Owed;
 impl Owed {
     /// An NMI is to be delivered.
     pub const NMI: u32 = 1 << 0;
-    /// The runstate area or time info must be written once the address space is loaded.
+    /// The runstate and secondary time areas are to be written once the address space is loaded.
     pub const RUNSTATE: u32 = 1 << 1;
+    /// The time in `vcpu_info` is to be written.
+    pub const TIME: u32 = 1 << 2;
 }
 
 /// `running` while no CPU runs the vCPU.

@@ -53,7 +53,7 @@ pub fn set_callbacks<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 pub fn nmi_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     match args[0] as u32 {
         nmi::XENNMI_register_callback => {
-            let reg: nmi::XennmiCallback = cx.read(args[1])?;
+            let reg: nmi::NmiCallback = cx.read(args[1])?;
             if cx.vcpu.id != 0 {
                 return Err(Errno::EINVAL);
             }

@@ -4,10 +4,7 @@ use xen_abi::errno::Errno;
 use xen_abi::hypercall as nr;
 
 use super::context::{Args, Ctx, Host, Outcome, Reply};
-use super::{
-    callback, console, control, descriptors, domctl, event, grant, memory, misc, mmu, multicall, physdev, platform,
-    sched, sysctl, vcpu, version,
-};
+use super::{callback, descriptors, memory, misc, mmu, multicall, sched, vcpu};
 use crate::pv::frame::GuestFrame;
 use crate::pv::iret;
 
@@ -66,7 +63,6 @@ pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_stack_switch => misc::stack_switch(cx, args),
         nr::__HYPERVISOR_set_callbacks => callback::set_callbacks(cx, args),
         nr::__HYPERVISOR_fpu_taskswitch => misc::fpu_taskswitch(cx, args),
-        nr::__HYPERVISOR_platform_op => platform::platform_op(cx, args),
         nr::__HYPERVISOR_set_debugreg => misc::set_debugreg(cx, args),
         nr::__HYPERVISOR_get_debugreg => misc::get_debugreg(cx, args),
         nr::__HYPERVISOR_update_descriptor => descriptors::update_descriptor(cx, args),
@@ -75,9 +71,6 @@ pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_update_va_mapping => mmu::update_va_mapping(cx, args),
         nr::__HYPERVISOR_update_va_mapping_otherdomain => mmu::update_va_mapping_otherdomain(cx, args),
         nr::__HYPERVISOR_set_timer_op => vcpu::set_timer_op(cx, args),
-        nr::__HYPERVISOR_xen_version => version::xen_version(cx, args),
-        nr::__HYPERVISOR_console_io => console::console_io(cx, args),
-        nr::__HYPERVISOR_grant_table_op => grant::grant_table_op(cx, args),
         nr::__HYPERVISOR_vm_assist => misc::vm_assist(cx, args),
         nr::__HYPERVISOR_iret => iret::iret(cx),
         nr::__HYPERVISOR_vcpu_op => vcpu::vcpu_op(cx, args),
@@ -86,13 +79,6 @@ pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_nmi_op => callback::nmi_op(cx, args),
         nr::__HYPERVISOR_sched_op => sched::sched_op(cx, args),
         nr::__HYPERVISOR_callback_op => callback::callback_op(cx, args),
-        nr::__HYPERVISOR_event_channel_op => event::event_channel_op(cx, args),
-        nr::__HYPERVISOR_physdev_op => physdev::physdev_op(cx, args),
-        nr::__HYPERVISOR_sysctl => sysctl::sysctl(cx, args),
-        nr::__HYPERVISOR_domctl => domctl::domctl(cx, args),
-        nr::__HYPERVISOR_xenpmu_op => control::xenpmu_op(cx, args),
-        nr::__HYPERVISOR_dm_op => control::dm_op(cx, args),
-        nr::__HYPERVISOR_mca => control::mca(cx, args),
         _ => {
             note_missing(cx, call);
             Err(Errno::ENOSYS)

@@ -6,7 +6,7 @@ use xen_abi::errno::Errno;
 use xen_abi::sched as abi;
 
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
-use crate::domain::{RunFlags, ShutdownReason, TimerKind, VcpuTimer};
+use crate::domain::{RunFlags, ShutdownReason};
 use crate::events::{self, EventHost, PollStart};
 
 /// Most ports in one SCHEDOP_poll.
@@ -78,16 +78,14 @@ fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
         return Err(Errno::EINVAL);
     }
     let ports = cx.read_array::<u32>(request.ports.address(), request.nr_ports as usize)?;
-    let timer = VcpuTimer { dom: cx.domain.id, vcpu: cx.vcpu.id, kind: TimerKind::Poll };
     cx.vcpu.set_flags(RunFlags::POLLING);
     let start = events::start_poll(&**cx.domain, cx.vcpu.id, &ports);
     if start != Ok(PollStart::Wait) {
         cx.vcpu.clear_flags(RunFlags::POLLING);
         return start.map(|_| Outcome::Return(0));
     }
-    if request.timeout != 0 {
-        cx.domain.machine.arm_vcpu_timer(timer, Some(request.timeout));
-    }
+    let arming = cx.vcpu.timers.lock().set_poll(request.timeout, cx.domain.machine.now());
+    cx.domain.apply_arming(cx.vcpu, arming);
     cx.host.reschedule_here();
     DONE
 }

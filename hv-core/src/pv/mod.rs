@@ -2,6 +2,7 @@
 //! are emulated for it.
 
 pub mod bounce;
+pub mod context;
 pub mod frame;
 pub mod iret;
 pub mod ports;
