@@ -57,7 +57,11 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
         }
         tally.step("tests of the host crates", host_tests(layout));
     }
+    let exact = suite::CASES
+        .iter()
+        .any(|case| Some(case.name) == filter.as_deref());
     let chosen = |case: &&Case| match &filter {
+        Some(filter) if exact => case.name == filter,
         Some(filter) => case.name.contains(filter.as_str()),
         None => case.tier <= tier,
     };
