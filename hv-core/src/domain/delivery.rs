@@ -3,16 +3,16 @@
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
-use xen_abi::xen::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING, VIRQ_TIMER};
+use xen_abi::xen::{VIRQ_TIMER, SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
 
 use super::domain::Domain;
 use super::machine::Machine;
 use super::vcpu::{RunFlags, Vcpu};
 use crate::base::{DomId, Mfn, VcpuId};
-use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 use crate::grants::{FramePool, SharedFrame};
 use crate::time::runstate::State;
 use crate::time::vtimer::Arming;
+use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 
 impl Domain {
     /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
@@ -184,11 +184,7 @@ impl EventHost for Domain {
 
     fn consume(&self, consumer: Consumer, _vcpu: VcpuId, port: PortNumber) {
         // No part of the hypervisor listens at a port yet; nobody can have made one.
-        log::error!(
-            "d{}: event at port {port} for consumer {} that nobody registered",
-            self.id,
-            consumer.0
-        );
+        log::error!("d{}: event at port {port} for consumer {} that nobody registered", self.id, consumer.0);
     }
 
     fn bind_pirq(&self, pirq: u32, sharing: PirqSharing, vcpu: VcpuId) -> Result<(), Errno> {

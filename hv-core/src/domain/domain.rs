@@ -124,21 +124,9 @@ impl Domain {
         limits: Limits,
         backing: Backing,
     ) -> Result<Self, Errno> {
-        let events = Events::new(events::Limits {
-            vcpus: limits.vcpus,
-            pirqs: limits.pirqs,
-            max_port: limits.max_port,
-        })?;
-        let grants = Grants::new(
-            id,
-            crate::grants::Limits::default(),
-            &super::delivery::GrantPool(backing.machine),
-        )?;
-        let Backing {
-            machine,
-            sched,
-            pirqs,
-        } = backing;
+        let events = Events::new(events::Limits { vcpus: limits.vcpus, pirqs: limits.pirqs, max_port: limits.max_port })?;
+        let grants = Grants::new(id, crate::grants::Limits::default(), &super::delivery::GrantPool(backing.machine))?;
+        let Backing { machine, sched, pirqs } = backing;
         let shared_info = machine.alloc_page().ok_or(Errno::ENOMEM)?;
         machine.share_with(shared_info, id)?;
         Ok(Self {
@@ -179,16 +167,11 @@ impl Domain {
         }
         let now = self.machine.now();
         let mut vcpus = Vec::new();
-        vcpus
-            .try_reserve_exact(count as usize)
-            .map_err(|_| Errno::ENOMEM)?;
+        vcpus.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
         for id in 0..count {
             let vcpu = Vcpu::new(id, Runstate::new(now));
             if (id as usize) < xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS as usize {
-                vcpu.set_info_place(
-                    self.shared_info,
-                    SHARED_INFO_VCPU_INFO + id as usize * VCPU_INFO_SIZE,
-                );
+                vcpu.set_info_place(self.shared_info, SHARED_INFO_VCPU_INFO + id as usize * VCPU_INFO_SIZE);
             }
             vcpus.push(vcpu);
         }
@@ -233,9 +216,7 @@ impl Domain {
 
     /// Takes a pause away; `true` when it was the last.
     pub fn unpause(&self) -> bool {
-        self.pauses
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
-            == Ok(1)
+        self.pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1)
     }
 
     /// Whether the whole domain is paused.
@@ -253,9 +234,7 @@ impl Domain {
     /// Whether all vCPUs wait for something.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.vcpus()
-            .iter()
-            .all(|v| v.flags() & (RunFlags::BLOCKED | RunFlags::POLLING | RunFlags::DOWN) != 0)
+        self.vcpus().iter().all(|v| v.flags() & (RunFlags::BLOCKED | RunFlags::POLLING | RunFlags::DOWN) != 0)
     }
 
     /// Marks that a CPU may hold translations of this domain.
@@ -278,8 +257,6 @@ impl Domain {
     /// Whether a CPU may hold translations of this domain.
     #[must_use]
     pub fn is_dirty(&self, cpu: u32) -> bool {
-        self.dirty_cpus
-            .get(cpu as usize / 64)
-            .is_some_and(|w| w.load(Ordering::SeqCst) & (1 << (cpu % 64)) != 0)
+        self.dirty_cpus.get(cpu as usize / 64).is_some_and(|w| w.load(Ordering::SeqCst) & (1 << (cpu % 64)) != 0)
     }
 }

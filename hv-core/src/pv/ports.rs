@@ -5,7 +5,5 @@ pub struct PortMap;
 impl PortMap {
     /// The ports that go with the rights.
     #[must_use]
-    pub fn new(_rights: Rights) -> Self {
-        Self
-    }
+    pub fn new(_rights: Rights) -> Self { Self }
 }

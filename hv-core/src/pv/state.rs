@@ -122,8 +122,7 @@ impl PvState {
     /// `ENOMEM`.
     pub fn new(fpu_lines: usize) -> Result<Box<Self>, Errno> {
         let mut fpu = Vec::new();
-        fpu.try_reserve_exact(fpu_lines)
-            .map_err(|_| Errno::ENOMEM)?;
+        fpu.try_reserve_exact(fpu_lines).map_err(|_| Errno::ENOMEM)?;
         fpu.resize(fpu_lines, FpuLine([0; 64]));
         reset_fpu(&mut fpu);
         Ok(Box::new(Self {
