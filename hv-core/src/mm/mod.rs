@@ -1,1 +1,2 @@
 //! TODO-mm.
+pub mod buddy;
