@@ -214,16 +214,15 @@ impl Buddy {
     /// Puts a checked region in its place, all of it free.
     fn insert(&mut self, region: Region) -> Result<(), RegionError> {
         let (start, end) = (region.start(), region.end());
-        let at = self.regions.partition_point(|other| other.end() <= start);
-        self.regions
-            .try_reserve(1)
-            .map_err(|_| RegionError::NoMemory)?;
-        let mut filled = <[RegionSet; ORDERS]>::default();
-        for set in &mut filled {
-            *set = RegionSet::new(self.regions.len() + 1)?;
+        let no_memory = |_| RegionError::NoMemory;
+        self.regions.try_reserve(1).map_err(no_memory)?;
+        if self.regions.is_empty() {
+            for set in &mut self.filled {
+                *set = RegionSet::new()?;
+            }
         }
+        let at = self.regions.partition_point(|other| other.end() <= start);
         self.regions.insert(at, region);
-        self.filled = filled;
         let mut first = start;
         while first < end {
             let fits = (end - first).ilog2();
@@ -233,15 +232,21 @@ impl Buddy {
         }
         self.total_pages += end - start;
         self.free_pages += end - start;
-        // Positions have moved.
-        for (index, region) in self.regions.iter().enumerate() {
+        self.list_from(at);
+        Ok(())
+    }
+
+    /// Sets anew which regions from position `at` on, which have moved, have free blocks.
+    fn list_from(&mut self, at: usize) {
+        for (index, region) in self.regions.iter().enumerate().skip(at) {
             for (order, set) in self.filled.iter_mut().enumerate() {
                 if region.count(order as u32) > 0 {
                     set.insert(index);
+                } else {
+                    set.remove(index);
                 }
             }
         }
-        Ok(())
     }
 
     /// The position of the region that holds a whole block.
@@ -360,9 +365,9 @@ struct RegionSet {
 }
 
 impl RegionSet {
-    /// An empty set for `count` positions.
-    fn new(count: usize) -> Result<Self, RegionError> {
-        let tree = BitTree::new(count as u64, 0);
+    /// An empty set for all positions there can be.
+    fn new() -> Result<Self, RegionError> {
+        let tree = BitTree::new(MAX_REGIONS as u64, 0);
         let mut words = Vec::new();
         words
             .try_reserve_exact(tree.end())
