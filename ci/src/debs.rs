@@ -1,0 +1,141 @@
+//! Debian packages as a source of files: downloaded and unpacked below `target/cache`, never
+//! installed on the machine.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{Context, Failure, Result};
+use crate::layout::Layout;
+use crate::process;
+
+/// A group of packages that is unpacked into one tree.
+#[derive(Debug)]
+pub struct Set<'a> {
+    /// Folder name below `target/cache`.
+    pub name: &'a str,
+    /// Package names.
+    pub packages: Vec<String>,
+    /// `None` for the machine's own sources, else a suite (such as `bookworm-backports`) of the
+    /// same mirror, read through private lists.
+    pub suite: Option<&'a str>,
+}
+
+impl Set<'_> {
+    /// The unpacked tree, filled on first use and again when the list of packages changes.
+    pub fn unpacked(&self, layout: &Layout) -> Result<PathBuf> {
+        let folder = layout.cache.join(self.name);
+        let root = folder.join("root");
+        let stamp = folder.join("stamp");
+        let wanted = format!("{} {}", self.packages.join(" "), self.suite.unwrap_or(""));
+        if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+            return Ok(root);
+        }
+        println!(
+            "{}: downloading {} packages",
+            self.name,
+            self.packages.len()
+        );
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).context(folder.display())?;
+        }
+        let debs = folder.join("debs");
+        std::fs::create_dir_all(&debs).context(debs.display())?;
+        std::fs::create_dir_all(&root).context(root.display())?;
+        self.download(layout, &debs)?;
+        for entry in std::fs::read_dir(&debs).context(debs.display())?.flatten() {
+            if entry.path().extension().is_some_and(|kind| kind == "deb") {
+                process::output(Command::new("dpkg").arg("-x").arg(entry.path()).arg(&root))?;
+            }
+        }
+        std::fs::remove_dir_all(&debs).context(debs.display())?;
+        std::fs::write(&stamp, wanted).context(stamp.display())?;
+        Ok(root)
+    }
+
+    /// Downloads; a failure may only mean stale package lists, so one update and a second try.
+    fn download(&self, layout: &Layout, into: &Path) -> Result<()> {
+        let options = self.apt_options(layout)?;
+        let download = || {
+            process::output(
+                Command::new("apt-get")
+                    .args(&options)
+                    .args(["-o", "APT::Sandbox::User=root", "download"])
+                    .args(&self.packages)
+                    .current_dir(into),
+            )
+        };
+        if self.suite.is_none() && download().is_ok() {
+            return Ok(());
+        }
+        process::output(Command::new("apt-get").args(&options).arg("update"))?;
+        download().map(drop)
+    }
+
+    /// Options that point apt at private lists of another suite of the machine's own mirror.
+    fn apt_options(&self, layout: &Layout) -> Result<Vec<String>> {
+        let Some(suite) = self.suite else {
+            return Ok(Vec::new());
+        };
+        let folder = layout.cache.join("apt").join(suite);
+        for part in ["lists/partial", "cache/archives/partial"] {
+            let path = folder.join(part);
+            std::fs::create_dir_all(&path).context(path.display())?;
+        }
+        let list = folder.join("sources.list");
+        let line = format!(
+            "deb [signed-by={KEYRING}] {} {suite} main\n",
+            mirror()?.trim_end_matches('/')
+        );
+        std::fs::write(&list, line).context(list.display())?;
+        let folder = folder.display();
+        Ok([
+            format!("Dir::Etc::sourcelist={}", list.display()),
+            "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            format!("Dir::State::Lists={folder}/lists"),
+            format!("Dir::Cache={folder}/cache"),
+            "APT::Sandbox::User=root".to_owned(),
+        ]
+        .into_iter()
+        .flat_map(|option| ["-o".to_owned(), option])
+        .collect())
+    }
+}
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The address from which this machine takes Debian itself.
+fn mirror() -> Result<String> {
+    let targets = process::text(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(CODENAME) $(SUITE) $(LABEL)",
+        "Identifier: Packages",
+    ]))?;
+    targets
+        .lines()
+        .find(|line| line.ends_with(" Debian"))
+        .and_then(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new("apt has no Debian source; run apt-get update"))
+}
+
+/// The package that a meta package such as linux-image-amd64 stands for.
+pub fn dependency_of(package: &str, prefix: &str) -> Result<String> {
+    let ask = || {
+        let text = process::text(Command::new("apt-cache").args([
+            "depends",
+            "--no-recommends",
+            "--no-suggests",
+            package,
+        ]))?;
+        text.lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with(prefix))
+            .map(str::to_owned)
+            .ok_or_else(|| Failure::new(format!("{package} depends on no {prefix}*")))
+    };
+    ask().or_else(|_| {
+        process::output(Command::new("apt-get").arg("update"))?;
+        ask()
+    })
+}

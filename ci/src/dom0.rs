@@ -1,0 +1,387 @@
+//! The dom0 initramfs: Debian's own programs and libraries, our init and test scripts.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cpio::Archive;
+use crate::debs::Set;
+use crate::elf;
+use crate::failure::{Context, Failure, Result};
+use crate::kernel::Kernel;
+use crate::layout::Layout;
+use crate::process;
+
+/// Where the programs and the libraries that they load come from.
+const PACKAGES: &[&str] = &[
+    "bash",
+    "busybox-static",
+    "coreutils",
+    "dash",
+    "libacl1",
+    "libattr1",
+    "libblkid1",
+    "libbz2-1.0",
+    "libc6",
+    "libgcc-s1",
+    "libgmp10",
+    "liblzma5",
+    "liblzo2-2",
+    "libmount1",
+    "libncurses6",
+    "libnl-3-200",
+    "libnl-route-3-200",
+    "libpcre2-8-0",
+    "libselinux1",
+    "libsmartcols1",
+    "libtinfo6",
+    "libudev1",
+    "libuuid1",
+    "libxencall1",
+    "libxendevicemodel1",
+    "libxenevtchn1",
+    "libxenforeignmemory1",
+    "libxengnttab1",
+    "libxenhypfs1",
+    "libxenmisc4.17",
+    "libxenstore4",
+    "libxentoolcore1",
+    "libxentoollog1",
+    "libyajl2",
+    "libzstd1",
+    "mount",
+    "ncurses-base",
+    "util-linux",
+    "xen-utils-4.17",
+    "xen-utils-common",
+    "xenstore-utils",
+    "zlib1g",
+];
+
+/// Programs taken from Debian's packages; busybox stands in for every other common command.
+const PROGRAMS: &[&str] = &[
+    "bash", "busybox", "cat", "cp", "cut", "date", "dash", "dd", "dmesg", "env", "head", "id",
+    "ls", "mkdir", "mount", "mv", "nproc", "rm", "setsid", "sleep", "sort", "stat", "sync", "tail",
+    "taskset", "timeout", "tr", "umount", "uname", "uniq", "wc",
+];
+
+/// Programs of the Xen packages, below usr/lib/xen-4.17/bin.
+const XEN_PROGRAMS: &[&str] = &[
+    "libxl-save-helper",
+    "lsevtchn",
+    "oxenstored",
+    "xen-cpuid",
+    "xen-diag",
+    "xen-hptool",
+    "xen-hvmctx",
+    "xen-init-dom0",
+    "xen-lowmemd",
+    "xen-mfndump",
+    "xen-ucode",
+    "xenconsole",
+    "xenconsoled",
+    "xenctx",
+    "xenlockprof",
+    "xenperf",
+    "xenpm",
+    "xenstore-control",
+    "xenstored",
+    "xentop",
+    "xentrace",
+    "xentrace_setsize",
+    "xenwatchdogd",
+    "xl",
+];
+
+/// Other files and folders taken as they are.
+const TREES: &[&str] = &[
+    "etc/xen",
+    "etc/default/xen",
+    "usr/lib/xen-common",
+    "usr/lib/terminfo/l/linux",
+    "usr/lib/terminfo/v/vt100",
+    "usr/lib/terminfo/x/xterm",
+    "lib/terminfo/l/linux",
+    "lib/terminfo/v/vt100",
+    "lib/terminfo/x/xterm",
+];
+
+/// Kernel modules with what they depend on.
+const MODULES: &[&str] = &[
+    "xenfs",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-privcmd",
+    "xen-acpi-processor",
+];
+
+/// Libraries that programs open by name while they run, so that no ELF header names them:
+/// glibc loads libgcc_s when a thread is cancelled, as xl does on its way out.
+const OPENED_AT_RUN_TIME: &[&str] = &["libgcc_s.so.1"];
+
+/// Folders in which libraries are searched, in the unpacked packages.
+const LIBRARY_FOLDERS: &[&str] = &[
+    "usr/lib/x86_64-linux-gnu",
+    "lib/x86_64-linux-gnu",
+    "lib64",
+    "usr/lib64",
+];
+
+/// Builds the archive's bytes.
+pub fn archive(layout: &Layout, kernel: &Kernel) -> Result<Vec<u8>> {
+    let root = Set {
+        name: "dom0",
+        packages: PACKAGES.iter().map(|name| (*name).to_owned()).collect(),
+        suite: None,
+    }
+    .unpacked(layout)?;
+    let mut image = Builder {
+        archive: Archive::default(),
+        root,
+        libraries: OPENED_AT_RUN_TIME
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
+    };
+    image.skeleton();
+    image.programs()?;
+    for tree in TREES {
+        image.tree(tree)?;
+    }
+    image.busybox_links()?;
+    image.libraries()?;
+    image.modules(kernel)?;
+    image.own_files(layout)?;
+    Ok(image.archive.bytes())
+}
+
+struct Builder {
+    archive: Archive,
+    root: PathBuf,
+    /// Libraries still to be added.
+    libraries: Vec<String>,
+}
+
+impl Builder {
+    fn skeleton(&mut self) {
+        for folder in [
+            "dev",
+            "proc",
+            "sys",
+            "run",
+            "tmp",
+            "root",
+            "mnt",
+            "var/lib/xen",
+            "var/log",
+            "usr/bin",
+            "usr/sbin",
+            "usr/lib64",
+        ] {
+            self.archive.folder(folder);
+        }
+        for (link, to) in [
+            ("bin", "usr/bin"),
+            ("sbin", "usr/sbin"),
+            ("lib", "usr/lib"),
+            ("lib64", "usr/lib64"),
+            ("var/run", "/run"),
+            ("var/lock", "/run/lock"),
+            ("usr/bin/sh", "dash"),
+            ("etc/mtab", "/proc/self/mounts"),
+        ] {
+            self.archive.link(link, to);
+        }
+        self.archive.device("dev/console", 5, 1);
+        let accounts = b"root:x:0:0:root:/root:/bin/bash\n".to_vec();
+        self.archive.file("etc/passwd", 0o644, accounts);
+        self.archive
+            .file("etc/group", 0o644, b"root:x:0:\n".to_vec());
+    }
+
+    fn programs(&mut self) -> Result<()> {
+        for name in PROGRAMS {
+            let from = ["usr/bin", "bin", "usr/sbin", "sbin"]
+                .iter()
+                .map(|folder| self.root.join(folder).join(name))
+                .find(|path| path.exists())
+                .ok_or_else(|| Failure::new(format!("no package has the program {name}")))?;
+            self.program(&format!("usr/bin/{name}"), &from)?;
+        }
+        for name in XEN_PROGRAMS {
+            let path = format!("usr/lib/xen-4.17/bin/{name}");
+            self.program(&path, &self.root.join(&path))?;
+        }
+        // The names in the search path are links to the wrapper that picks the tools' version.
+        for folder in ["usr/bin", "usr/sbin"] {
+            let path = self.root.join(folder);
+            for entry in std::fs::read_dir(&path).context(path.display())?.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let wanted = XEN_PROGRAMS.contains(&name.as_str());
+                match std::fs::read_link(entry.path()) {
+                    Ok(to) if wanted => self
+                        .archive
+                        .link(&format!("{folder}/{name}"), &to.to_string_lossy()),
+                    Err(_) if name == "xenhypfs" || name.starts_with("xenstore") => {
+                        self.program(&format!("{folder}/{name}"), &entry.path())?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an executable and notes the libraries that it needs.
+    fn program(&mut self, path: &str, from: &Path) -> Result<()> {
+        let content = std::fs::read(from).context(from.display())?;
+        self.note_needs(&content);
+        self.archive.file(path, 0o755, content);
+        Ok(())
+    }
+
+    fn note_needs(&mut self, content: &[u8]) {
+        // What is not ELF is a script, and its interpreter is on the lists above.
+        self.libraries
+            .extend(elf::needed(content).unwrap_or_default());
+    }
+
+    fn libraries(&mut self) -> Result<()> {
+        let loader = "ld-linux-x86-64.so.2";
+        let from = self.library(loader)?;
+        self.archive
+            .copy(&format!("usr/lib64/{loader}"), &from, 0o755)?;
+        while let Some(name) = self.libraries.pop() {
+            let path = format!("usr/lib/x86_64-linux-gnu/{name}");
+            if name == loader || self.archive.contains(&path) {
+                continue;
+            }
+            let from = self.library(&name)?;
+            let content = std::fs::read(&from).context(from.display())?;
+            self.note_needs(&content);
+            self.archive.file(&path, 0o644, content);
+        }
+        Ok(())
+    }
+
+    fn library(&self, name: &str) -> Result<PathBuf> {
+        LIBRARY_FOLDERS
+            .iter()
+            .map(|folder| self.root.join(folder).join(name))
+            .find(|path| path.is_file())
+            .ok_or_else(|| Failure::new(format!("no package on dom0's list has {name}")))
+    }
+
+    /// Copies a file or a folder with all below it; a missing one is left out.
+    fn tree(&mut self, path: &str) -> Result<()> {
+        let from = self.root.join(path);
+        if let Ok(to) = std::fs::read_link(&from) {
+            self.archive.link(&merged(path), &to.to_string_lossy());
+        } else if from.is_dir() {
+            self.archive.folder(&merged(path));
+            for entry in std::fs::read_dir(&from).context(from.display())?.flatten() {
+                self.tree(&format!("{path}/{}", entry.file_name().to_string_lossy()))?;
+            }
+        } else if from.is_file() {
+            self.archive.copy(&merged(path), &from, 0o755)?;
+        }
+        Ok(())
+    }
+
+    fn busybox_links(&mut self) -> Result<()> {
+        let busybox = self.root.join("bin/busybox");
+        for name in process::text(Command::new(busybox).arg("--list"))?.lines() {
+            let path = format!("usr/bin/{name}");
+            if !self.archive.contains(&path) && !self.archive.contains(&format!("usr/sbin/{name}"))
+            {
+                self.archive.link(&path, "busybox");
+            }
+        }
+        Ok(())
+    }
+
+    fn modules(&mut self, kernel: &Kernel) -> Result<()> {
+        let version = kernel
+            .modules
+            .file_name()
+            .ok_or("the modules' folder is named after the version")?
+            .to_string_lossy()
+            .into_owned();
+        let all = module_files(&kernel.modules)?;
+        let mut table = String::new();
+        let mut todo: Vec<String> = MODULES.iter().map(|name| (*name).to_owned()).collect();
+        let mut done = Vec::new();
+        while let Some(name) = todo.pop() {
+            if done.contains(&name) {
+                continue;
+            }
+            let Some(file) = all.iter().find(|file| module_name(file) == name) else {
+                return Err(Failure::new(format!("the kernel has no module {name}")));
+            };
+            let content = std::fs::read(file).context(file.display())?;
+            let needs = elf::module_depends(&content).context(file.display())?;
+            let needs: Vec<_> = needs.iter().map(|need| need.replace('_', "-")).collect();
+            table.push_str(&format!("{name}.ko:"));
+            for need in &needs {
+                table.push_str(&format!(" {need}.ko"));
+            }
+            table.push('\n');
+            let folder = format!("usr/lib/modules/{version}");
+            self.archive
+                .file(&format!("{folder}/{name}.ko"), 0o644, content);
+            todo.extend(needs);
+            done.push(name);
+        }
+        let path = format!("usr/lib/modules/{version}/modules.dep");
+        self.archive.file(&path, 0o644, table.into_bytes());
+        Ok(())
+    }
+
+    fn own_files(&mut self, layout: &Layout) -> Result<()> {
+        let folder = layout.root.join("tests-linux-guests/guest");
+        self.archive.copy("init", &folder.join("init"), 0o755)?;
+        for entry in std::fs::read_dir(&folder)
+            .context(folder.display())?
+            .flatten()
+        {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".sh") {
+                self.archive
+                    .copy(&format!("tests/{name}"), &entry.path(), 0o755)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The path in a file system where bin, sbin and lib are links into usr.
+fn merged(path: &str) -> String {
+    match path.split('/').next() {
+        Some("bin" | "sbin" | "lib" | "lib64") => format!("usr/{path}"),
+        _ => path.to_owned(),
+    }
+}
+
+fn module_name(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    stem.replace('_', "-")
+}
+
+fn module_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(folder) = todo.pop() {
+        for entry in std::fs::read_dir(&folder)
+            .context(folder.display())?
+            .flatten()
+        {
+            let path = entry.path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "ko") {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}

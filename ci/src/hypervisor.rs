@@ -1,0 +1,79 @@
+//! `cargo xtask build`: the hypervisor as an ELF image, with and without symbols, and compressed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::elf;
+use crate::failure::{Context, Result};
+use crate::layout::Layout;
+use crate::process;
+use crate::toolchain::{TARGET, Toolchain};
+
+/// The files a build leaves.
+#[derive(Debug)]
+pub struct Hypervisor {
+    /// What is booted: segments only.
+    pub image: PathBuf,
+    /// The same with sections, symbols and line tables.
+    pub debug: PathBuf,
+    /// `image`, gzip -9; what is installed under /boot.
+    pub compressed: PathBuf,
+}
+
+impl Hypervisor {
+    fn at(layout: &Layout) -> Self {
+        Self {
+            image: layout.image.join("xenolith"),
+            debug: layout.image.join("xenolith.debug"),
+            compressed: layout.image.join("xenolith.gz"),
+        }
+    }
+}
+
+/// Builds the hypervisor in release mode and prints what was made.
+pub fn build(layout: &Layout) -> Result<Hypervisor> {
+    let toolchain = Toolchain::select(layout)?;
+    println!("hypervisor: {}", toolchain.describe());
+    process::run(toolchain.cargo(layout, "build").args(PACKAGE))?;
+    let linked = layout
+        .target
+        .join("hv")
+        .join(TARGET)
+        .join("release/xenolith");
+    let files = Hypervisor::at(layout);
+    let whole = std::fs::read(&linked).context(linked.display())?;
+    let stripped = elf::segments_only(&whole).context(linked.display())?;
+    let fresh = write_if_changed(&files.image, &stripped)?;
+    write_if_changed(&files.debug, &whole)?;
+    if fresh || !files.compressed.exists() {
+        process::output_to_file(
+            Command::new("gzip")
+                .args(["-9", "-n", "-c"])
+                .arg(&files.image),
+            &files.compressed,
+        )?;
+    }
+    for file in [&files.image, &files.compressed] {
+        let size = std::fs::metadata(file).context(file.display())?.len();
+        println!("{} {size} bytes", file.display());
+    }
+    Ok(files)
+}
+
+/// Type-checks the hypervisor without linking it.
+pub fn check(layout: &Layout) -> Result<()> {
+    let toolchain = Toolchain::select(layout)?;
+    process::run(toolchain.cargo(layout, "check").args(PACKAGE))
+}
+
+/// Which binary, and as what.
+pub const PACKAGE: [&str; 5] = ["--release", "--package", "hv-core", "--bin", "xenolith"];
+
+/// Writes the file unless it has these bytes already, so that its date tells whether it changed.
+fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {
+    if std::fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(false);
+    }
+    std::fs::write(path, bytes).context(path.display())?;
+    Ok(true)
+}
