@@ -34,6 +34,7 @@
 //! interrupted is put on the vCPU's [`OwedPuts`](pins::OwedPuts) list, which must be finished before that
 //! vCPU does anything else with page tables.
 
+pub mod buddy;
 pub mod descriptors;
 pub mod entries;
 pub mod frames;
