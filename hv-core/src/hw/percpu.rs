@@ -5,11 +5,15 @@ use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use hv_core::base::CpuId;
+use hv_core::base::{CpuId, Nanos};
 use hv_core::domain::Domain;
+use hv_core::time::DeadlineHeap;
+use spin::Mutex;
 
 use super::cpuinfo::{self, CpuInfo};
 
+/// Most vCPUs of all domains together.
+pub const MAX_UNITS: u32 = 1024;
 /// Most CPUs that are brought up.
 pub const MAX_CPUS: usize = 128;
 
@@ -64,6 +68,12 @@ pub struct PerCpu {
     pub remote: Remote,
     /// The domain whose translations may be in this CPU's TLB.
     pub tlb_domain: RefCell<Option<Arc<Domain>>>,
+    /// Deadlines of vCPUs whose timers live here.
+    pub timers: Mutex<DeadlineHeap>,
+    /// When the running vCPU's time slice ends; 0: no limit.
+    pub slice_end: Cell<Nanos>,
+    /// What the hardware timer is set to; 0: off.
+    pub armed_for: Cell<Nanos>,
     /// Counters for the benchmarks' reports.
     pub counts: Counts,
 }
