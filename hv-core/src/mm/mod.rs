@@ -39,6 +39,8 @@ pub mod entries;
 pub mod frames;
 pub mod pins;
 pub mod pte;
+pub mod ptdecode;
+pub mod ptwrite;
 pub mod refs;
 pub mod types;
 pub mod update;

@@ -4,4 +4,6 @@ mod checker;
 mod machine;
 mod model;
 mod scenarios;
+mod ptdecode;
+mod ptwrite;
 mod threads;
