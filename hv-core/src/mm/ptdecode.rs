@@ -79,7 +79,10 @@ pub struct Reg {
 }
 
 impl Reg {
-    const RAX: Self = Self { index: 0, high: false };
+    const RAX: Self = Self {
+        index: 0,
+        high: false,
+    };
 
     /// Its value, cut to the width.
     pub fn read(self, regs: &impl Regs, width: Width) -> u64 {
@@ -94,7 +97,9 @@ impl Reg {
         let value = match width {
             Width::Qword => value,
             Width::Dword => value & width.mask(),
-            Width::Word | Width::Byte => whole & !(width.mask() << shift) | (value & width.mask()) << shift,
+            Width::Word | Width::Byte => {
+                whole & !(width.mask() << shift) | (value & width.mask()) << shift
+            }
         };
         regs.set_gpr(self.index, value);
     }
@@ -171,7 +176,11 @@ impl Code<'_> {
     const MAX: usize = 15;
 
     fn byte(&mut self) -> Result<u8, NotHandled> {
-        let b = *self.bytes.get(self.at).filter(|_| self.at < Self::MAX).ok_or(NotHandled)?;
+        let b = *self
+            .bytes
+            .get(self.at)
+            .filter(|_| self.at < Self::MAX)
+            .ok_or(NotHandled)?;
         self.at += 1;
         Ok(b)
     }
@@ -243,7 +252,11 @@ impl Prefixes {
     }
 
     const fn extend(&self, bit: u8, index: u8) -> u8 {
-        if self.rex & bit != 0 { index + 8 } else { index }
+        if self.rex & bit != 0 {
+            index + 8
+        } else {
+            index
+        }
     }
 }
 
@@ -278,11 +291,20 @@ impl Memory {
             2 => offset = offset.wrapping_add(code.signed(4)?),
             _ => {}
         }
-        Ok(Self { field, offset, rip_relative })
+        Ok(Self {
+            field,
+            offset,
+            rip_relative,
+        })
     }
 
     /// The SIB byte.
-    fn scaled(code: &mut Code<'_>, p: &Prefixes, regs: &impl Regs, mode: u8) -> Result<u64, NotHandled> {
+    fn scaled(
+        code: &mut Code<'_>,
+        p: &Prefixes,
+        regs: &impl Regs,
+        mode: u8,
+    ) -> Result<u64, NotHandled> {
         let sib = code.byte()?;
         let base = match (sib & 7, mode) {
             (5, 0) => code.signed(4)?,
@@ -302,7 +324,11 @@ impl Memory {
             SegmentBase::Fs => regs.fs_base(),
             SegmentBase::Gs => regs.gs_base(),
         };
-        let next = if self.rip_relative { regs.rip().wrapping_add(len as u64) } else { 0 };
+        let next = if self.rip_relative {
+            regs.rip().wrapping_add(len as u64)
+        } else {
+            0
+        };
         self.offset.wrapping_add(next).wrapping_add(base)
     }
 
@@ -310,9 +336,15 @@ impl Memory {
     const fn reg(&self, p: &Prefixes, width: Width) -> Reg {
         // Without any REX, 4 to 7 are the second bytes of the first four registers.
         if matches!(width, Width::Byte) && p.rex == 0 && self.field >= 4 {
-            return Reg { index: self.field - 4, high: true };
+            return Reg {
+                index: self.field - 4,
+                high: true,
+            };
         }
-        Reg { index: p.extend(Prefixes::R, self.field), high: false }
+        Reg {
+            index: p.extend(Prefixes::R, self.field),
+            high: false,
+        }
     }
 }
 
@@ -348,7 +380,12 @@ pub fn decode(bytes: &[u8], regs: &impl Regs) -> Result<Store, NotHandled> {
             Op::Bit(op, (offset & u64::from(bits - 1)) as u32)
         }
     };
-    Ok(Store { va: GuestVa(va), width, op, len: code.at as u8 })
+    Ok(Store {
+        va: GuestVa(va),
+        width,
+        op,
+        len: code.at as u8,
+    })
 }
 
 /// An operation before its address is known.
@@ -360,8 +397,17 @@ enum Form {
 
 type Decoded = (Memory, Width, Form, Lock);
 
-fn one_byte(code: &mut Code<'_>, p: &Prefixes, regs: &impl Regs, opcode: u8) -> Result<Decoded, NotHandled> {
-    let width = if opcode & 1 == 0 { Width::Byte } else { p.width() };
+fn one_byte(
+    code: &mut Code<'_>,
+    p: &Prefixes,
+    regs: &impl Regs,
+    opcode: u8,
+) -> Result<Decoded, NotHandled> {
+    let width = if opcode & 1 == 0 {
+        Width::Byte
+    } else {
+        p.width()
+    };
     let arith = match opcode {
         0x00 | 0x01 => Some(Arith::Add),
         0x08 | 0x09 => Some(Arith::Or),
@@ -377,10 +423,13 @@ fn one_byte(code: &mut Code<'_>, p: &Prefixes, regs: &impl Regs, opcode: u8) -> 
         (Some(arith), _) => (Op::Arith(arith, reg.read(regs, width)), Lock::Allowed),
         (None, 0x86 | 0x87) => (Op::Xchg(reg), Lock::Allowed),
         (None, 0x88 | 0x89) => (Op::Mov(reg.read(regs, width)), Lock::Forbidden),
-        (None, 0xc6 | 0xc7) if memory.field == 0 => (Op::Mov(immediate(code, width)?), Lock::Forbidden),
-        (None, 0x80 | 0x81) => {
-            (Op::Arith(group_1(memory.field)?, immediate(code, width)?), Lock::Allowed)
+        (None, 0xc6 | 0xc7) if memory.field == 0 => {
+            (Op::Mov(immediate(code, width)?), Lock::Forbidden)
         }
+        (None, 0x80 | 0x81) => (
+            Op::Arith(group_1(memory.field)?, immediate(code, width)?),
+            Lock::Allowed,
+        ),
         (None, 0x83) => {
             let value = code.signed(1)? & width.mask();
             (Op::Arith(group_1(memory.field)?, value), Lock::Allowed)
@@ -392,7 +441,11 @@ fn one_byte(code: &mut Code<'_>, p: &Prefixes, regs: &impl Regs, opcode: u8) -> 
 
 fn two_byte(code: &mut Code<'_>, p: &Prefixes, regs: &impl Regs) -> Result<Decoded, NotHandled> {
     let opcode = code.byte()?;
-    let width = if opcode == 0xb0 { Width::Byte } else { p.width() };
+    let width = if opcode == 0xb0 {
+        Width::Byte
+    } else {
+        p.width()
+    };
     if !matches!(opcode, 0xab | 0xb0 | 0xb1 | 0xb3 | 0xba | 0xbb) {
         return Err(NotHandled);
     }

@@ -64,7 +64,9 @@ pub fn emulate_write<M: PtMachine>(
         return WriteFault::Restart;
     }
     // The cheap question first: most write faults are not on tables.
-    let Some(mapping) = look_up(m, domain, root, fault) else { return WriteFault::NotHandled };
+    let Some(mapping) = look_up(m, domain, root, fault) else {
+        return WriteFault::NotHandled;
+    };
     let hold = match hold_table(m, mapping.mfn(), domain, owed) {
         Ok(hold) => hold,
         Err(Stop::Restart) => return WriteFault::Restart,
@@ -85,7 +87,11 @@ fn decode_at(bytes: &[u8], regs: &impl Regs, fault: GuestVa) -> Result<Store, No
     let store = decode(bytes, regs)?;
     let aligned = store.va.0.is_multiple_of(store.width.bytes());
     let inside = fault.0.wrapping_sub(store.va.0) < store.width.bytes();
-    if aligned && inside { Ok(store) } else { Err(NotHandled) }
+    if aligned && inside {
+        Ok(store)
+    } else {
+        Err(NotHandled)
+    }
 }
 
 fn apply<M: PtMachine>(
@@ -100,7 +106,9 @@ fn apply<M: PtMachine>(
     let shift = (store.va.offset() as u32 % 8) * 8;
     let mask = store.width.mask() << shift;
     for _ in 0..RACES {
-        let Ok(seen) = read_entry(m, hold, slot) else { return WriteFault::NotHandled };
+        let Ok(seen) = read_entry(m, hold, slot) else {
+            return WriteFault::NotHandled;
+        };
         let effect = effect_of(store, regs, (seen & mask) >> shift);
         let swap = match effect.store {
             Some(value) => {
@@ -136,22 +144,40 @@ fn finish(regs: &mut impl Regs, store: &Store, effect: &Effect) {
 fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
     let width = store.width;
     match store.op {
-        Op::Mov(value) => Effect { store: Some(value), load: None, flags: (0, 0) },
-        Op::Xchg(reg) => {
-            Effect { store: Some(reg.read(regs, width)), load: Some((reg, old)), flags: (0, 0) }
-        }
+        Op::Mov(value) => Effect {
+            store: Some(value),
+            load: None,
+            flags: (0, 0),
+        },
+        Op::Xchg(reg) => Effect {
+            store: Some(reg.read(regs, width)),
+            load: Some((reg, old)),
+            flags: (0, 0),
+        },
         Op::Cmpxchg(reg) => {
             let expected = Reg::accumulator().read(regs, width);
             let flags = (flag::ARITHMETIC, subtraction_flags(expected, old, width));
             if expected == old {
-                Effect { store: Some(reg.read(regs, width)), load: None, flags }
+                Effect {
+                    store: Some(reg.read(regs, width)),
+                    load: None,
+                    flags,
+                }
             } else {
-                Effect { store: None, load: Some((Reg::accumulator(), old)), flags }
+                Effect {
+                    store: None,
+                    load: Some((Reg::accumulator(), old)),
+                    flags,
+                }
             }
         }
         Op::Arith(arith, value) => {
             let (result, flags) = combine(arith, old, value, width);
-            Effect { store: Some(result), load: None, flags: (flag::ARITHMETIC, flags) }
+            Effect {
+                store: Some(result),
+                load: None,
+                flags: (flag::ARITHMETIC, flags),
+            }
         }
         Op::Bit(op, bit) => {
             let one = 1 << bit;
@@ -161,7 +187,11 @@ fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
                 BitOp::Complement => old ^ one,
             };
             let carry = if old & one != 0 { flag::CF } else { 0 };
-            Effect { store: Some(result), load: None, flags: (flag::CF, carry) }
+            Effect {
+                store: Some(result),
+                load: None,
+                flags: (flag::CF, carry),
+            }
         }
     }
 }
@@ -176,7 +206,10 @@ fn combine(arith: Arith, old: u64, value: u64, width: Width) -> (u64, u64) {
             let result = old.wrapping_add(value) & width.mask();
             let overflow = (old ^ result) & (value ^ result);
             let carry = (old & value | (old | value) & !result) & sign(width) != 0;
-            (result, result_flags(result, width) | carries(old ^ value ^ result, overflow, carry, width))
+            (
+                result,
+                result_flags(result, width) | carries(old ^ value ^ result, overflow, carry, width),
+            )
         }
         Arith::Sub => {
             let result = old.wrapping_sub(value) & width.mask();

@@ -3,7 +3,7 @@
 mod checker;
 mod machine;
 mod model;
-mod scenarios;
 mod ptdecode;
 mod ptwrite;
+mod scenarios;
 mod threads;

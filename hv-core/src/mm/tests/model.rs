@@ -22,23 +22,66 @@ const SLOTS: [u64; 6] = [0, 1, 255, 256, 271, 511];
 #[derive(Clone, Debug)]
 enum Act {
     /// A store of the guest into a page it has mapped writable (or could have).
-    Poke { frame: u64, slot: usize, entry: u64 },
-    Update { frame: u64, slot: usize, entry: u64, keep: bool },
-    UpdateForeign { slot: usize, target: u64, flags: u64 },
-    Va { slot: u64, entry: u64 },
-    Pin { frame: u64, level: u8 },
-    Unpin { frame: u64 },
-    Root { frame: u64, user: bool },
+    Poke {
+        frame: u64,
+        slot: usize,
+        entry: u64,
+    },
+    Update {
+        frame: u64,
+        slot: usize,
+        entry: u64,
+        keep: bool,
+    },
+    UpdateForeign {
+        slot: usize,
+        target: u64,
+        flags: u64,
+    },
+    Va {
+        slot: u64,
+        entry: u64,
+    },
+    Pin {
+        frame: u64,
+        level: u8,
+    },
+    Unpin {
+        frame: u64,
+    },
+    Root {
+        frame: u64,
+        user: bool,
+    },
     ClearUser,
-    Get { frame: u64, ty: u8 },
-    PutType { nth: usize },
-    GetPage { frame: u64 },
-    PutPage { nth: usize },
-    Free { frame: u64 },
-    Reassign { nth: usize },
-    Cache { cpu: usize },
-    Flush { cpu: usize },
-    Preempt { pattern: u64 },
+    Get {
+        frame: u64,
+        ty: u8,
+    },
+    PutType {
+        nth: usize,
+    },
+    GetPage {
+        frame: u64,
+    },
+    PutPage {
+        nth: usize,
+    },
+    Free {
+        frame: u64,
+    },
+    Reassign {
+        nth: usize,
+    },
+    Cache {
+        cpu: usize,
+    },
+    Flush {
+        cpu: usize,
+    },
+    Preempt {
+        pattern: u64,
+    },
     FinishOwed,
 }
 
@@ -111,7 +154,13 @@ impl World {
         for slot in [0, 1, 271] {
             m.poke(3, slot, pte(4 + slot as u64 % 5, P | RW | US));
         }
-        Self { m, owed: OwedPuts::new(), roots: Roots::default(), types: vec![], pages: vec![] }
+        Self {
+            m,
+            owed: OwedPuts::new(),
+            roots: Roots::default(),
+            types: vec![],
+            pages: vec![],
+        }
     }
 
     fn apply(&mut self, act: &Act) {
@@ -119,18 +168,43 @@ impl World {
         let (own, owed) = (Whose::own(DOM), &mut self.owed);
         match *act {
             Act::Poke { frame, slot, entry } => self.guest_store(frame, slot, entry),
-            Act::Update { frame, slot, entry, keep } => {
-                let keep = if keep { Keep::AccessedDirty } else { Keep::Nothing };
+            Act::Update {
+                frame,
+                slot,
+                entry,
+                keep,
+            } => {
+                let keep = if keep {
+                    Keep::AccessedDirty
+                } else {
+                    Keep::Nothing
+                };
                 let mut held = None;
-                let at = PhysAddr(frame << 12 | slot as u64 * 8);
+                let at = PhysAddr((frame << 12) | (slot as u64 * 8));
                 let _ = mmu_update(m, &own, &mut held, at, entry, keep, owed);
                 let _ = end_batch(m, &mut held, owed);
             }
-            Act::UpdateForeign { slot, target, flags } => {
-                let theirs = Whose { by: OTHER, table_owner: OTHER, pages: Pages::Of(DOM) };
-                let at = PhysAddr(THEIR_L1 << 12 | slot as u64 * 8);
+            Act::UpdateForeign {
+                slot,
+                target,
+                flags,
+            } => {
+                let theirs = Whose {
+                    by: OTHER,
+                    table_owner: OTHER,
+                    pages: Pages::Of(DOM),
+                };
+                let at = PhysAddr((THEIR_L1 << 12) | (slot as u64 * 8));
                 let mut held = None;
-                let _ = mmu_update(m, &theirs, &mut held, at, pte(target, flags), Keep::Nothing, owed);
+                let _ = mmu_update(
+                    m,
+                    &theirs,
+                    &mut held,
+                    at,
+                    pte(target, flags),
+                    Keep::Nothing,
+                    owed,
+                );
                 let _ = end_batch(m, &mut held, owed);
             }
             Act::Va { slot, entry } => {
@@ -144,13 +218,26 @@ impl World {
             }
             Act::Unpin { frame } => drop(unpin(m, DOM, Mfn(frame), owed)),
             Act::Root { frame, user } => {
-                let kind = if user { RootKind::User } else { RootKind::Kernel };
+                let kind = if user {
+                    RootKind::User
+                } else {
+                    RootKind::Kernel
+                };
                 self.change_root(kind, Some(Mfn(frame)));
             }
             Act::ClearUser => self.change_root(RootKind::User, None),
             Act::Get { frame, ty } => {
-                let types = [PageType::Writable, PageType::L1, PageType::L2, PageType::L3, PageType::L4, PageType::SegDesc];
-                if get_page_and_type(m, Mfn(frame), DOM, types[ty as usize - 1], Reach::Owner).is_ok() {
+                let types = [
+                    PageType::Writable,
+                    PageType::L1,
+                    PageType::L2,
+                    PageType::L3,
+                    PageType::L4,
+                    PageType::SegDesc,
+                ];
+                if get_page_and_type(m, Mfn(frame), DOM, types[ty as usize - 1], Reach::Owner)
+                    .is_ok()
+                {
                     self.types.push(frame);
                 }
             }
@@ -182,7 +269,8 @@ impl World {
     /// writable, or that nothing prevents it from mapping writable.
     fn guest_store(&self, frame: u64, slot: usize, entry: u64) {
         let reached = self.m.cpus[0].lock().unwrap().writable.contains(&frame);
-        let got = get_page_and_type(&self.m, Mfn(frame), DOM, PageType::Writable, Reach::Owner).is_ok();
+        let got =
+            get_page_and_type(&self.m, Mfn(frame), DOM, PageType::Writable, Reach::Owner).is_ok();
         if reached || got {
             self.m.poke(frame, slot, entry);
         }
@@ -192,7 +280,10 @@ impl World {
     }
 
     fn change_root(&mut self, kind: RootKind, new: Option<Mfn>) {
-        let Ok(Some(old)) = set_base(&self.m, DOM, &mut self.roots, kind, new, &mut self.owed) else { return };
+        let Ok(Some(old)) = set_base(&self.m, DOM, &mut self.roots, kind, new, &mut self.owed)
+        else {
+            return;
+        };
         // The load of CR3, which keeps global entries but no tables of the old root.
         self.m.cpus[0].lock().unwrap().tables.clear();
         let _ = drop_root(&self.m, old, &mut self.owed);
@@ -228,7 +319,12 @@ impl World {
             }
         }
         for level in (1..=4).rev() {
-            let tables: Vec<u64> = cpu.tables.iter().filter(|t| t.1 == level).map(|t| t.0).collect();
+            let tables: Vec<u64> = cpu
+                .tables
+                .iter()
+                .filter(|t| t.1 == level)
+                .map(|t| t.0)
+                .collect();
             for (table, slot) in tables.iter().flat_map(|t| SLOTS.map(|s| (*t, s))) {
                 let entry = self.m.peek(table, slot as usize);
                 let target = entry >> 12 & 0xff_ffff_ffff;
@@ -248,7 +344,12 @@ impl World {
     fn check(&self) {
         let mut held = self.types.clone();
         held.extend(self.owed.pending().map(|m| m.0));
-        held.extend([self.roots.kernel, self.roots.user].into_iter().flatten().map(|m| m.0));
+        held.extend(
+            [self.roots.kernel, self.roots.user]
+                .into_iter()
+                .flatten()
+                .map(|m| m.0),
+        );
         check_with(&self.m, &held, &self.pages);
     }
 
@@ -271,7 +372,11 @@ impl World {
         }
         self.check();
         for frame in 0..FRAMES {
-            assert_eq!(self.m.f(frame).owner(), Owner::Free, "frame {frame} is left over");
+            assert_eq!(
+                self.m.f(frame).owner(),
+                Owner::Free,
+                "frame {frame} is left over"
+            );
         }
     }
 }

@@ -14,7 +14,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -26,7 +29,10 @@ fn guest(m: &Fake, seed: u64, rounds: u32) {
     let own = Whose::own(DOM);
     for _ in 0..rounds {
         let frame = dice.roll(8);
-        let entry = pte(dice.roll(8), [P | RW | US, P | US, 0][dice.roll(3) as usize]);
+        let entry = pte(
+            dice.roll(8),
+            [P | RW | US, P | US, 0][dice.roll(3) as usize],
+        );
         match dice.roll(6) {
             0 => {
                 let level = [Level::L1, Level::L2, Level::L3, Level::L4][dice.roll(4) as usize];
@@ -35,8 +41,16 @@ fn guest(m: &Fake, seed: u64, rounds: u32) {
             1 => drop(unpin(m, DOM, Mfn(frame), &mut owed)),
             2 | 3 => {
                 let mut held = None;
-                let at = PhysAddr(frame << 12 | dice.roll(4) * 8);
-                let _ = mmu_update(m, &own, &mut held, at, entry, Keep::AccessedDirty, &mut owed);
+                let at = PhysAddr((frame << 12) | (dice.roll(4) * 8));
+                let _ = mmu_update(
+                    m,
+                    &own,
+                    &mut held,
+                    at,
+                    entry,
+                    Keep::AccessedDirty,
+                    &mut owed,
+                );
                 let _ = end_batch(m, &mut held, &mut owed);
             }
             4 => {
@@ -52,7 +66,10 @@ fn guest(m: &Fake, seed: u64, rounds: u32) {
                 if let Ok(hold) = hold_table(m, Mfn(frame), DOM, &mut owed) {
                     let e = read_entry(m, &hold, dice.roll(4) as usize).unwrap();
                     assert_eq!(Pte(e).forbidden_bits(hold.level()) & P, 0);
-                    assert_eq!(e & (P | US) == P, false, "a present entry of a live table is adjusted");
+                    assert!(
+                        e & (P | US) != P,
+                        "a present entry of a live table is adjusted"
+                    );
                     let _ = release_table(m, hold, &mut owed);
                 }
             }
@@ -66,7 +83,8 @@ fn two_threads_leave_counts_that_add_up() {
     for seed in 0..8 {
         let m = Fake::with_domain(8);
         if seed % 2 == 1 {
-            m.preempt.store(0x1111_0101_0011_1000, core::sync::atomic::Ordering::Relaxed);
+            m.preempt
+                .store(0x1111_0101_0011_1000, core::sync::atomic::Ordering::Relaxed);
         }
         std::thread::scope(|s| {
             s.spawn(|| guest(&m, seed * 2 + 1, 20_000));
