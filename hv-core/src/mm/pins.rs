@@ -31,6 +31,11 @@ impl OwedPuts {
         self.frames.iter().all(Option::is_none)
     }
 
+    /// The frames on the list.
+    pub fn pending(&self) -> impl Iterator<Item = Mfn> + '_ {
+        self.frames.iter().copied().flatten()
+    }
+
     /// Goes on with what is owed. Restart: some remains, call again before anything else.
     #[inline]
     pub fn finish<M: PtMachine>(&mut self, m: &M) -> PtResult {
@@ -46,13 +51,20 @@ impl OwedPuts {
     /// Drops a type reference, or keeps it on the list and says Restart. In no case does the
     /// caller hold it afterwards.
     pub fn put<M: PtMachine>(&mut self, m: &M, mfn: Mfn) -> PtResult {
-        loop {
-            if put_page_and_type(m, mfn).is_ok() {
-                return Ok(());
-            }
+        self.defer(m, mfn);
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(Stop::Restart)
+        }
+    }
+
+    /// Drops a type reference, now or (then it is on the list) later.
+    pub fn defer<M: PtMachine>(&mut self, m: &M, mfn: Mfn) {
+        while put_page_and_type(m, mfn).is_err() {
             if let Some(free) = self.frames.iter_mut().find(|f| f.is_none()) {
                 *free = Some(mfn);
-                return Err(Stop::Restart);
+                return;
             }
             // A caller that did not finish the list before: late is better than lost.
             debug_assert!(false, "the list of owed puts is full");

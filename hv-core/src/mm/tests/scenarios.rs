@@ -33,7 +33,7 @@ fn set(m: &Fake, mfn: u64, slot: u64, val: u64) -> PtResult {
 
 fn set_as(m: &Fake, whose: &Whose, mfn: u64, slot: u64, val: u64) -> PtResult {
     let (mut held, mut owed) = (None, OwedPuts::new());
-    let at = PhysAddr(mfn << 12 | slot * 8);
+    let at = PhysAddr((mfn << 12) | (slot * 8));
     let r = mmu_update(m, whose, &mut held, at, val, Keep::Nothing, &mut owed);
     assert_eq!(end_batch(m, &mut held, &mut owed), Ok(()));
     check(m, &[]);
@@ -202,8 +202,6 @@ fn a_data_page_takes_plain_stores() {
 fn foreign_pages_need_the_right() {
     let m = chain();
     pin_ok(&m, 0, Level::L4);
-    let frame = Fake::new(0);
-    drop(frame);
     // Frames 8.. go to OTHER: its L1 is 8.
     for n in 8..12 {
         m.f(n).steal(DOM).unwrap();
