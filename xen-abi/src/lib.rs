@@ -11,6 +11,7 @@
 //!   `write_to_prefix` on the array's bytes.
 //! - Structures that a guest and the hypervisor share while both run (shared info, rings) are
 //!   layouts; modules give offsets beside them because such memory is accessed by atomics.
+//! - `tests/layout` compares every structure and constant with the C headers.
 //! - Words chosen by a guest are integers with named constants, never a Rust `enum`.
 #![no_std]
 #![forbid(unsafe_code)]

@@ -96,6 +96,28 @@ pub const XEN_FW_EFI_RT_VERSION: u32 = 4;
 pub const XEN_FW_EFI_PCI_ROM: u32 = 5;
 /// EFI: Apple properties (platform.h).
 pub const XEN_FW_EFI_APPLE_PROPERTIES: u32 = 6;
+/// EFI service: read the clock (platform.h).
+pub const XEN_EFI_get_time: u32 = 1;
+/// EFI service: set the clock (platform.h).
+pub const XEN_EFI_set_time: u32 = 2;
+/// EFI service: read the alarm (platform.h).
+pub const XEN_EFI_get_wakeup_time: u32 = 3;
+/// EFI service: set the alarm (platform.h).
+pub const XEN_EFI_set_wakeup_time: u32 = 4;
+/// EFI service: next count (platform.h).
+pub const XEN_EFI_get_next_high_monotonic_count: u32 = 5;
+/// EFI service: read a variable (platform.h).
+pub const XEN_EFI_get_variable: u32 = 6;
+/// EFI service: set a variable (platform.h).
+pub const XEN_EFI_set_variable: u32 = 7;
+/// EFI service: next variable (platform.h).
+pub const XEN_EFI_get_next_variable_name: u32 = 8;
+/// EFI service: room for variables (platform.h).
+pub const XEN_EFI_query_variable_info: u32 = 9;
+/// EFI service: can it take a capsule? (platform.h).
+pub const XEN_EFI_query_capsule_capabilities: u32 = 10;
+/// EFI service: pass a capsule (platform.h).
+pub const XEN_EFI_update_capsule: u32 = 11;
 /// Sleep flag: extended registers (platform.h).
 pub const XENPF_ACPI_SLEEP_EXTENDED: u32 = 1;
 /// Power data: idle states (platform.h).

@@ -1,0 +1,7 @@
+//! Tests of the page-table core on a made-up machine.
+
+mod checker;
+mod machine;
+mod model;
+mod scenarios;
+mod threads;
