@@ -156,7 +156,7 @@ fn memory_wanted(boot: &Boot, initrd: Option<&Module>) -> (u64, u64) {
     let initrd_pages = initrd.map_or(0, |m| m.len.div_ceil(PAGE_SIZE as u64));
     let free = pages::free_count() + initrd_pages;
     let wanted = boot.command_line.options.dom0_mem.resolve(free, boot.memory.total_frames());
-    if let Some(asked) = boot.command_line.options.dom0_mem.asked(boot.memory.total_frames())
+    if let Some(asked) = boot.command_line.options.dom0_mem.asked(free, boot.memory.total_frames())
         && asked > free
     {
         refuse(format_args!("dom0_mem asks for {} MiB, but only {} MiB are free", asked >> 8, free >> 8));
