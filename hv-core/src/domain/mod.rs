@@ -1,1 +1,13 @@
-//! TODO-domain.
+//! What a guest is: domains, their vCPUs and the registry that finds them.
+
+mod delivery;
+#[allow(clippy::module_inception, reason = "the layer is named after its central type")]
+mod domain;
+mod machine;
+mod registry;
+mod vcpu;
+
+pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
+pub use machine::{Machine, PirqLayer};
+pub use registry::{Facts, Hypervisor, Identity};
+pub use vcpu::{Owed, RunFlags, Vcpu};

@@ -1,1 +1,22 @@
-//! TODO-time.
+//! Time: reading it, telling guests, and acting on deadlines.
+//!
+//! One clock for all: nanoseconds since boot ("system time"), computed from the TSC by the same
+//! arithmetic that guests use. [`reference`] and [`calibrate`] find the TSC's rate, [`scale`] turns
+//! it into factors, [`pvclock`] and [`wallclock`] publish to guests, [`timers`] holds a CPU's
+//! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time.
+
+pub mod calibrate;
+pub mod pvclock;
+pub mod reference;
+pub mod runstate;
+pub mod scale;
+pub mod timers;
+pub mod vtimer;
+pub mod wallclock;
+
+pub use calibrate::{CalibrationError, calibrate};
+pub use reference::{Counter, Rate, Reference};
+pub use runstate::{Runstate, State};
+pub use scale::{Clock, TscScale};
+pub use timers::{DeadlineHeap, TimerId};
+pub use vtimer::VcpuTimers;

@@ -1,0 +1,201 @@
+//! How events, wake-ups and interrupts reach a domain.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use xen_abi::errno::Errno;
+use xen_abi::xen::{VIRQ_TIMER, SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
+
+use super::domain::Domain;
+use super::machine::Machine;
+use super::vcpu::{RunFlags, Vcpu};
+use crate::base::{DomId, Mfn, VcpuId};
+use crate::grants::{FramePool, SharedFrame};
+use crate::time::runstate::State;
+use crate::time::vtimer::Arming;
+use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
+
+impl Domain {
+    /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
+    pub fn wake(&self, vcpu: &Vcpu) {
+        let Some(&unit) = vcpu.unit.get() else { return };
+        if !self.runnable(vcpu) {
+            return;
+        }
+        let now = self.machine.now();
+        {
+            let mut runstate = vcpu.runstate.lock();
+            if runstate.state() != State::Running {
+                runstate.change(State::Runnable, now);
+            }
+        }
+        if let Some(cpu) = self.sched.wake(unit, now) {
+            self.machine.reschedule(cpu);
+        }
+    }
+
+    /// Makes a vCPU that runs elsewhere look at its events.
+    fn interrupt(&self, vcpu: &Vcpu) {
+        if let Some(cpu) = vcpu.running_on()
+            && cpu != self.machine.this_cpu()
+        {
+            self.machine.interrupt(cpu);
+        }
+    }
+
+    /// Ends waits of the kinds in `flags`, or interrupts the vCPU where it runs.
+    pub fn end_wait(&self, vcpu: &Vcpu, flags: u32) {
+        if vcpu.clear_flags(flags) & flags != 0 {
+            self.wake(vcpu);
+        } else {
+            self.interrupt(vcpu);
+        }
+    }
+
+    /// Makes a vCPU that may no longer run stop where it runs.
+    pub fn stop_vcpu(&self, vcpu: &Vcpu) {
+        if let Some(&unit) = vcpu.unit.get()
+            && !self.runnable(vcpu)
+        {
+            if let Some(cpu) = self.sched.sleep(unit) {
+                self.machine.reschedule(cpu);
+            }
+            // A wake-up between the look and the call would be lost.
+            if self.runnable(vcpu) {
+                self.wake(vcpu);
+            }
+        }
+    }
+
+    /// Stops vCPUs that are no longer runnable where they run. Call after a pause.
+    pub fn stop_running(&self) {
+        self.vcpus().iter().for_each(|v| self.stop_vcpu(v));
+    }
+
+    /// Does what a change of a vCPU's timers asks for.
+    pub fn apply_arming(&self, vcpu: &Vcpu, arming: Arming) {
+        let Some(&unit) = vcpu.unit.get() else { return };
+        match arming {
+            Arming::At(deadline) => self.machine.arm_vcpu_timer(unit, Some(deadline)),
+            Arming::Idle => self.machine.arm_vcpu_timer(unit, None),
+            Arming::Due => self.fire_timers(vcpu),
+        }
+    }
+
+    /// Delivers what is due of a vCPU's timers and arms the rest.
+    pub fn fire_timers(&self, vcpu: &Vcpu) {
+        let now = self.machine.now();
+        let (expired, next) = {
+            let mut timers = vcpu.timers.lock();
+            (timers.expire(now), timers.next_deadline())
+        };
+        if expired.virq_timer {
+            events::raise_virq(self, vcpu.id, VIRQ_TIMER);
+        }
+        if expired.poll {
+            events::end_poll(self, vcpu.id);
+            self.end_wait(vcpu, RunFlags::POLLING);
+        }
+        if let Some(&unit) = vcpu.unit.get() {
+            self.machine.arm_vcpu_timer(unit, next);
+        }
+    }
+
+    /// Wakes every vCPU that may run. Call after the last unpause.
+    pub fn wake_all(&self) {
+        for vcpu in self.vcpus() {
+            self.wake(vcpu);
+        }
+    }
+}
+
+/// Pages for a grant table.
+pub(super) struct GrantPool(pub &'static dyn Machine);
+
+impl FramePool for GrantPool {
+    fn alloc(&self, owner: DomId) -> Option<SharedFrame> {
+        let mfn = self.0.alloc_page()?;
+        if self.0.share_with(mfn, owner).is_err() {
+            self.0.free_page(mfn);
+            return None;
+        }
+        Some(SharedFrame::new(mfn, self.0.words32(mfn)))
+    }
+
+    fn free(&self, frame: SharedFrame) {
+        self.0.unshare(frame.mfn());
+    }
+}
+
+impl EventHost for Domain {
+    fn id(&self) -> DomId {
+        self.id
+    }
+
+    fn events(&self) -> &Events<Self> {
+        &self.events
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::Bits64
+    }
+
+    fn vcpu_exists(&self, vcpu: VcpuId) -> bool {
+        self.vcpu(vcpu).is_some()
+    }
+
+    fn pending_word(&self, index: usize) -> &AtomicU64 {
+        &self.machine.words(self.shared_info)[SHARED_INFO_EVTCHN_PENDING / 8 + index]
+    }
+
+    fn mask_word(&self, index: usize) -> &AtomicU64 {
+        &self.machine.words(self.shared_info)[SHARED_INFO_EVTCHN_MASK / 8 + index]
+    }
+
+    fn vcpu_info(&self, vcpu: VcpuId) -> Option<&[AtomicU64; 2]> {
+        let (frame, offset) = self.vcpu(vcpu)?.info_place()?;
+        self.machine.words(frame).get(offset / 8..)?.first_chunk()
+    }
+
+    fn take_page(&self, gfn: u64) -> Result<Mfn, Errno> {
+        let mfn = Mfn(gfn);
+        self.machine.take_writable(mfn, self.id)?;
+        Ok(mfn)
+    }
+
+    fn release_page(&self, page: Mfn) {
+        self.machine.drop_writable(page);
+    }
+
+    fn page(&self, page: Mfn) -> &[AtomicU32; 1024] {
+        self.machine.words32(page)
+    }
+
+    fn kick(&self, vcpu: VcpuId) {
+        if let Some(v) = self.vcpu(vcpu) {
+            self.end_wait(v, RunFlags::BLOCKED);
+        }
+    }
+
+    fn wake_poller(&self, vcpu: VcpuId) {
+        if let Some(v) = self.vcpu(vcpu) {
+            self.end_wait(v, RunFlags::POLLING);
+        }
+    }
+
+    fn consume(&self, consumer: Consumer, _vcpu: VcpuId, port: PortNumber) {
+        // No part of the hypervisor listens at a port yet; nobody can have made one.
+        log::error!("d{}: event at port {port} for consumer {} that nobody registered", self.id, consumer.0);
+    }
+
+    fn bind_pirq(&self, pirq: u32, sharing: PirqSharing, vcpu: VcpuId) -> Result<(), Errno> {
+        self.pirqs.bind(self, pirq, sharing, vcpu)
+    }
+
+    fn unbind_pirq(&self, pirq: u32) {
+        self.pirqs.unbind(self, pirq);
+    }
+
+    fn route_pirq(&self, pirq: u32, vcpu: VcpuId) {
+        self.pirqs.route(self, pirq, vcpu);
+    }
+}

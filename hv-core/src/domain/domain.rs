@@ -1,0 +1,262 @@
+//! A domain: identity, rights, limits, memory accounts and its parts.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use spin::{Mutex, Once};
+use xen_abi::errno::Errno;
+use xen_abi::xen::{SHARED_INFO_VCPU_INFO, VCPU_INFO_SIZE};
+
+use super::machine::{Machine, PirqLayer};
+use super::vcpu::{RunFlags, Vcpu};
+use crate::base::{DomId, Mfn, Nanos, VcpuId};
+use crate::events::{self, Events};
+use crate::grants::Grants;
+use crate::pv::ports::PortMap;
+use crate::sched::Scheduler;
+use crate::time::runstate::Runstate;
+
+/// How a guest is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DomainKind {
+    /// Paravirtualised, 64-bit.
+    Pv64,
+}
+
+/// What a domain may do beyond itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rights {
+    /// Nothing.
+    Guest,
+    /// Everything: the toolstack's domain, which also owns the devices.
+    Control,
+}
+
+/// Bounds fixed when a domain is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// Pages it may have.
+    pub max_pages: u64,
+    /// Highest event channel port.
+    pub max_port: u32,
+    /// Physical interrupts it may bind.
+    pub pirqs: u32,
+}
+
+/// What every domain stands on.
+#[derive(Clone, Copy)]
+pub struct Backing {
+    /// The machine.
+    pub machine: &'static dyn Machine,
+    /// The scheduler.
+    pub sched: &'static dyn Scheduler,
+    /// Physical interrupts.
+    pub pirqs: &'static dyn PirqLayer,
+}
+
+/// Why a domain went down (SHUTDOWN_* of xen/sched.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShutdownReason(pub u32);
+
+/// A domain.
+pub struct Domain {
+    /// Its number.
+    pub id: DomId,
+    /// How it is run.
+    pub kind: DomainKind,
+    /// What it may do.
+    pub rights: Rights,
+    /// The toolstack's UUID for it.
+    pub handle: Mutex<[u8; 16]>,
+    /// The machine below.
+    pub machine: &'static dyn Machine,
+    /// Who decides when its vCPUs run.
+    pub sched: &'static dyn Scheduler,
+    /// Who connects its physical interrupts.
+    pub pirqs: &'static dyn PirqLayer,
+    vcpus: Once<Box<[Vcpu]>>,
+    /// Event channels.
+    pub events: Events<Domain>,
+    /// Grant table.
+    pub grants: Grants,
+    /// The `shared_info` frame.
+    pub shared_info: Mfn,
+    /// vCPUs whose `vcpu_info` the guest has moved.
+    pub registered_infos: Mutex<Vec<VcpuId>>,
+    /// Pages that belong to it.
+    pub pages: AtomicU64,
+    /// Pages that it may have.
+    pub max_pages: AtomicU64,
+    /// Pauses of the whole domain.
+    pauses: AtomicU32,
+    /// It is being destroyed: no new references.
+    pub dying: AtomicBool,
+    /// Why it went down, once it has.
+    pub shutdown: Mutex<Option<ShutdownReason>>,
+    /// What the guest said its shutdown would mean (SCHEDOP_shutdown_code); all ones: nothing.
+    pub shutdown_code: AtomicU32,
+    /// VMASST_* bits that are on.
+    pub assists: AtomicU64,
+    /// CPUs that may hold translations of its address spaces.
+    pub dirty_cpus: [AtomicU64; 2],
+    /// Ports that it may use.
+    pub ports: PortMap,
+    /// Wallclock offset and time of creation.
+    pub created_at: Nanos,
+    /// Time that units of removed vCPUs had, and the sum so far (ns).
+    pub cpu_time: AtomicU64,
+    /// dom0's page that mirrors which PIRQs need an EOI call, when it has given one.
+    pub pirq_eoi_page: AtomicU64,
+}
+
+impl Domain {
+    /// Makes a domain without vCPUs. Takes one page for `shared_info`.
+    ///
+    /// # Errors
+    /// `ENOMEM`, or what event channels and grants say of the limits.
+    pub fn new(
+        id: DomId,
+        kind: DomainKind,
+        rights: Rights,
+        limits: Limits,
+        backing: Backing,
+    ) -> Result<Self, Errno> {
+        let events = Events::new(events::Limits { vcpus: limits.vcpus, pirqs: limits.pirqs, max_port: limits.max_port })?;
+        let grants = Grants::new(id, crate::grants::Limits::default(), &super::delivery::GrantPool(backing.machine))?;
+        let Backing { machine, sched, pirqs } = backing;
+        let shared_info = machine.alloc_page().ok_or(Errno::ENOMEM)?;
+        machine.share_with(shared_info, id)?;
+        Ok(Self {
+            id,
+            kind,
+            rights,
+            handle: Mutex::new([0; 16]),
+            machine,
+            sched,
+            pirqs,
+            vcpus: Once::new(),
+            events,
+            grants,
+            shared_info,
+            registered_infos: Mutex::new(Vec::new()),
+            pages: AtomicU64::new(0),
+            max_pages: AtomicU64::new(limits.max_pages),
+            pauses: AtomicU32::new(0),
+            dying: AtomicBool::new(false),
+            shutdown: Mutex::new(None),
+            shutdown_code: AtomicU32::new(u32::MAX),
+            assists: AtomicU64::new(0),
+            dirty_cpus: [const { AtomicU64::new(0) }; 2],
+            ports: PortMap::new(rights),
+            created_at: machine.now(),
+            cpu_time: AtomicU64::new(0),
+            pirq_eoi_page: AtomicU64::new(0),
+        })
+    }
+
+    /// Makes the vCPUs, all down. Done once.
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EBUSY` when they exist.
+    pub fn create_vcpus(&self, count: u32) -> Result<(), Errno> {
+        if self.vcpus.get().is_some() {
+            return Err(Errno::EBUSY);
+        }
+        let now = self.machine.now();
+        let mut vcpus = Vec::new();
+        vcpus.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
+        for id in 0..count {
+            let vcpu = Vcpu::new(id, Runstate::new(now));
+            if (id as usize) < xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS as usize {
+                vcpu.set_info_place(self.shared_info, SHARED_INFO_VCPU_INFO + id as usize * VCPU_INFO_SIZE);
+            }
+            vcpus.push(vcpu);
+        }
+        self.vcpus.call_once(|| vcpus.into_boxed_slice());
+        Ok(())
+    }
+
+    /// All vCPUs.
+    #[must_use]
+    pub fn vcpus(&self) -> &[Vcpu] {
+        self.vcpus.get().map_or(&[], |v| v)
+    }
+
+    /// One vCPU.
+    #[must_use]
+    pub fn vcpu(&self, id: VcpuId) -> Option<&Vcpu> {
+        self.vcpus().get(id as usize)
+    }
+
+    /// Whether the domain may control others.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.rights == Rights::Control
+    }
+
+    /// Whether a VMASST type is on.
+    #[must_use]
+    pub fn has_assist(&self, kind: u32) -> bool {
+        self.assists.load(Ordering::Relaxed) & (1 << kind) != 0
+    }
+
+    /// Whether the vCPU may run now.
+    #[must_use]
+    pub fn runnable(&self, vcpu: &Vcpu) -> bool {
+        vcpu.may_run() && self.pauses.load(Ordering::SeqCst) == 0
+    }
+
+    /// Adds a pause of the whole domain; the caller makes the CPUs notice.
+    pub fn pause(&self) {
+        self.pauses.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes a pause away; `true` when it was the last.
+    pub fn unpause(&self) -> bool {
+        self.pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1)
+    }
+
+    /// Whether the whole domain is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.pauses.load(Ordering::SeqCst) != 0
+    }
+
+    /// vCPUs that are up.
+    #[must_use]
+    pub fn online_vcpus(&self) -> u32 {
+        self.vcpus().iter().filter(|v| v.is_up()).count() as u32
+    }
+
+    /// Whether all vCPUs wait for something.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.vcpus().iter().all(|v| v.flags() & (RunFlags::BLOCKED | RunFlags::POLLING | RunFlags::DOWN) != 0)
+    }
+
+    /// Marks that a CPU may hold translations of this domain.
+    pub fn mark_dirty(&self, cpu: u32) {
+        if let Some(word) = self.dirty_cpus.get(cpu as usize / 64) {
+            let bit = 1 << (cpu % 64);
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Forgets a CPU that has flushed everything of this domain.
+    pub fn clear_dirty(&self, cpu: u32) {
+        if let Some(word) = self.dirty_cpus.get(cpu as usize / 64) {
+            word.fetch_and(!(1 << (cpu % 64)), Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a CPU may hold translations of this domain.
+    #[must_use]
+    pub fn is_dirty(&self, cpu: u32) -> bool {
+        self.dirty_cpus.get(cpu as usize / 64).is_some_and(|w| w.load(Ordering::SeqCst) & (1 << (cpu % 64)) != 0)
+    }
+}

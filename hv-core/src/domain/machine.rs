@@ -1,0 +1,83 @@
+//! What the policy layers need of the hardware.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use xen_abi::errno::Errno;
+
+use crate::sched::Unit;
+use crate::base::{CpuId, DomId, Mfn, Nanos, VcpuId};
+
+/// The machine as the layers above see it. RAM stays mapped for good, hence the `'static` views; all
+/// access to memory that a guest may hold goes through atomics.
+pub trait Machine: Send + Sync {
+    /// A frame of RAM as 64-bit words.
+    fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512];
+    /// A frame of RAM as 32-bit words.
+    fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024];
+    /// Takes a reference to a domain's page as writable memory.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is not the domain's or in use as something else, `EAGAIN` when that is being
+    /// decided at this moment.
+    fn take_writable(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
+    /// Drops what `take_writable` took.
+    fn drop_writable(&self, mfn: Mfn);
+    /// Gives a page of ours to a domain to see: it owns the page, and our reference keeps it alive.
+    ///
+    /// # Errors
+    /// `EBUSY` when somebody has the page already.
+    fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
+    /// Makes a free page the domain's own, after flushes that older uses of it still owe.
+    fn assign(&self, mfn: Mfn, owner: DomId);
+    /// Takes a page from its owner, which must be its only user; it is nobody's then.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is not the domain's, `EBUSY` when it is in use.
+    fn steal(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
+    /// Drops the owner's claim to a page: it is freed when its last user lets go.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is not the domain's or was given up already.
+    fn relinquish(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
+    /// A zeroed page that nobody has; `None` when memory has run out.
+    fn alloc_page(&self) -> Option<Mfn>;
+    /// A zeroed block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size.
+    fn alloc_block(&self, order: u32, address_bits: u32) -> Option<Mfn>;
+    /// Gives back one page.
+    fn free_page(&self, mfn: Mfn);
+    /// Pages that nobody has.
+    fn free_pages(&self) -> u64;
+    /// Writes the machine-to-phys table.
+    fn set_m2p(&self, mfn: Mfn, gfn: u64);
+    /// Reads the machine-to-phys table; all ones where there is none.
+    fn m2p(&self, mfn: Mfn) -> u64;
+    /// System time.
+    fn now(&self) -> Nanos;
+    /// The CPU that runs this.
+    fn this_cpu(&self) -> CpuId;
+    /// Makes a CPU leave its guest or its idle halt and look at what it owes.
+    fn interrupt(&self, cpu: CpuId);
+    /// As `interrupt`, and the CPU asks the scheduler again.
+    fn reschedule(&self, cpu: CpuId);
+    /// The domain that owns the devices went down: power off, reboot or stop, as the reason says.
+    /// The work is done by the run loop; this returns.
+    fn hardware_shutdown(&self, reason: super::ShutdownReason);
+    /// Arms the one timer of a vCPU; `None` stops it. When it is due, the run loop calls
+    /// `Domain::fire_timers`.
+    fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>);
+    /// Drops our reference to a page given out by `share_with`: it is freed when the domain has let go.
+    fn unshare(&self, mfn: Mfn);
+}
+
+/// Connects physical interrupts to domains (irq layer). Called with the domain's event ledger held.
+pub trait PirqLayer: Send + Sync {
+    /// Starts delivery to `vcpu` of `domain`.
+    ///
+    /// # Errors
+    /// `EPERM` when the domain may not have it, `EBUSY` when it is taken, `EINVAL` for none such.
+    fn bind(&self, domain: &super::Domain, pirq: u32, sharing: crate::events::PirqSharing, vcpu: VcpuId) -> Result<(), Errno>;
+    /// Ends delivery.
+    fn unbind(&self, domain: &super::Domain, pirq: u32);
+    /// Delivers to another vCPU from now on.
+    fn route(&self, domain: &super::Domain, pirq: u32, vcpu: VcpuId);
+}

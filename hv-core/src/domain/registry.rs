@@ -1,0 +1,200 @@
+//! The hypervisor as one value: the machine, the scheduler and all domains.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::RangeFrom;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::{Mutex, RwLock};
+use xen_abi::e820::E820Entry;
+use xen_abi::errno::Errno;
+use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC};
+
+use super::domain::{Backing, Domain, ShutdownReason};
+use super::vcpu::Vcpu;
+use crate::base::{DomId, Mfn, VcpuId};
+use crate::events;
+use crate::sched::{Affinity, Unit};
+
+/// What the hypervisor says about itself (xen_version, sysctl).
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "named as in xen/version.h")]
+pub struct Identity {
+    pub major: u16,
+    pub minor: u16,
+    pub extra: String,
+    pub changeset: String,
+    pub compiler: String,
+    pub compile_by: String,
+    pub compile_domain: String,
+    pub compile_date: String,
+    pub command_line: String,
+    pub build_id: Vec<u8>,
+}
+
+/// What the boot found out and nothing changes.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// First frame number above all RAM.
+    pub max_page: u64,
+    /// Pages of RAM.
+    pub total_pages: u64,
+    /// The machine's memory map as dom0 gets it.
+    pub memory_map: Vec<E820Entry>,
+    /// First frame of each 2 MiB of the M2P; none where there is no RAM behind.
+    pub m2p_frames: Vec<Option<Mfn>>,
+    /// TSC ticks per millisecond.
+    pub tsc_khz: u32,
+}
+
+/// The hypervisor.
+pub struct Hypervisor {
+    /// What domains stand on.
+    pub backing: Backing,
+    /// What it says about itself.
+    pub identity: Identity,
+    /// What the boot found out.
+    pub facts: Facts,
+    domains: RwLock<BTreeMap<DomId, Arc<Domain>>>,
+    units: RwLock<Vec<Option<(Arc<Domain>, VcpuId)>>>,
+    next_id: Mutex<RangeFrom<DomId>>,
+    missing: AtomicU64,
+    missing_memory: AtomicU64,
+}
+
+impl Hypervisor {
+    /// A hypervisor without domains.
+    #[must_use]
+    pub fn new(backing: Backing, identity: Identity, facts: Facts) -> Self {
+        Self {
+            backing,
+            identity,
+            facts,
+            domains: RwLock::new(BTreeMap::new()),
+            units: RwLock::new(Vec::new()),
+            next_id: Mutex::new(1..),
+            missing: AtomicU64::new(0),
+            missing_memory: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether this is the first time that the absence of call `number` (below 64) is met.
+    #[must_use]
+    pub fn first_missing(&self, number: u64) -> bool {
+        self.missing.fetch_or(1 << (number & 63), Ordering::Relaxed) & (1 << (number & 63)) == 0
+    }
+
+    /// As `first_missing`, for the commands of memory_op.
+    #[must_use]
+    pub fn first_missing_memory_op(&self, command: u32) -> bool {
+        self.missing_memory.fetch_or(1 << (command & 63), Ordering::Relaxed) & (1 << (command & 63)) == 0
+    }
+
+    /// Logs that something is not implemented, with its name.
+    pub fn note_missing(&self, caller: DomId, what: &str) {
+        log::info!("d{caller}: {what}: not implemented");
+    }
+
+    /// Takes a domain down: its vCPUs stop, the toolstack learns why. dom0 takes the machine along.
+    pub fn shut_down(&self, domain: &Arc<Domain>, reason: ShutdownReason) {
+        {
+            let mut kept = domain.shutdown.lock();
+            if kept.is_some() {
+                return;
+            }
+            let said = domain.shutdown_code.load(Ordering::Relaxed);
+            *kept = Some(if said == u32::MAX { reason } else { ShutdownReason(said) });
+        }
+        domain.pause();
+        domain.stop_running();
+        if domain.id == 0 {
+            self.backing.machine.hardware_shutdown(reason);
+        } else if let Some(control) = self.control_domain() {
+            events::raise_global_virq(&*control, VIRQ_DOM_EXC);
+        }
+    }
+
+    /// A free domain number.
+    ///
+    /// # Errors
+    /// `ENOMEM` when all are in use.
+    pub fn next_domain_id(&self) -> Result<DomId, Errno> {
+        let mut next = self.next_id.lock();
+        for _ in 0..DOMID_FIRST_RESERVED {
+            let id = next.start;
+            *next = if id + 1 >= DOMID_FIRST_RESERVED { 1.. } else { id + 1.. };
+            if !self.domains.read().contains_key(&id) {
+                return Ok(id);
+            }
+        }
+        Err(Errno::ENOMEM)
+    }
+
+    /// Puts a domain into the list.
+    ///
+    /// # Errors
+    /// `EEXIST` when its number is taken.
+    pub fn add(&self, domain: Arc<Domain>) -> Result<(), Errno> {
+        let mut domains = self.domains.write();
+        if domains.contains_key(&domain.id) {
+            return Err(Errno::EEXIST);
+        }
+        domains.insert(domain.id, domain);
+        Ok(())
+    }
+
+    /// Makes a vCPU known to the scheduler.
+    ///
+    /// # Errors
+    /// What the scheduler says; `ENOMEM`.
+    pub fn schedule_vcpu(&self, domain: &Arc<Domain>, vcpu: &Vcpu, affinity: &Affinity) -> Result<(), Errno> {
+        let unit = self.backing.sched.insert(domain.id, vcpu.id, affinity)?;
+        let mut units = self.units.write();
+        if units.len() <= unit.index() {
+            let more = unit.index() + 1 - units.len();
+            units.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+            units.resize(unit.index() + 1, None);
+        }
+        units[unit.index()] = Some((domain.clone(), vcpu.id));
+        vcpu.unit.call_once(|| unit);
+        Ok(())
+    }
+
+    /// The vCPU behind a scheduler's unit.
+    #[must_use]
+    pub fn vcpu_of(&self, unit: Unit) -> Option<(Arc<Domain>, VcpuId)> {
+        self.units.read().get(unit.index())?.clone()
+    }
+
+    /// A domain by its number.
+    #[must_use]
+    pub fn domain(&self, id: DomId) -> Option<Arc<Domain>> {
+        self.domains.read().get(&id).cloned()
+    }
+
+    /// A domain as a caller names it: DOMID_SELF is the caller.
+    #[must_use]
+    pub fn named(&self, caller: &Arc<Domain>, id: DomId) -> Option<Arc<Domain>> {
+        if id == DOMID_SELF || id == caller.id { Some(caller.clone()) } else { self.domain(id) }
+    }
+
+    /// The first domain whose number is at least `id`.
+    #[must_use]
+    pub fn domain_from(&self, id: DomId) -> Option<Arc<Domain>> {
+        self.domains.read().range(id..).next().map(|(_, d)| d.clone())
+    }
+
+    /// All domains, by number.
+    #[must_use]
+    pub fn domains(&self) -> Vec<Arc<Domain>> {
+        self.domains.read().values().cloned().collect()
+    }
+
+    /// dom0.
+    #[must_use]
+    pub fn control_domain(&self) -> Option<Arc<Domain>> {
+        self.domain(0)
+    }
+}

@@ -1,0 +1,178 @@
+//! A virtual CPU as the rest of the hypervisor sees it: why it runs or not, and its registers while
+//! they rest.
+
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use spin::{Mutex, Once};
+
+use crate::base::{CpuId, Mfn, PAGE_SIZE, VcpuId};
+use crate::pv::state::PvState;
+use crate::sched::Unit;
+use crate::time::runstate::Runstate;
+use crate::time::vtimer::VcpuTimers;
+
+/// Why a vCPU does not run; it may when no bit is set and nobody has paused it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RunFlags;
+
+impl RunFlags {
+    /// Waits for an event (SCHEDOP_block).
+    pub const BLOCKED: u32 = 1 << 0;
+    /// Waits for a port (SCHEDOP_poll).
+    pub const POLLING: u32 = 1 << 1;
+    /// Never brought up, or taken down (VCPUOP_down).
+    pub const DOWN: u32 = 1 << 2;
+    /// Its registers were never set (VCPUOP_initialise, setvcpucontext).
+    pub const UNINITIALISED: u32 = 1 << 3;
+}
+
+/// Work owed before the vCPU may run again; zero on the fast path.
+pub struct Owed;
+
+impl Owed {
+    /// An NMI is to be delivered.
+    pub const NMI: u32 = 1 << 0;
+    /// The runstate and secondary time areas are to be written once the address space is loaded.
+    pub const RUNSTATE: u32 = 1 << 1;
+    /// The time in `vcpu_info` is to be written.
+    pub const TIME: u32 = 1 << 2;
+}
+
+/// `running` while no CPU runs the vCPU.
+const NOWHERE: u32 = u32::MAX;
+
+/// A virtual CPU.
+pub struct Vcpu {
+    /// Index in its domain.
+    pub id: VcpuId,
+    /// The scheduler's handle, set once when the vCPU is made.
+    pub unit: Once<Unit>,
+    /// Bits of [`RunFlags`].
+    flags: AtomicU32,
+    /// How often it was paused by the toolstack or by ourselves.
+    pauses: AtomicU32,
+    /// Bits of [`Owed`].
+    owed: AtomicU32,
+    /// Where its `vcpu_info` is: frame number << 12 | offset; 0 while it has none.
+    info: AtomicU64,
+    /// Its registers while it runs nowhere; taken by the CPU that runs it.
+    pub state: Mutex<Option<Box<PvState>>>,
+    /// How long it was in which state.
+    pub runstate: Mutex<Runstate>,
+    /// Guest address of its runstate area, 0 for none.
+    pub runstate_area: AtomicU64,
+    /// Guest address of its secondary time area, 0 for none.
+    pub time_area: AtomicU64,
+    /// Singleshot, periodic and poll timers.
+    pub timers: Mutex<VcpuTimers>,
+    /// The CPU it ran on last.
+    pub last_cpu: AtomicU32,
+    running: AtomicU32,
+}
+
+impl Vcpu {
+    /// A vCPU that is down and has no registers yet.
+    #[must_use]
+    pub fn new(id: VcpuId, runstate: Runstate) -> Self {
+        Self {
+            id,
+            unit: Once::new(),
+            flags: AtomicU32::new(RunFlags::DOWN | RunFlags::UNINITIALISED),
+            pauses: AtomicU32::new(0),
+            owed: AtomicU32::new(0),
+            info: AtomicU64::new(0),
+            state: Mutex::new(None),
+            runstate: Mutex::new(runstate),
+            runstate_area: AtomicU64::new(0),
+            time_area: AtomicU64::new(0),
+            timers: Mutex::new(VcpuTimers::default()),
+            last_cpu: AtomicU32::new(0),
+            running: AtomicU32::new(NOWHERE),
+        }
+    }
+
+    /// The flags of [`RunFlags`] that are set.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::SeqCst)
+    }
+
+    /// Sets flags; returns those that were set before.
+    pub fn set_flags(&self, bits: u32) -> u32 {
+        self.flags.fetch_or(bits, Ordering::SeqCst)
+    }
+
+    /// Clears flags; returns those that were set before.
+    pub fn clear_flags(&self, bits: u32) -> u32 {
+        self.flags.fetch_and(!bits, Ordering::SeqCst)
+    }
+
+    /// Adds a pause.
+    pub fn pause(&self) {
+        self.pauses.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes a pause away; `true` when it was the last, `false` also when there was none.
+    pub fn unpause(&self) -> bool {
+        self.pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1)
+    }
+
+    /// Whether anything of the vCPU's own keeps it from running.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        self.flags() == 0 && self.pauses.load(Ordering::SeqCst) == 0
+    }
+
+    /// Whether it has been brought up (VCPUOP_is_up).
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.flags() & RunFlags::DOWN == 0
+    }
+
+    /// Marks work as owed.
+    pub fn owe(&self, bits: u32) {
+        self.owed.fetch_or(bits, Ordering::SeqCst);
+    }
+
+    /// Takes the owed bits, all or those in `mask`.
+    pub fn take_owed(&self, mask: u32) -> u32 {
+        if self.owed.load(Ordering::Relaxed) & mask == 0 {
+            return 0;
+        }
+        self.owed.fetch_and(!mask, Ordering::SeqCst) & mask
+    }
+
+    /// Where its `vcpu_info` lies: the frame and the offset in it.
+    #[must_use]
+    pub fn info_place(&self) -> Option<(Mfn, usize)> {
+        let packed = self.info.load(Ordering::Acquire);
+        (packed != 0).then_some((Mfn(packed >> 12), (packed as usize) & (PAGE_SIZE - 1)))
+    }
+
+    /// Puts its `vcpu_info` at `offset` of `frame`.
+    pub fn set_info_place(&self, frame: Mfn, offset: usize) {
+        self.info.store(frame.0 << 12 | offset as u64, Ordering::Release);
+    }
+
+    /// The CPU that runs it at this moment.
+    #[must_use]
+    pub fn running_on(&self) -> Option<CpuId> {
+        let cpu = self.running.load(Ordering::SeqCst);
+        (cpu != NOWHERE).then_some(cpu)
+    }
+
+    /// Notes that a CPU runs it, or that none does.
+    pub fn set_running(&self, cpu: Option<CpuId>) {
+        if let Some(cpu) = cpu {
+            self.last_cpu.store(cpu, Ordering::Relaxed);
+        }
+        self.running.store(cpu.unwrap_or(NOWHERE), Ordering::SeqCst);
+    }
+
+    /// The CPU it runs on or ran on last.
+    #[must_use]
+    pub fn cpu(&self) -> CpuId {
+        self.last_cpu.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,101 @@
+//! The end of a domain, in phases.
+//!
+//! 1. [`Grants::mark_dying`]: nobody begins to use its grants any more.
+//! 2. [`release_mappings`], again and again: what it has mapped from others is let go of.
+//! 3. Its pages return as its peers unmap them; peers still find it through [`GrantHost::peer`].
+//! 4. [`Grants::free_frames`] when nothing refers to it any longer.
+
+use super::host::{GrantHost, HasGrants, Paging};
+use super::map::unpin;
+use super::maptrack::{Mapping, Next};
+use super::pins::Parts;
+use super::table::Life;
+use super::{FramePool, Grants};
+
+/// How far a teardown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// Nothing is left.
+    Done,
+    /// Call again.
+    More,
+}
+
+/// Entries of the table are still in use by peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StillUsed;
+
+impl Grants {
+    /// From now on neither maps nor copies through this domain's entries begin, and its table does
+    /// not grow. Ending what has begun stays possible.
+    pub fn mark_dying(&self) {
+        self.table.lock().life = Life::Dying;
+    }
+
+    /// Gives the frames of the table back.
+    ///
+    /// # Errors
+    /// [`StillUsed`]: a peer has not unmapped yet; nothing was changed.
+    pub fn free_frames(&self, pool: &dyn FramePool) -> Result<(), StillUsed> {
+        let (shared, status) = {
+            let mut table = self.table.lock();
+            if table.used(0).next().is_some() {
+                return Err(StillUsed);
+            }
+            table.life = Life::Dying;
+            table.take_frames()
+        };
+        for frame in shared.into_iter().chain(status) {
+            pool.free(frame);
+        }
+        Ok(())
+    }
+}
+
+/// Lets go of what the dying caller has mapped, looking at no more than `budget` handles.
+///
+/// None of its vCPUs may run any more, and none of its unmaps may be between their two phases.
+/// Under [`Paging::Direct`] the page references of host mappings belong to its page-table entries
+/// and are dropped when those are torn down, before or after this; under [`Paging::Translated`]
+/// they are dropped here, so that no CPU may hold a translation of it when this is called.
+pub fn release_mappings<H: GrantHost>(host: &H, budget: u32) -> Progress {
+    let maptrack = &host.caller().grants().maptrack;
+    let mut left = budget;
+    loop {
+        let next = maptrack.lock().claim_next(&mut left);
+        match next {
+            Next::Claimed(handle, mapping) => {
+                release(host, &mapping);
+                maptrack.lock().remove(handle, mapping.parts);
+            }
+            Next::Later => return Progress::More,
+            Next::End if maptrack.lock().used() == 0 => return Progress::Done,
+            Next::End => return Progress::More,
+        }
+    }
+}
+
+fn release<H: GrantHost>(host: &H, mapping: &Mapping) {
+    let Mapping {
+        parts,
+        access,
+        reference,
+        mfn,
+        ..
+    } = *mapping;
+    match host.peer(mapping.peer) {
+        Some(peer) => unpin(host, &peer, reference, parts, access, None),
+        None => log::error!(
+            "d{}: gone while its grant {reference} is in use",
+            mapping.peer
+        ),
+    }
+    let ours = match host.paging() {
+        Paging::Direct => parts.difference(Parts::HOST),
+        Paging::Translated => parts,
+    };
+    for _ in 0..ours.count() {
+        host.put_page(mfn, access);
+    }
+}

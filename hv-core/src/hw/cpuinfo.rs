@@ -1,0 +1,72 @@
+//! What lies at the top of each CPU's main stack: the guest's registers and a few words the
+//! assembly needs. Every stack of a CPU lies in one aligned block, so the place is found from rsp.
+
+use core::mem::{offset_of, size_of};
+
+use hv_core::pv::frame::GuestFrame;
+
+use super::layout::STACK_BLOCK;
+use super::percpu::PerCpu;
+
+/// Reason of an exit by SYSCALL (`enter_guest` returns a vector below 256 otherwise).
+pub const EXIT_SYSCALL: u32 = 0x100;
+/// Reason when the guest's frame could not be loaded by IRET.
+pub const EXIT_BAD_FRAME: u32 = 0x200;
+/// Room between the stack of the run loop and the frame: a fault on the IRET into the guest is handled here.
+pub const FRAME_GAP: u64 = 4096;
+
+/// Top of a CPU's main stack.
+#[repr(C, align(16))]
+pub struct CpuInfo {
+    /// Makes the frame's end 16-byte aligned, as the CPU aligns the stack before it pushes.
+    _align: u64,
+    /// Registers of the guest that runs or ran last.
+    pub regs: GuestFrame,
+    /// The run loop's stack pointer while the guest runs.
+    pub host_rsp: u64,
+    /// The SYSCALL stub keeps the guest's rsp here for a moment.
+    pub syscall_rsp: u64,
+    /// This CPU's data.
+    pub percpu: *mut PerCpu,
+    _reserved: [u64; 36],
+}
+
+const _: () = assert!(size_of::<CpuInfo>() == INFO_SIZE as usize);
+const _: () = assert!((offset_of!(CpuInfo, regs) + offset_of!(GuestFrame, ss) + 8).is_multiple_of(16));
+
+/// Bytes of `CpuInfo` at the end of a stack block.
+pub const INFO_SIZE: u64 = 528;
+
+/// The `CpuInfo` of the CPU that runs this.
+#[inline(always)]
+pub fn current() -> *mut CpuInfo {
+    let rsp: u64;
+    // SAFETY: reads the stack pointer only.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    ((rsp | (STACK_BLOCK - 1)) + 1 - INFO_SIZE) as *mut CpuInfo
+}
+
+core::arch::global_asm!(
+    include_str!("traps.S"),
+    host_rsp_from_regs = const offset_of!(CpuInfo, host_rsp) - offset_of!(CpuInfo, regs),
+    host_rsp = const offset_of!(CpuInfo, host_rsp),
+    regs = const offset_of!(CpuInfo, regs),
+    block_mask = const STACK_BLOCK - 1,
+    error_from_block_last = const 1 - INFO_SIZE as i64
+        + offset_of!(CpuInfo, regs) as i64 + offset_of!(GuestFrame, error_code) as i64,
+    exit_syscall = const EXIT_SYSCALL,
+    exit_bad_frame = const EXIT_BAD_FRAME,
+);
+
+unsafe extern "C" {
+    /// Runs the guest whose registers are in `info` until it traps; returns the reason.
+    pub fn enter_guest(info: *mut CpuInfo) -> u32;
+    /// The IRET into the guest.
+    pub static guest_iret: [u8; 0];
+    /// Where to go on when it faulted.
+    pub static guest_iret_failed: [u8; 0];
+    /// 256 entry stubs of 16 bytes.
+    pub static trap_stubs: [u8; 0];
+    /// Common part of the SYSCALL stubs.
+    pub static syscall_common: [u8; 0];
+}

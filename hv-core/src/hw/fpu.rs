@@ -1,0 +1,84 @@
+//! The FPU state of guests. The hypervisor is built soft-float and never touches it: saved and
+//! restored whole at a vCPU switch, by FXSAVE or plain XSAVE.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use hv_core::pv::state::FpuLine;
+
+use super::cpu::{self, cr4};
+
+/// XCR0 in use; 0: FXSAVE only.
+static XCR0: AtomicU64 = AtomicU64::new(0);
+/// 64-byte lines of an image.
+static LINES: AtomicUsize = AtomicUsize::new(8);
+
+/// State components that we let guests have: x87, SSE, AVX.
+const WANTED: u64 = 0b111;
+
+/// Finds what the boot CPU has. XSAVE stays off unless `xsave` is wanted.
+pub fn discover(xsave: bool) {
+    if xsave && cpu::cpuid(1, 0)[2] & (1 << 26) != 0 {
+        let have = cpu::cpuid(0xd, 0);
+        XCR0.store((u64::from(have[3]) << 32 | u64::from(have[0])) & WANTED, Ordering::Relaxed);
+    }
+}
+
+/// Sets up this CPU.
+pub fn init_cpu() {
+    let xcr0 = XCR0.load(Ordering::Relaxed);
+    let mut bits = cr4::OSFXSR | cr4::OSXMMEXCPT;
+    if xcr0 != 0 {
+        bits |= cr4::OSXSAVE;
+    }
+    // SAFETY: these bits only allow FPU instructions and XSETBV; the value set is what CPUID offers.
+    unsafe {
+        cpu::set_cr4(cpu::cr4() | bits);
+        // MP and NE on, EM and TS off.
+        cpu::set_cr0((cpu::cr0() & !(0b1100)) | 0b10_0010);
+        if xcr0 != 0 {
+            asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nostack));
+            LINES.store((cpu::cpuid(0xd, 0)[1] as usize).div_ceil(64), Ordering::Relaxed);
+        }
+    }
+}
+
+/// XCR0 in use, 0 where XSAVE is off.
+pub fn xcr0() -> u64 {
+    XCR0.load(Ordering::Relaxed)
+}
+
+/// 64-byte lines of an image.
+pub fn lines() -> usize {
+    LINES.load(Ordering::Relaxed)
+}
+
+/// Stores the FPU state of this CPU.
+pub fn save(image: &mut [FpuLine]) {
+    assert!(image.len() >= lines(), "an FPU image has the machine's size");
+    let (p, xcr0) = (image.as_mut_ptr(), xcr0());
+    cpu::clts();
+    // SAFETY: the image is large enough and 64-byte aligned by its type.
+    unsafe {
+        if xcr0 == 0 {
+            asm!("fxsave64 [{}]", in(reg) p, options(nostack));
+        } else {
+            asm!("xsave64 [{}]", in(reg) p, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nostack));
+        }
+    }
+}
+
+/// Loads the FPU state of this CPU. Images only come from `save` or the power-on values.
+pub fn restore(image: &[FpuLine]) {
+    assert!(image.len() >= lines(), "an FPU image has the machine's size");
+    let (p, xcr0) = (image.as_ptr(), xcr0());
+    cpu::clts();
+    // SAFETY: the image is large enough and aligned; its header was written by XSAVE or is zero.
+    unsafe {
+        if xcr0 == 0 {
+            asm!("fxrstor64 [{}]", in(reg) p, options(nostack));
+        } else {
+            asm!("xrstor64 [{}]", in(reg) p, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nostack));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The global allocator: small objects from a heap that grows by chunks of pages, large ones straight
+//! from the page allocator, so that a big buffer of the boot leaves nothing behind.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{NonNull, null_mut};
+
+use hv_core::base::PAGE_SIZE;
+use spin::Mutex;
+use talc::base::Talc;
+use talc::base::binning::DefaultBinning;
+use talc::source::Manual;
+
+use super::layout::{direct, phys_of};
+use super::pages;
+
+/// From this size on an allocation is whole pages of its own.
+const LARGE: usize = 32 << 10;
+/// Pages by which the small heap grows.
+const GROW_PAGES: usize = 64;
+
+struct Heap(Mutex<Talc<Manual, DefaultBinning>>);
+
+#[global_allocator]
+static HEAP: Heap = Heap(Mutex::new(Talc::new(Manual)));
+
+// SAFETY: memory comes from the page allocator, which hands each page out once; the small heap is
+// guarded by its lock.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= LARGE || layout.align() >= PAGE_SIZE {
+            return alloc_large(layout);
+        }
+        let mut talc = self.0.lock();
+        loop {
+            // SAFETY: the layout is valid by GlobalAlloc's contract.
+            if let Some(p) = unsafe { talc.try_allocate(layout) } {
+                return p.as_ptr();
+            }
+            if !grow(&mut talc) {
+                return null_mut();
+            }
+        }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        if layout.size() >= LARGE || layout.align() >= PAGE_SIZE {
+            let first = phys_of(ptr as u64).mfn();
+            pages::free_run(first, layout.size().div_ceil(PAGE_SIZE));
+            return;
+        }
+        // SAFETY: the pointer came from this heap with this layout.
+        unsafe { self.0.lock().deallocate(ptr, layout) };
+    }
+}
+
+/// Gives the small heap more pages; `false` when there are none.
+fn grow(talc: &mut Talc<Manual, DefaultBinning>) -> bool {
+    let Some(first) = pages::alloc_run(GROW_PAGES) else { return false };
+    // SAFETY: the pages were just taken from the allocator and belong to nobody else.
+    unsafe { talc.claim(direct(first.addr()) as *mut u8, GROW_PAGES * PAGE_SIZE) }.is_some()
+}
+
+fn alloc_large(layout: Layout) -> *mut u8 {
+    if layout.align() > PAGE_SIZE {
+        return null_mut();
+    }
+    match pages::alloc_run(layout.size().div_ceil(PAGE_SIZE)) {
+        Some(first) => direct(first.addr()) as *mut u8,
+        None => null_mut(),
+    }
+}

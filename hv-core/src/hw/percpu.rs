@@ -1,0 +1,142 @@
+//! Per-CPU data: what only the owner touches, and the words that other CPUs may set.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::cell::{Cell, RefCell};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use hv_core::base::CpuId;
+use hv_core::domain::Domain;
+
+use super::cpuinfo::{self, CpuInfo};
+
+/// Most CPUs that are brought up.
+pub const MAX_CPUS: usize = 128;
+
+/// What other CPUs, and interrupt handlers, may set on this CPU.
+#[derive(Default)]
+pub struct Remote {
+    /// Work owed before a guest runs again (`softirq`).
+    pub softirq: AtomicU32,
+    /// Vectors that have arrived and wait for the run loop.
+    pub vectors: [AtomicU64; 4],
+    /// The CPU takes part in scheduling and flushes.
+    pub online: AtomicBool,
+    /// The CPU is in its idle halt: nothing of a guest is in use.
+    pub idle: AtomicBool,
+    /// TLB flush clock at this CPU's last full flush.
+    pub flushed_at: AtomicU64,
+    /// Error bits of the local APIC not yet reported.
+    pub apic_errors: AtomicU32,
+    /// An NMI came: 0x100 and the reason port's value.
+    pub nmi_reason: AtomicU32,
+    /// Where the NMI hit.
+    pub nmi_rip: AtomicU64,
+    /// A flush that another CPU waits for: counts up at each request.
+    pub flush_wanted: AtomicU64,
+    /// The last request that has been done.
+    pub flush_done: AtomicU64,
+}
+
+/// Bits of `Remote::softirq`.
+pub mod softirq {
+    /// The timer heap may have due entries.
+    pub const TIMER: u32 = 1 << 0;
+    /// The scheduler should decide again.
+    pub const SCHEDULE: u32 = 1 << 1;
+    /// Vectors wait in `Remote::vectors`.
+    pub const VECTORS: u32 = 1 << 2;
+    /// The serial line has input or output to move.
+    pub const SERIAL: u32 = 1 << 3;
+    /// State that another CPU needs must be saved: leave the lazily kept vCPU.
+    pub const SYNC: u32 = 1 << 4;
+    /// Stop this CPU for good.
+    pub const STOP: u32 = 1 << 5;
+}
+
+/// Data of one CPU.
+pub struct PerCpu {
+    /// Dense index, 0 for the boot CPU.
+    pub id: CpuId,
+    /// APIC id of the hardware.
+    pub apic_id: u32,
+    /// What others may set.
+    pub remote: Remote,
+    /// The domain whose translations may be in this CPU's TLB.
+    pub tlb_domain: RefCell<Option<Arc<Domain>>>,
+    /// Counters for the benchmarks' reports.
+    pub counts: Counts,
+}
+
+/// Counts of expensive events on one CPU.
+#[derive(Default)]
+#[allow(missing_docs, reason = "named by what they count")]
+pub struct Counts {
+    pub exits: Cell<u64>,
+    pub cr3_loads: Cell<u64>,
+    pub flushes: Cell<u64>,
+    pub ipis: AtomicU64,
+}
+
+/// Adds one to an owner-only counter.
+pub fn count(cell: &Cell<u64>) {
+    cell.set(cell.get().wrapping_add(1));
+}
+
+// SAFETY: cells are touched by the owning CPU only (`this`); all else is atomic.
+unsafe impl Sync for PerCpu {}
+
+static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the data of CPU `id`; it stays for good.
+pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
+    let new = Box::into_raw(Box::new(PerCpu {
+        id,
+        apic_id,
+        remote: Remote::default(),
+        loaded: RefCell::new(None),
+        root: Cell::new(0),
+        counts: Counts::default(),
+    }));
+    CPUS[id as usize].store(new, Ordering::Release);
+    COUNT.fetch_max(id + 1, Ordering::AcqRel);
+    new
+}
+
+/// The data of the CPU that runs this.
+#[inline(always)]
+pub fn this() -> &'static PerCpu {
+    // SAFETY: every CPU's stack block carries a valid pointer before its first call of this.
+    unsafe { &*(*cpuinfo::current()).percpu }
+}
+
+/// Top of this CPU's stack.
+#[inline(always)]
+pub fn info() -> *mut CpuInfo {
+    cpuinfo::current()
+}
+
+/// The words of another CPU that may be set from here; `None` for a CPU that does not exist.
+pub fn remote(cpu: CpuId) -> Option<&'static Remote> {
+    let p = CPUS.get(cpu as usize)?.load(Ordering::Acquire);
+    // SAFETY: published once, never freed; `remote` is atomics only.
+    (!p.is_null()).then(|| unsafe { &(*p).remote })
+}
+
+/// APIC id of a CPU.
+pub fn apic_id(cpu: CpuId) -> Option<u32> {
+    let p = CPUS.get(cpu as usize)?.load(Ordering::Acquire);
+    // SAFETY: as above; the field never changes.
+    (!p.is_null()).then(|| unsafe { (*p).apic_id })
+}
+
+/// Number of CPUs that have data (started or starting).
+pub fn created() -> CpuId {
+    COUNT.load(Ordering::Acquire)
+}
+
+/// The CPUs that are online.
+pub fn online() -> impl Iterator<Item = CpuId> {
+    (0..created()).filter(|&c| remote(c).is_some_and(|r| r.online.load(Ordering::Acquire)))
+}

@@ -1,0 +1,95 @@
+//! The ends: power off, reboot, and stopping after a crash.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::cpu::{self, inb, outb, outw};
+use super::{apic, serial};
+
+/// PM1 control blocks (FADT): a in the low half, b in the high half; 0 for none.
+static PM1: AtomicU64 = AtomicU64::new(0);
+/// Reset register (FADT): port | value << 16, bit 32 set when there is one in I/O space.
+static RESET: AtomicU64 = AtomicU64::new(0);
+/// `noreboot`: stop where a reboot is asked for.
+static NOREBOOT: AtomicBool = AtomicBool::new(false);
+
+/// Remembers what the FADT says.
+pub fn set_ports(pm1a: u16, pm1b: u16, reset: Option<(u16, u8)>) {
+    PM1.store(u64::from(pm1a) | u64::from(pm1b) << 32, Ordering::Relaxed);
+    if let Some((port, value)) = reset {
+        RESET.store(1 << 32 | u64::from(port) | u64::from(value) << 16, Ordering::Relaxed);
+    }
+}
+
+/// Sets `noreboot`.
+pub fn set_noreboot(on: bool) {
+    NOREBOOT.store(on, Ordering::Relaxed);
+}
+
+/// Whether `port` is one of the PM1 control blocks.
+pub fn is_pm1_control(port: u16) -> bool {
+    let pm1 = PM1.load(Ordering::Relaxed);
+    port != 0 && (u64::from(port) == pm1 & 0xffff_ffff || u64::from(port) == pm1 >> 32)
+}
+
+/// Enters a sleep state by writing the values that dom0 took from its ACPI tables.
+pub fn enter_sleep(a: u16, b: u16) {
+    let pm1 = PM1.load(Ordering::Relaxed);
+    apic::stop_others();
+    if pm1 & 0xffff_ffff != 0 {
+        outw(pm1 as u16, a);
+    }
+    if pm1 >> 32 != 0 {
+        outw((pm1 >> 32) as u16, b);
+    }
+}
+
+/// Powers the machine off when dom0 has shut down without telling ACPI: the usual emulators' ports
+/// first, then stop.
+pub fn off() -> ! {
+    apic::stop_others();
+    log::info!("Machine stopped: it is safe to power off");
+    cpu::stop()
+}
+
+/// Reboots: the reset register, the keyboard controller, then a triple fault.
+pub fn reboot() -> ! {
+    if NOREBOOT.load(Ordering::Relaxed) {
+        serial::write(b"(XEN) 'noreboot' is set: not rebooting, stopped\n");
+        apic::stop_others();
+        cpu::stop();
+    }
+    apic::stop_others();
+    cpu::cli();
+    let reset = RESET.load(Ordering::Relaxed);
+    if reset >> 32 != 0 {
+        outb(reset as u16, (reset >> 16) as u8);
+        pause();
+    }
+    for _ in 0..10 {
+        for _ in 0..10_000 {
+            if inb(0x64) & 2 == 0 {
+                break;
+            }
+        }
+        outb(0x64, 0xfe);
+        pause();
+    }
+    outb(0xcf9, 0x06);
+    pause();
+    super::tables::load_empty_idt();
+    // SAFETY: without an IDT this ends in a triple fault, which resets the machine.
+    unsafe { core::arch::asm!("int3") };
+    cpu::stop()
+}
+
+/// After a crash of ours: reboot unless that is off.
+pub fn crash_stop() -> ! {
+    serial::write(b"(XEN) ****************************************\n");
+    reboot()
+}
+
+fn pause() {
+    for _ in 0..100_000 {
+        inb(0x80);
+    }
+}

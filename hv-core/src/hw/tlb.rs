@@ -1,0 +1,85 @@
+//! TLB flushes, here and on other CPUs, and the clock that orders them (design: TLB stamps).
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hv_core::base::CpuId;
+
+use super::apic::{self, vector};
+use super::cpu::{self, cr4};
+use super::percpu;
+
+/// Counts flushes; a frame stamped with the value is covered by each flush that starts later.
+static CLOCK: AtomicU64 = AtomicU64::new(1);
+
+/// The low half of the clock, as frames keep it.
+pub fn clock() -> u32 {
+    CLOCK.load(Ordering::SeqCst) as u32
+}
+
+/// Drops everything from this CPU's TLB, global entries and paging-structure caches included.
+pub fn flush_all_here() {
+    let this = percpu::this();
+    let on = cpu::interrupts_on();
+    cpu::cli();
+    // The clock is read before the flush: what was unmapped before that is gone after it.
+    let at = CLOCK.fetch_add(1, Ordering::SeqCst) + 1;
+    let value = cpu::cr4();
+    // SAFETY: clearing and setting PGE flushes; nothing else changes.
+    unsafe {
+        cpu::set_cr4(value & !cr4::PGE);
+        cpu::set_cr4(value);
+    }
+    this.remote.flushed_at.store(at, Ordering::SeqCst);
+    percpu::count(&this.counts.flushes);
+    if on {
+        cpu::sti();
+    }
+}
+
+/// Does what other CPUs have asked of this one. Interrupts are off.
+pub fn serve() {
+    let remote = &percpu::this().remote;
+    let wanted = remote.flush_wanted.load(Ordering::SeqCst);
+    if remote.flush_done.load(Ordering::SeqCst) < wanted {
+        flush_all_here();
+        remote.flush_done.store(wanted, Ordering::SeqCst);
+    }
+}
+
+/// Flushes on all given CPUs that are online, this one included, and waits until it is done.
+pub fn flush_on(cpus: impl Iterator<Item = CpuId> + Clone) {
+    let this = percpu::this().id;
+    let mut waits = [0u64; percpu::MAX_CPUS];
+    for c in cpus.clone() {
+        if c == this {
+            flush_all_here();
+        } else if let Some(remote) = percpu::remote(c).filter(|r| r.online.load(Ordering::Acquire)) {
+            waits[c as usize] = remote.flush_wanted.fetch_add(1, Ordering::SeqCst) + 1;
+            apic::send_ipi(c, vector::FLUSH);
+        }
+    }
+    for c in cpus {
+        let wait = waits[c as usize];
+        if let Some(remote) = percpu::remote(c).filter(|_| wait != 0) {
+            while remote.flush_done.load(Ordering::SeqCst) < wait {
+                // Two CPUs may wait for each other with interrupts off: each serves meanwhile.
+                if !cpu::interrupts_on() {
+                    serve();
+                }
+                core::hint::spin_loop();
+            }
+        }
+    }
+}
+
+/// Of the given CPUs, flushes those whose last full flush is not newer than `stamp`.
+pub fn flush_stale(cpus: impl Iterator<Item = CpuId> + Clone, stamp: u32) {
+    let now = CLOCK.load(Ordering::SeqCst);
+    // The full stamp: the latest value not after now with these low bits.
+    let mut full = (now & !0xffff_ffff) | u64::from(stamp);
+    if full > now {
+        full = full.saturating_sub(1 << 32);
+    }
+    let stale = move |c: &CpuId| percpu::remote(*c).is_some_and(|r| r.flushed_at.load(Ordering::SeqCst) <= full);
+    flush_on(cpus.filter(stale));
+}

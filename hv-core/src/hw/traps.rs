@@ -1,0 +1,198 @@
+//! Traps that hit the hypervisor itself: interrupts while it works, faults with a fix-up, and the
+//! rest, which end it with a report.
+
+use core::fmt::Write;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use hv_core::pv::frame::GuestFrame;
+
+use super::cpuinfo::{self, CpuInfo, FRAME_GAP, guest_iret, guest_iret_failed};
+use super::layout::{CPU_AREAS, CPU_STRIDE, IMAGE_WINDOW, STACK_BLOCK};
+use super::serial::Raw;
+use super::{apic, cpu, irq, percpu};
+
+/// First vector that is not a CPU exception.
+pub const FIRST_INTERRUPT: u32 = 0x20;
+
+unsafe extern "C" {
+    static fixup_start: [u64; 0];
+    static fixup_end: [u64; 0];
+    static clac_start: [u64; 0];
+    static clac_end: [u64; 0];
+}
+
+/// Writes CLAC over the prepared places. Call once, before the text is made read-only.
+pub fn patch_clac() {
+    let (start, end) = ((&raw const clac_start) as *const u64, (&raw const clac_end) as *const u64);
+    // SAFETY: the linker script bounds an array of addresses of 3-byte NOPs in our text, which is
+    // still writable at this point of the boot and run by no other CPU.
+    unsafe {
+        let mut at = start;
+        while at < end {
+            let site = *at as *mut u8;
+            site.copy_from_nonoverlapping([0x0f, 0x01, 0xca].as_ptr(), 3);
+            at = at.add(1);
+        }
+    }
+}
+
+fn fixup(rip: u64) -> Option<u64> {
+    let start = (&raw const fixup_start) as *const u64;
+    let words = ((&raw const fixup_end) as usize - start as usize) / 8;
+    // SAFETY: the linker script bounds an array of address pairs in rodata.
+    let pairs = unsafe { core::slice::from_raw_parts(start, words) };
+    pairs.chunks_exact(2).find(|p| p[0] == rip).map(|p| p[1])
+}
+
+/// Called by the entry code for every trap that came from CPL 0.
+///
+/// # Safety
+/// Only the entry code may call it, with the frame it has just pushed.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn host_trap(frame: &mut GuestFrame) {
+    let vector = frame.entry & 0xff;
+    if vector >= FIRST_INTERRUPT {
+        irq::host_interrupt(vector as u8);
+        return;
+    }
+    match vector {
+        // A watchpoint of the guest's on memory that we copy, or single-step left on: ours to ignore.
+        // SAFETY: clearing the status bits has no other effect.
+        1 => unsafe { cpu::set_dr6(0xffff_0ff0) },
+        2 => irq::nmi(frame.rip),
+        18 => fatal(frame, "machine check"),
+        _ => {
+            let rip = frame.rip;
+            if rip == (&raw const guest_iret) as u64 {
+                bad_guest_frame(frame);
+            } else if let Some(next) = fixup(rip) {
+                frame.rip = next;
+            } else {
+                fatal(frame, name(vector));
+            }
+        }
+    }
+}
+
+/// The IRET into the guest faulted: put the guest's registers back into the frame and return from
+/// `enter_guest` with the reason.
+fn bad_guest_frame(frame: &mut GuestFrame) {
+    let info = percpu::info();
+    let mut saved = *frame;
+    // SAFETY: this CPU's own block; the frame was pushed below it, in the gap and over the part of
+    // `regs` that had already been loaded (see FRAME_GAP), and has been copied.
+    let regs = unsafe { &mut (*info).regs };
+    let (rip, cs, rflags, rsp, ss) = (regs.rip, regs.cs, regs.rflags, regs.rsp, regs.ss);
+    let (es, ds, fs, gs) = (regs.es, regs.ds, regs.fs, regs.gs);
+    (saved.rip, saved.cs, saved.rflags, saved.rsp, saved.ss) = (rip, cs, rflags, rsp, ss);
+    (saved.es, saved.ds, saved.fs, saved.gs) = (es, ds, fs, gs);
+    let host_rsp = percpu_host_rsp(info);
+    // The trap returns by its own frame, which may overlap `regs`: resume on the host's stack, with
+    // the new frame built there.
+    let error = frame.error_code;
+    saved.error_code = error;
+    // SAFETY: see above; the assembly below does not come back.
+    unsafe {
+        (*info).regs = saved;
+        core::arch::asm!("mov rsp, {0}", "jmp {1}", in(reg) host_rsp, in(reg) (&raw const guest_iret_failed) as u64, options(noreturn));
+    }
+}
+
+fn percpu_host_rsp(info: *mut CpuInfo) -> u64 {
+    // SAFETY: this CPU's own block.
+    unsafe { (*info).host_rsp }
+}
+
+const _: () = assert!(FRAME_GAP >= 128);
+
+fn name(vector: u32) -> &'static str {
+    const NAMES: [&str; 22] = [
+        "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode", "device not available",
+        "double fault", "coprocessor overrun", "invalid TSS", "segment not present", "stack fault", "general protection",
+        "page fault", "reserved", "FPU error", "alignment check", "machine check", "SIMD error", "virtualization", "control protection",
+    ];
+    NAMES.get(vector as usize).copied().unwrap_or("exception")
+}
+
+static DYING: AtomicBool = AtomicBool::new(false);
+
+/// First of the CPUs that crash takes the console; the others stop.
+pub fn enter_crash() {
+    cpu::cli();
+    if DYING.swap(true, Ordering::AcqRel) {
+        cpu::stop();
+    }
+}
+
+/// Ends the hypervisor with registers and a back-trace.
+fn fatal(frame: &GuestFrame, what: &str) -> ! {
+    enter_crash();
+    let mut out = Raw;
+    let _ = writeln!(out, "\n(XEN) ****************************************");
+    let _ = writeln!(out, "(XEN) Xenolith crashed on CPU {}: {what}, error code {:#x}", cpu_number(), frame.error_code);
+    let _ = writeln!(out, "(XEN) rip {:#018x}  cs {:#06x}  rflags {:#010x}", frame.rip, frame.cs, frame.rflags);
+    let _ = writeln!(out, "(XEN) cr2 {:#018x}  cr3 {:#018x}  cr0 {:#010x}  cr4 {:#010x}", cpu::cr2(), cpu::cr3(), cpu::cr0(), cpu::cr4());
+    let f = frame;
+    for row in [
+        [("rax", f.rax), ("rbx", f.rbx), ("rcx", f.rcx), ("rdx", f.rdx)],
+        [("rsi", f.rsi), ("rdi", f.rdi), ("rbp", f.rbp), ("rsp", f.rsp)],
+        [("r8 ", f.r8), ("r9 ", f.r9), ("r10", f.r10), ("r11", f.r11)],
+        [("r12", f.r12), ("r13", f.r13), ("r14", f.r14), ("r15", f.r15)],
+    ] {
+        let _ = write!(out, "(XEN)");
+        for (name, value) in row {
+            let _ = write!(out, " {name} {value:016x}");
+        }
+        let _ = writeln!(out);
+    }
+    backtrace(&mut out, frame.rip, frame.rbp);
+    super::power::crash_stop()
+}
+
+/// The CPU's number, or -1 before it has data.
+fn cpu_number() -> i64 {
+    let rsp = cpuinfo::current() as u64;
+    if (CPU_AREAS..CPU_AREAS + percpu::MAX_CPUS as u64 * CPU_STRIDE).contains(&rsp) {
+        i64::from(percpu::this().id)
+    } else {
+        -1
+    }
+}
+
+/// Return addresses by the chain of frame pointers; stops at the first that is not on this stack.
+pub fn backtrace(out: &mut dyn Write, rip: u64, mut rbp: u64) {
+    let _ = writeln!(out, "(XEN) Back-trace (cargo xtask symbolize names these):");
+    let _ = writeln!(out, "(XEN)    [<{rip:016x}>]");
+    let image = IMAGE_WINDOW..IMAGE_WINDOW + (1 << 30);
+    let here = cpuinfo::current() as u64;
+    for _ in 0..32 {
+        let on_stack = rbp & 7 == 0 && (rbp & !(STACK_BLOCK - 1) == here & !(STACK_BLOCK - 1) || image.contains(&rbp));
+        if !on_stack {
+            break;
+        }
+        // SAFETY: the address lies on the stack that is in use, or in our image: both mapped.
+        let (next, ret) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
+        if !image.contains(&ret) {
+            break;
+        }
+        let _ = writeln!(out, "(XEN)    [<{ret:016x}>]");
+        if next <= rbp {
+            break;
+        }
+        rbp = next;
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    enter_crash();
+    let (rip, rbp): (u64, u64);
+    // SAFETY: reads registers only.
+    unsafe { core::arch::asm!("lea {}, [rip]", "mov {}, rbp", out(reg) rip, out(reg) rbp, options(nomem, nostack)) };
+    let mut out = Raw;
+    let _ = writeln!(out, "\n(XEN) ****************************************");
+    let _ = writeln!(out, "(XEN) Panic on CPU {}: {info}", cpu_number());
+    backtrace(&mut out, rip, rbp);
+    apic::stop_others();
+    super::power::crash_stop()
+}

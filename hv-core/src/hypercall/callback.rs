@@ -1,0 +1,84 @@
+//! Callbacks into the guest's kernel: events, failsafe, SYSCALL, NMI (xen/callback.h, xen/nmi.h).
+
+use xen_abi::callback as abi;
+use xen_abi::errno::Errno;
+use xen_abi::nmi;
+
+use super::context::{Args, Ctx, DONE, Host, Reply};
+use crate::base::GuestVa;
+use crate::pv::state::Callback;
+
+/// callback_op(cmd, argument).
+///
+/// # Errors
+/// `EINVAL` for an address that is not canonical, `ENOSYS` for unknown commands and types, `EFAULT`.
+pub fn callback_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    match args[0] as u32 {
+        abi::CALLBACKOP_register => {
+            let reg: abi::CallbackRegister = cx.read(args[1])?;
+            let to = checked(reg.address, reg.flags & abi::CALLBACKF_mask_events != 0)?;
+            *slot(cx, reg.r#type)? = to;
+        }
+        abi::CALLBACKOP_unregister => {
+            let reg: abi::CallbackUnregister = cx.read(args[1])?;
+            // Without these two the guest could not be told anything any more.
+            if matches!(reg.r#type, abi::CALLBACKTYPE_event | abi::CALLBACKTYPE_failsafe) {
+                return Err(Errno::EINVAL);
+            }
+            *slot(cx, reg.r#type)? = Callback::default();
+        }
+        _ => return Err(Errno::ENOSYS),
+    }
+    DONE
+}
+
+/// set_callbacks(event, failsafe, syscall): the older form of three registrations.
+///
+/// # Errors
+/// `EINVAL` for an address that is not canonical.
+pub fn set_callbacks<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let event = checked(args[0], true)?;
+    let failsafe = checked(args[1], cx.state.callbacks.failsafe.masks_events)?;
+    let syscall = checked(args[2], cx.state.callbacks.syscall.masks_events)?;
+    cx.state.callbacks.event = event;
+    cx.state.callbacks.failsafe = failsafe;
+    cx.state.callbacks.syscall = syscall;
+    DONE
+}
+
+/// nmi_op(cmd, argument).
+///
+/// # Errors
+/// `EINVAL` away from vCPU 0 or for a bad address, `ENOSYS` for unknown commands, `EFAULT`.
+pub fn nmi_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    match args[0] as u32 {
+        nmi::XENNMI_register_callback => {
+            let reg: nmi::NmiCallback = cx.read(args[1])?;
+            if cx.vcpu.id != 0 {
+                return Err(Errno::EINVAL);
+            }
+            cx.state.callbacks.nmi = checked(reg.handler_address, false)?;
+        }
+        nmi::XENNMI_unregister_callback => cx.state.callbacks.nmi = Callback::default(),
+        _ => return Err(Errno::ENOSYS),
+    }
+    DONE
+}
+
+fn checked(address: u64, masks_events: bool) -> Result<Callback, Errno> {
+    if GuestVa(address).is_canonical() { Ok(Callback { address, masks_events }) } else { Err(Errno::EINVAL) }
+}
+
+/// Where a callback of this type is kept.
+fn slot<'c, H: Host>(cx: &'c mut Ctx<'_, H>, kind: u16) -> Result<&'c mut Callback, Errno> {
+    let c = &mut cx.state.callbacks;
+    Ok(match kind {
+        abi::CALLBACKTYPE_event => &mut c.event,
+        abi::CALLBACKTYPE_failsafe => &mut c.failsafe,
+        abi::CALLBACKTYPE_syscall => &mut c.syscall,
+        abi::CALLBACKTYPE_syscall32 => &mut c.syscall32,
+        abi::CALLBACKTYPE_sysenter => &mut c.sysenter,
+        abi::CALLBACKTYPE_nmi => &mut c.nmi,
+        _ => return Err(Errno::ENOSYS),
+    })
+}

@@ -1,0 +1,194 @@
+//! What a hypercall handler works with.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use xen_abi::errno::Errno;
+use zerocopy::{FromZeros, IntoBytes, FromBytes, Immutable};
+
+use crate::base::{CpuId, DomId};
+use crate::domain::{Domain, Hypervisor, Vcpu};
+use crate::mm::PtMachine;
+use crate::pv::frame::GuestFrame;
+use crate::pv::state::PvState;
+use crate::sched::CpuSet;
+
+/// Arguments of a hypercall, in order (rdi, rsi, rdx, r10, r8, r9 for 64-bit callers).
+pub type Args = [u64; 6];
+
+/// What happens after a handler.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The value goes into the guest's result register.
+    Return(u64),
+    /// The call was preempted: the guest makes it again with these arguments.
+    Restart(Args),
+    /// The registers are already as the guest shall see them (iret).
+    Resume,
+    /// The guest broke its contract: stop that domain, for the reason just logged.
+    Crash,
+}
+
+/// Success without a value.
+pub const DONE: Reply = Ok(Outcome::Return(0));
+
+/// A handler's result; an error becomes the negative errno.
+pub type Reply = Result<Outcome, Errno>;
+
+/// Which of the loaded vCPU's segment bases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "named as in the ABI (SEGBASE_*)")]
+pub enum SegmentBase {
+    Fs,
+    GsUser,
+    GsKernel,
+}
+
+/// Which CPUs and what of their TLBs to flush.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flush {
+    /// Everything of guests, global entries too.
+    All,
+    /// One page.
+    Page(u64),
+}
+
+/// The CPU that runs the calling vCPU, as handlers need it. Methods act on the state that is loaded;
+/// the caller keeps `PvState` in step.
+pub trait Host: PtMachine {
+    /// Copies from the caller's address space.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno>;
+    /// Copies to the caller's address space.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno>;
+    /// Loads a segment base.
+    fn load_base(&self, which: SegmentBase, value: u64);
+    /// Reads a segment base back from the hardware.
+    fn read_base(&self, which: SegmentBase) -> u64;
+    /// Exchanges the two GS bases, at a change between the guest's user mode and its kernel.
+    fn swap_gs(&self);
+    /// Loads a selector into the user's GS; `false` when the selector is bad (the null one is loaded then).
+    fn load_gs_user_selector(&self, selector: u16) -> bool;
+    /// Maps the GDT frames of the state into this CPU's window.
+    fn load_gdt(&self, state: &PvState);
+    /// Points the LDT at what the state says and forgets pages mapped before.
+    fn load_ldt(&self, state: &PvState);
+    /// Loads CR3 with the root of the state's mode.
+    fn load_root(&self, state: &PvState);
+    /// Loads DR0-DR3, DR6 or DR7.
+    fn load_debug(&self, index: usize, value: u64);
+    /// Reads DR0-DR3, DR6 or DR7.
+    fn read_debug(&self, index: usize) -> u64;
+    /// Sets or clears CR0.TS.
+    fn set_task_switched(&self, on: TaskSwitched);
+    /// Flushes on this CPU.
+    fn flush_here(&self, what: Flush);
+    /// Flushes on those CPUs of the set where the domain may have translations, and waits.
+    fn flush_on(&self, cpus: &CpuSet, domain: &Domain, what: Flush);
+    /// Writes back and invalidates the caches of this CPU.
+    fn write_back_caches(&self);
+    /// This CPU asks the scheduler before the guest goes on.
+    fn reschedule_here(&self);
+    /// Number of CPUs that are online.
+    fn online_cpus(&self) -> CpuId;
+    /// Lines of 64 bytes in an FPU image.
+    fn fpu_lines(&self) -> usize;
+}
+
+/// CR0.TS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "named by their meaning")]
+pub enum TaskSwitched {
+    Set,
+    Clear,
+}
+
+/// One hypercall's surroundings.
+pub struct Ctx<'a, H: Host> {
+    /// All domains.
+    pub hv: &'static Hypervisor,
+    /// The CPU under the caller.
+    pub host: &'a H,
+    /// The caller's domain.
+    pub domain: &'a Arc<Domain>,
+    /// The caller.
+    pub vcpu: &'a Vcpu,
+    /// The caller's state, owned by this CPU while it runs.
+    pub state: &'a mut PvState,
+    /// The caller's registers.
+    pub regs: &'a mut GuestFrame,
+}
+
+impl<H: Host> Ctx<'_, H> {
+    /// Copies one value from the guest.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read<T: FromBytes + IntoBytes>(&self, at: u64) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.host.copy_in(value.as_mut_bytes(), at)?;
+        Ok(value)
+    }
+
+    /// Copies one value to the guest.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn write<T: IntoBytes + Immutable>(&self, at: u64, value: &T) -> Result<(), Errno> {
+        self.host.copy_out(at, value.as_bytes())
+    }
+
+    /// Copies `count` values of an array from the guest; the caller bounds `count`.
+    ///
+    /// # Errors
+    /// `EFAULT`, `ENOMEM`.
+    pub fn read_array<T: FromBytes + IntoBytes + Clone>(&self, at: u64, count: usize) -> Result<Vec<T>, Errno> {
+        let mut values = Vec::new();
+        values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        values.resize_with(count, T::new_zeroed);
+        self.host.copy_in(values.as_mut_bytes(), at)?;
+        Ok(values)
+    }
+
+    /// Address of element `index` of an array in the guest.
+    ///
+    /// # Errors
+    /// `EFAULT` when it wraps around.
+    pub fn element<T>(&self, base: u64, index: u64) -> Result<u64, Errno> {
+        index.checked_mul(size_of::<T>() as u64).and_then(|o| base.checked_add(o)).ok_or(Errno::EFAULT)
+    }
+
+    /// The domain that the caller names.
+    ///
+    /// # Errors
+    /// `ESRCH` when there is none.
+    pub fn named(&self, id: DomId) -> Result<Arc<Domain>, Errno> {
+        self.hv.named(self.domain, id).ok_or(Errno::ESRCH)
+    }
+
+    /// The domain that the caller names, which must be itself unless the caller is the control domain.
+    ///
+    /// # Errors
+    /// `ESRCH`, `EPERM`.
+    pub fn target(&self, id: DomId) -> Result<Arc<Domain>, Errno> {
+        let target = self.named(id)?;
+        if target.id != self.domain.id && !self.domain.is_control() {
+            return Err(Errno::EPERM);
+        }
+        Ok(target)
+    }
+
+    /// Refuses callers other than the control domain.
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn require_control(&self) -> Result<(), Errno> {
+        if self.domain.is_control() { Ok(()) } else { Err(Errno::EPERM) }
+    }
+}

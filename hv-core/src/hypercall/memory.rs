@@ -1,0 +1,222 @@
+//! memory_op: how domains get and give pages (xen/memory.h).
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
+use xen_abi::e820::E820Entry;
+use xen_abi::errno::Errno;
+use xen_abi::memory::{self as abi, MachphysMapping, MachphysMfnList, MemoryDomain, MemoryMap, MemoryReservation};
+
+use super::context::{Args, Ctx, Host, Outcome, Reply};
+use super::exchange;
+use crate::base::Mfn;
+use crate::domain::Domain;
+
+/// Bits of the command that are the command; above stands the extent to go on with.
+const COMMAND_BITS: u32 = 6;
+/// Largest extent that a domain without devices may ask for: 2 MiB.
+const GUEST_ORDER: u32 = 9;
+/// Largest extent of the control domain.
+const CONTROL_ORDER: u32 = 18;
+
+/// memory_op(cmd, argument).
+///
+/// # Errors
+/// Those of the sub-operations; `ENOSYS` for the unknown.
+pub fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let command = args[0] as u32 & ((1 << COMMAND_BITS) - 1);
+    let start = args[0] >> COMMAND_BITS;
+    let at = args[1];
+    match command {
+        abi::XENMEM_increase_reservation => reservation(cx, Change::Increase, start, args),
+        abi::XENMEM_decrease_reservation => reservation(cx, Change::Decrease, start, args),
+        abi::XENMEM_populate_physmap => reservation(cx, Change::Populate, start, args),
+        abi::XENMEM_exchange => exchange::exchange(cx, args),
+        abi::XENMEM_maximum_ram_page => Ok(Outcome::Return(cx.hv.facts.max_page.saturating_sub(1))),
+        abi::XENMEM_current_reservation => account(cx, at, |d| d.pages.load(Ordering::Relaxed)),
+        abi::XENMEM_maximum_reservation => account(cx, at, |d| d.max_pages.load(Ordering::Relaxed)),
+        abi::XENMEM_maximum_gpfn => account(cx, at, highest_gpfn),
+        abi::XENMEM_machphys_mapping => machphys_mapping(cx, at),
+        abi::XENMEM_machphys_mfn_list => machphys_mfn_list(cx, at),
+        abi::XENMEM_machine_memory_map => machine_memory_map(cx, at),
+        // A PV dom0 has the machine's map; nothing else has set one.
+        abi::XENMEM_memory_map => Err(Errno::ENOSYS),
+        // Nothing is ever shared between domains by content: the true answer is none.
+        abi::XENMEM_get_sharing_freed_pages | abi::XENMEM_get_sharing_shared_pages => Ok(Outcome::Return(0)),
+        abi::XENMEM_get_vnumainfo => Err(Errno::EOPNOTSUPP),
+        abi::XENMEM_acquire_resource => Err(Errno::EOPNOTSUPP),
+        other => {
+            if cx.hv.first_missing_memory_op(other) {
+                cx.hv.note_missing(cx.domain.id, name(other));
+            }
+            Err(Errno::ENOSYS)
+        }
+    }
+}
+
+fn name(command: u32) -> &'static str {
+    match command {
+        abi::XENMEM_add_to_physmap => "memory_op add_to_physmap",
+        abi::XENMEM_set_memory_map => "memory_op set_memory_map",
+        abi::XENMEM_remove_from_physmap => "memory_op remove_from_physmap",
+        abi::XENMEM_claim_pages => "memory_op claim_pages",
+        abi::XENMEM_set_pod_target | abi::XENMEM_get_pod_target => "memory_op pod_target",
+        abi::XENMEM_reserved_device_memory_map => "memory_op reserved_device_memory_map",
+        _ => "memory_op (another command)",
+    }
+}
+
+/// What a reservation call does to each extent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Increase,
+    Decrease,
+    Populate,
+}
+
+/// Runs over the extents of a reservation; the result is the number done, over all restarts.
+fn reservation<H: Host>(cx: &mut Ctx<'_, H>, change: Change, start: u64, args: Args) -> Reply {
+    let request: MemoryReservation = cx.read(args[1])?;
+    let target = cx.target(request.domid)?;
+    let limit = if cx.domain.is_control() { CONTROL_ORDER } else { GUEST_ORDER };
+    // A count that could overflow the restart encoding is nonsense as well.
+    if start > request.nr_extents || request.nr_extents > u64::MAX >> (COMMAND_BITS + 1) {
+        return Ok(Outcome::Return(start));
+    }
+    if request.extent_order > limit {
+        return Ok(Outcome::Return(start));
+    }
+    for index in start..request.nr_extents {
+        if index != start && cx.host.preempt_pending() {
+            let command = args[0] & ((1 << COMMAND_BITS) - 1);
+            return Ok(Outcome::Restart([index << COMMAND_BITS | command, args[1], 0, 0, 0, 0]));
+        }
+        let at = cx.element::<u64>(request.extent_start.address(), index)?;
+        let done = match change {
+            Change::Decrease => decrease(cx, &target, at, request.extent_order),
+            Change::Increase => increase(cx, &target, &request, at, None),
+            Change::Populate => match cx.read::<u64>(at) {
+                Ok(gpfn) => increase(cx, &target, &request, at, Some(gpfn)),
+                Err(e) => Err(e),
+            },
+        };
+        if done.is_err() {
+            return Ok(Outcome::Return(index));
+        }
+    }
+    Ok(Outcome::Return(request.nr_extents))
+}
+
+/// Takes the pages of one extent from the domain.
+fn decrease<H: Host>(cx: &Ctx<'_, H>, target: &Domain, at: u64, order: u32) -> Result<(), Errno> {
+    let first = cx.read::<u64>(at)?;
+    for page in 0..1u64 << order {
+        let mfn = Mfn(first.checked_add(page).ok_or(Errno::EINVAL)?);
+        target.machine.relinquish(mfn, target.id)?;
+        target.pages.fetch_sub(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Gives one more extent to the domain and writes its first frame to the guest's list.
+fn increase<H: Host>(
+    cx: &Ctx<'_, H>,
+    target: &Domain,
+    request: &MemoryReservation,
+    at: u64,
+    gpfn: Option<u64>,
+) -> Result<(), Errno> {
+    let pages = 1u64 << request.extent_order;
+    let bits = match request.mem_flags & abi::XENMEMF_ADDRESS_BITS_MASK {
+        0 => 64,
+        bits => bits,
+    };
+    charge(target, pages)?;
+    let Some(first) = target.machine.alloc_block(request.extent_order, bits) else {
+        target.pages.fetch_sub(pages, Ordering::Relaxed);
+        return Err(Errno::ENOMEM);
+    };
+    hand_over(target, first, pages, gpfn);
+    cx.write(at, &first.0)
+}
+
+/// Adds pages to the domain's account.
+///
+/// # Errors
+/// `ENOMEM` when it has all that it may have.
+pub fn charge(target: &Domain, pages: u64) -> Result<(), Errno> {
+    let limit = target.max_pages.load(Ordering::Relaxed);
+    target
+        .pages
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |have| have.checked_add(pages).filter(|n| *n <= limit))
+        .map(drop)
+        .map_err(|_| Errno::ENOMEM)
+}
+
+/// Makes freshly allocated pages the domain's own; with a guest frame, the M2P knows them by it.
+pub fn hand_over(target: &Domain, first: Mfn, pages: u64, gpfn: Option<u64>) {
+    for page in 0..pages {
+        let mfn = Mfn(first.0 + page);
+        target.machine.assign(mfn, target.id);
+        if let Some(gpfn) = gpfn {
+            target.machine.set_m2p(mfn, gpfn.wrapping_add(page));
+        }
+    }
+}
+
+/// Answers a question about a domain's memory.
+fn account<H: Host>(cx: &Ctx<'_, H>, at: u64, value: impl Fn(&Arc<Domain>) -> u64) -> Reply {
+    let which: MemoryDomain = cx.read(at)?;
+    Ok(Outcome::Return(value(&cx.target(which.domid)?)))
+}
+
+/// The highest guest frame, as the domain itself has put into its shared page (arch.max_pfn).
+fn highest_gpfn(domain: &Arc<Domain>) -> u64 {
+    use xen_abi::arch_x86::ArchSharedInfo;
+    let offset = xen_abi::xen::SHARED_INFO_ARCH + core::mem::offset_of!(ArchSharedInfo, max_pfn);
+    domain.machine.words(domain.shared_info)[offset / 8].load(Ordering::Relaxed).saturating_sub(1)
+}
+
+fn machphys_mapping<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let max_mfn = cx.hv.facts.max_page.saturating_sub(1);
+    let mapping = MachphysMapping {
+        v_start: MACH2PHYS_VIRT_START,
+        v_end: MACH2PHYS_VIRT_START + cx.hv.facts.max_page * 8,
+        max_mfn,
+    };
+    cx.write(at, &mapping)?;
+    Ok(Outcome::Return(0))
+}
+
+/// The frames of the M2P, one for each 2 MiB of it that exists.
+fn machphys_mfn_list<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let mut request: MachphysMfnList = cx.read(at)?;
+    let mut last = 0;
+    let mut count = 0;
+    for (index, chunk) in cx.hv.facts.m2p_frames.iter().take(request.max_extents as usize).enumerate() {
+        // A part without RAM behind it repeats the frame before, so that a tool can map the list whole.
+        last = chunk.map_or(last, |m| m.0);
+        let slot = cx.element::<u64>(request.extent_start.address(), index as u64)?;
+        cx.write(slot, &last)?;
+        count += 1;
+    }
+    request.nr_extents = count;
+    cx.write(at, &request)?;
+    Ok(Outcome::Return(0))
+}
+
+fn machine_memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    cx.require_control()?;
+    let mut request: MemoryMap = cx.read(at)?;
+    let entries = &cx.hv.facts.memory_map;
+    let room = (request.nr_entries as usize).min(entries.len());
+    for (index, entry) in entries.iter().take(room).enumerate() {
+        // The ABI's entries are packed: 20 bytes each.
+        let slot = cx.element::<E820Entry>(request.buffer.address(), index as u64)?;
+        cx.write(slot, entry)?;
+    }
+    request.nr_entries = room as u32;
+    cx.write(at, &request)?;
+    Ok(Outcome::Return(0))
+}

@@ -1,0 +1,348 @@
+//! mmu_update, mmuext_op and update_va_mapping: the loops around the page-table logic of `mm`.
+
+use alloc::sync::Arc;
+
+use xen_abi::errno::Errno;
+use xen_abi::xen::{self as abi, MmuUpdate, MmuextOp};
+
+use super::context::{Args, Ctx, Flush, Host, Outcome, Reply};
+use crate::base::{GuestVa, Mfn, PhysAddr};
+use crate::domain::Domain;
+use crate::mm::entries::{Pages, Whose};
+use crate::mm::pins::{self, RootKind};
+use crate::mm::pte::Level;
+use crate::mm::update::{self, Hold, Keep};
+use crate::mm::{PtResult, Refusal, Stop};
+use crate::sched::CpuSet;
+
+/// Set in `count` when a preempted batch is made again, as the ABI has it (MMU_UPDATE_PREEMPTED).
+const PREEMPTED: u64 = 1 << 31;
+/// Most elements looked at between two checks for other work.
+const BATCH: u64 = 32;
+
+/// How a loop over a batch ends early.
+enum End {
+    Error(Errno),
+    Restart,
+}
+
+impl From<Errno> for End {
+    fn from(e: Errno) -> Self {
+        Self::Error(e)
+    }
+}
+
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(Refusal::Invalid) => Self::Error(Errno::EINVAL),
+            Stop::Refused(Refusal::Denied) => Self::Error(Errno::EPERM),
+            Stop::Refused(Refusal::Busy) => Self::Error(Errno::EBUSY),
+            Stop::Restart => Self::Restart,
+        }
+    }
+}
+
+/// Turns the outcome of a batch into a reply: `done` counts all elements done so far, over restarts.
+fn finish<H: Host>(cx: &Ctx<'_, H>, end: Result<(), End>, progress: Progress, args: Args) -> Reply {
+    // The count of elements done is reported also when one failed.
+    let report = |done: u64| if args[2] != 0 { cx.write(args[2], &(done as u32)) } else { Ok(()) };
+    match end {
+        Ok(()) => report(progress.done).map(|()| Outcome::Return(0)),
+        Err(End::Error(e)) => {
+            report(progress.done)?;
+            Err(e)
+        }
+        Err(End::Restart) => {
+            // The position is kept in the guest's own arguments: the list advanced, the rest marked.
+            report(progress.done)?;
+            Ok(Outcome::Restart([progress.next, progress.left | PREEMPTED, args[2], args[3], 0, 0]))
+        }
+    }
+}
+
+/// Where a batch stands.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// Guest address of the next element.
+    next: u64,
+    /// Elements left.
+    left: u64,
+    /// Elements done, those before a restart included.
+    done: u64,
+}
+
+impl Progress {
+    fn start<H: Host>(cx: &Ctx<'_, H>, args: Args) -> Result<Self, Errno> {
+        let before = if args[1] & PREEMPTED != 0 && args[2] != 0 { u64::from(cx.read::<u32>(args[2])?) } else { 0 };
+        Ok(Self { next: args[0], left: args[1] & !PREEMPTED, done: before })
+    }
+
+    fn step<T>(&mut self) {
+        self.next = self.next.wrapping_add(size_of::<T>() as u64);
+        self.left -= 1;
+        self.done += 1;
+    }
+}
+
+/// The domains of a `foreigndom` argument: low half the owner of the pages, upper half (plus one) that
+/// of the tables.
+fn whose<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> {
+    let own = cx.domain.id;
+    let tables = match (foreign >> 16) as u16 {
+        0 => own,
+        n => {
+            let target = cx.target(n - 1)?;
+            target.id
+        }
+    };
+    let pages = match foreign as u16 {
+        abi::DOMID_SELF => Pages::Of(tables),
+        abi::DOMID_IO => Pages::Io,
+        abi::DOMID_XEN => Pages::Xen,
+        id if id == own => Pages::Of(own),
+        id => Pages::Of(cx.target(id)?.id),
+    };
+    Ok(Whose { by: own, table_owner: tables, pages })
+}
+
+/// mmu_update(list, count, done, foreigndom).
+///
+/// # Errors
+/// `EINVAL`, `EPERM`, `EBUSY`, `ESRCH`, `EFAULT`; the count of elements done is written in any case.
+pub fn mmu_update<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let mut progress = Progress::start(cx, args)?;
+    let whose = whose(cx, args[3])?;
+    let mut held = None;
+    let mut end = mmu_loop(cx, &whose, &mut held, &mut progress);
+    if let Err(stop) = update::end_batch(cx.host, &mut held, &mut cx.state.owed_puts)
+        && end.is_ok()
+        && progress.left != 0
+    {
+        end = Err(stop.into());
+    }
+    finish(cx, end, progress, args)
+}
+
+fn mmu_loop<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    whose: &Whose,
+    held: &mut Option<Hold>,
+    progress: &mut Progress,
+) -> Result<(), End> {
+    let mut since_check = 0;
+    while progress.left != 0 {
+        since_check += 1;
+        if since_check == BATCH {
+            since_check = 0;
+            if cx.host.preempt_pending() {
+                return Err(End::Restart);
+            }
+        }
+        let request: MmuUpdate = cx.read(progress.next)?;
+        one_update(cx, whose, held, request)?;
+        progress.step::<MmuUpdate>();
+    }
+    Ok(())
+}
+
+#[inline]
+fn one_update<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    whose: &Whose,
+    held: &mut Option<Hold>,
+    request: MmuUpdate,
+) -> Result<(), End> {
+    let at = PhysAddr(request.ptr & !3);
+    let keep = match request.ptr & 3 {
+        abi::MMU_NORMAL_PT_UPDATE | abi::MMU_PT_UPDATE_NO_TRANSLATE => Keep::Nothing,
+        abi::MMU_PT_UPDATE_PRESERVE_AD => Keep::AccessedDirty,
+        _ => return machphys_update(cx, whose, at.mfn(), request.val),
+    };
+    Ok(update::mmu_update(cx.host, whose, held, at, request.val, keep, &mut cx.state.owed_puts)?)
+}
+
+fn machphys_update<H: Host>(cx: &Ctx<'_, H>, whose: &Whose, mfn: Mfn, gfn: u64) -> Result<(), End> {
+    let Pages::Of(owner) = whose.pages else { return Err(Errno::EINVAL.into()) };
+    update::check_m2p_update(cx.host, mfn, owner)?;
+    cx.domain.machine.set_m2p(mfn, gfn);
+    update::end_m2p_update(cx.host, mfn);
+    Ok(())
+}
+
+/// update_va_mapping(va, value, flags).
+///
+/// # Errors
+/// `EINVAL`, `EPERM`, `EBUSY`; `EFAULT` for a bad set of vCPUs.
+pub fn update_va_mapping<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    va_mapping(cx, args, Whose::own(cx.domain.id))
+}
+
+/// update_va_mapping_otherdomain(va, value, flags, domid): maps a page of another domain.
+///
+/// # Errors
+/// As `update_va_mapping`; `ESRCH`.
+pub fn update_va_mapping_otherdomain<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let whose = whose(cx, args[3] & 0xffff)?;
+    va_mapping(cx, args, whose)
+}
+
+fn va_mapping<H: Host>(cx: &mut Ctx<'_, H>, args: Args, whose: Whose) -> Reply {
+    let (va, value, flags) = (args[0], args[1], args[2]);
+    let root = cx.state.roots.kernel.ok_or(Errno::EINVAL)?;
+    let updated = update::update_va_mapping(cx.host, &whose, root, GuestVa(va), value, &mut cx.state.owed_puts);
+    match updated.map_err(End::from) {
+        Ok(()) => {}
+        Err(End::Restart) => return Ok(Outcome::Restart(args)),
+        Err(End::Error(e)) => return Err(e),
+    }
+    let what = match flags & abi::UVMF_FLUSHTYPE_MASK {
+        abi::UVMF_TLB_FLUSH => Flush::All,
+        abi::UVMF_INVLPG => Flush::Page(va),
+        _ => return Ok(Outcome::Return(0)),
+    };
+    match flags & !abi::UVMF_FLUSHTYPE_MASK {
+        abi::UVMF_LOCAL => cx.host.flush_here(what),
+        abi::UVMF_ALL => cx.host.flush_on(&CpuSet::ALL, cx.domain, what),
+        pointer => {
+            let cpus = vcpu_mask(cx, pointer)?;
+            cx.host.flush_on(&cpus, cx.domain, what);
+        }
+    }
+    Ok(Outcome::Return(0))
+}
+
+/// The CPUs on which the vCPUs of a bitmap in the guest run or ran last.
+fn vcpu_mask<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Result<CpuSet, Errno> {
+    let mut cpus = CpuSet::EMPTY;
+    let mut word = 0u8;
+    for vcpu in cx.domain.vcpus() {
+        if vcpu.id % 8 == 0 {
+            word = cx.read(at.checked_add(u64::from(vcpu.id / 8)).ok_or(Errno::EFAULT)?)?;
+        }
+        if word & (1 << (vcpu.id % 8)) != 0 {
+            cpus.insert(vcpu.cpu());
+        }
+    }
+    Ok(cpus)
+}
+
+/// mmuext_op(list, count, done, foreigndom).
+///
+/// # Errors
+/// As `mmu_update`; `ENOSYS` for an unknown command.
+pub fn mmuext_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let mut progress = Progress::start(cx, args)?;
+    let target = match args[3] as u16 {
+        abi::DOMID_SELF => cx.domain.clone(),
+        id => cx.target(id)?,
+    };
+    let end = mmuext_loop(cx, &target, &mut progress);
+    finish(cx, end, progress, args)
+}
+
+fn mmuext_loop<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, progress: &mut Progress) -> Result<(), End> {
+    while progress.left != 0 {
+        let op: MmuextOp = cx.read(progress.next)?;
+        one_ext(cx, target, &op)?;
+        progress.step::<MmuextOp>();
+        if progress.left != 0 && cx.host.preempt_pending() {
+            return Err(End::Restart);
+        }
+    }
+    Ok(())
+}
+
+fn one_ext<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, op: &MmuextOp) -> Result<(), End> {
+    let (mfn, address) = (Mfn(op.arg1), op.arg1);
+    match op.cmd {
+        abi::MMUEXT_PIN_L1_TABLE => pin(cx, target, mfn, Level::L1),
+        abi::MMUEXT_PIN_L2_TABLE => pin(cx, target, mfn, Level::L2),
+        abi::MMUEXT_PIN_L3_TABLE => pin(cx, target, mfn, Level::L3),
+        abi::MMUEXT_PIN_L4_TABLE => pin(cx, target, mfn, Level::L4),
+        abi::MMUEXT_UNPIN_TABLE => Ok(pins::unpin(cx.host, target.id, mfn, &mut cx.state.owed_puts)?),
+        // What follows is about the caller itself.
+        _ if target.id != cx.domain.id => Err(Errno::EPERM.into()),
+        abi::MMUEXT_NEW_BASEPTR => new_base(cx, RootKind::Kernel, Some(mfn)),
+        abi::MMUEXT_NEW_USER_BASEPTR => new_base(cx, RootKind::User, (mfn.0 != 0).then_some(mfn)),
+        abi::MMUEXT_TLB_FLUSH_LOCAL => Ok(cx.host.flush_here(Flush::All)),
+        abi::MMUEXT_INVLPG_LOCAL => Ok(cx.host.flush_here(page(address))),
+        abi::MMUEXT_TLB_FLUSH_MULTI => flush_vcpus(cx, op.arg2, Flush::All),
+        abi::MMUEXT_INVLPG_MULTI => flush_vcpus(cx, op.arg2, page(address)),
+        abi::MMUEXT_TLB_FLUSH_ALL => Ok(cx.host.flush_on(&CpuSet::ALL, cx.domain, Flush::All)),
+        abi::MMUEXT_INVLPG_ALL => Ok(cx.host.flush_on(&CpuSet::ALL, cx.domain, page(address))),
+        abi::MMUEXT_FLUSH_CACHE | abi::MMUEXT_FLUSH_CACHE_GLOBAL => flush_cache(cx),
+        abi::MMUEXT_SET_LDT => super::descriptors::set_ldt(cx, address, op.arg2).map_err(End::from),
+        abi::MMUEXT_CLEAR_PAGE => page_op(cx, mfn, None),
+        abi::MMUEXT_COPY_PAGE => page_op(cx, mfn, Some(Mfn(op.arg2))),
+        abi::MMUEXT_MARK_SUPER | abi::MMUEXT_UNMARK_SUPER => Err(Errno::EOPNOTSUPP.into()),
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// An address of ours is flushed as if it were nothing: the guest has no mapping there.
+fn page(va: u64) -> Flush {
+    Flush::Page(va)
+}
+
+fn pin<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, mfn: Mfn, level: Level) -> Result<(), End> {
+    Ok(pins::pin(cx.host, target.id, mfn, level, &mut cx.state.owed_puts)?)
+}
+
+/// Replaces a root; CR3 leaves the old one before its reference goes.
+///
+/// # Errors
+/// As the page-table logic says.
+pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>) -> PtResult {
+    let state = &mut *cx.state;
+    let old = pins::set_base(cx.host, cx.domain.id, &mut state.roots, kind, root, &mut state.owed_puts)?;
+    if kind == RootKind::Kernel {
+        super::descriptors::forget_ldt(cx);
+        cx.host.load_root(cx.state);
+    }
+    if let Some(old) = old
+        && let Err(stop) = pins::drop_root(cx.host, old, &mut cx.state.owed_puts)
+    {
+        // The rest is owed; the root itself is in place, so this is not made again.
+        debug_assert_eq!(stop, Stop::Restart);
+    }
+    Ok(())
+}
+
+fn new_base<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>) -> Result<(), End> {
+    Ok(set_root(cx, kind, root)?)
+}
+
+fn flush_vcpus<H: Host>(cx: &Ctx<'_, H>, mask: u64, what: Flush) -> Result<(), End> {
+    let cpus = vcpu_mask(cx, mask)?;
+    cx.host.flush_on(&cpus, cx.domain, what);
+    Ok(())
+}
+
+fn flush_cache<H: Host>(cx: &Ctx<'_, H>) -> Result<(), End> {
+    cx.require_control()?;
+    cx.host.write_back_caches();
+    Ok(())
+}
+
+/// Clears a page of the caller's, or copies another one into it.
+fn page_op<H: Host>(cx: &Ctx<'_, H>, to: Mfn, from: Option<Mfn>) -> Result<(), End> {
+    use core::sync::atomic::Ordering::Relaxed;
+    let machine = cx.domain.machine;
+    if let Some(from) = from {
+        update::check_m2p_update(cx.host, from, cx.domain.id)?;
+    }
+    let taken = machine.take_writable(to, cx.domain.id);
+    if taken.is_ok() {
+        let target = machine.words(to);
+        match from {
+            None => target.iter().for_each(|w| w.store(0, Relaxed)),
+            Some(from) => target.iter().zip(machine.words(from)).for_each(|(t, f)| t.store(f.load(Relaxed), Relaxed)),
+        }
+        machine.drop_writable(to);
+    }
+    if let Some(from) = from {
+        update::end_m2p_update(cx.host, from);
+    }
+    Ok(taken?)
+}

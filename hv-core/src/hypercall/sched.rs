@@ -1,0 +1,101 @@
+//! sched_op: a vCPU gives its CPU away, or its domain goes down (xen/sched.h).
+
+use core::sync::atomic::Ordering;
+
+use xen_abi::errno::Errno;
+use xen_abi::sched as abi;
+
+use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use crate::domain::{RunFlags, ShutdownReason};
+use crate::events::{self, EventHost, PollStart};
+
+/// Most ports in one SCHEDOP_poll.
+const MAX_POLL_PORTS: u32 = 128;
+
+/// sched_op(cmd, argument).
+///
+/// # Errors
+/// `ENOSYS` for unknown commands, and those of each.
+pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    match args[0] as u32 {
+        abi::SCHEDOP_yield => {
+            if let Some(&unit) = cx.vcpu.unit.get() {
+                cx.domain.sched.yield_unit(unit);
+            }
+            cx.host.reschedule_here();
+            DONE
+        }
+        abi::SCHEDOP_block => {
+            block(cx);
+            DONE
+        }
+        abi::SCHEDOP_poll => poll(cx, args[1]),
+        abi::SCHEDOP_shutdown => {
+            let request: abi::SchedShutdown = cx.read(args[1])?;
+            shutdown(cx, request.reason)
+        }
+        abi::SCHEDOP_shutdown_code => {
+            let request: abi::SchedShutdown = cx.read(args[1])?;
+            // For the toolstack to see if the domain goes down by itself later.
+            cx.domain.shutdown_code.store(request.reason, Ordering::Relaxed);
+            DONE
+        }
+        abi::SCHEDOP_remote_shutdown => {
+            let request: abi::SchedRemoteShutdown = cx.read(args[1])?;
+            cx.require_control()?;
+            let target = cx.named(request.domain_id)?;
+            if target.id == cx.domain.id {
+                return Err(Errno::EINVAL);
+            }
+            cx.hv.shut_down(&target, ShutdownReason(request.reason));
+            DONE
+        }
+        abi::SCHEDOP_watchdog | abi::SCHEDOP_pin_override => {
+            cx.hv.note_missing(cx.domain.id, "sched_op watchdog or pin_override");
+            Err(Errno::ENOSYS)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// Unmasks events and waits for one, unless one is pending (SCHEDOP_block, and HLT of a PV kernel).
+pub fn block<H: Host>(cx: &mut Ctx<'_, H>) {
+    if let Some(info) = cx.domain.vcpu_info(cx.vcpu.id) {
+        info[0].fetch_and(!(0xff << 8), Ordering::SeqCst);
+    }
+    cx.vcpu.set_flags(RunFlags::BLOCKED);
+    // Flag first, look second: whoever raises an event after the look sees the flag.
+    if events::upcall_due(&**cx.domain, cx.vcpu.id) {
+        cx.vcpu.clear_flags(RunFlags::BLOCKED);
+    } else {
+        cx.host.reschedule_here();
+    }
+}
+
+fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+    let request: abi::SchedPoll = cx.read(at)?;
+    if request.nr_ports > MAX_POLL_PORTS {
+        return Err(Errno::EINVAL);
+    }
+    let ports = cx.read_array::<u32>(request.ports.address(), request.nr_ports as usize)?;
+    cx.vcpu.set_flags(RunFlags::POLLING);
+    let start = events::start_poll(&**cx.domain, cx.vcpu.id, &ports);
+    if start != Ok(PollStart::Wait) {
+        cx.vcpu.clear_flags(RunFlags::POLLING);
+        return start.map(|_| Outcome::Return(0));
+    }
+    let arming = cx.vcpu.timers.lock().set_poll(request.timeout, cx.domain.machine.now());
+    cx.domain.apply_arming(cx.vcpu, arming);
+    cx.host.reschedule_here();
+    DONE
+}
+
+fn shutdown<H: Host>(cx: &mut Ctx<'_, H>, reason: u32) -> Reply {
+    let code = ShutdownReason(reason);
+    if reason == abi::SHUTDOWN_crash {
+        log::error!("d{}v{}: the domain reports its own crash", cx.domain.id, cx.vcpu.id);
+    }
+    cx.hv.shut_down(cx.domain, code);
+    cx.host.reschedule_here();
+    DONE
+}

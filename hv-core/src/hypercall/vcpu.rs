@@ -1,0 +1,201 @@
+//! vcpu_op and set_timer_op: bringing vCPUs up and down, their timers, and where they share data.
+
+use core::sync::atomic::Ordering;
+
+use xen_abi::arch_x86::VcpuGuestContext;
+use xen_abi::errno::Errno;
+use xen_abi::vcpu as abi;
+use xen_abi::xen::{VCPU_INFO_SIZE, VcpuTimeInfo};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use crate::base::{GuestVa, Mfn, PAGE_SIZE};
+use crate::domain::{Domain, Owed, RunFlags, Vcpu};
+use crate::events;
+use crate::pv::context;
+
+/// vcpu_op(cmd, vcpu, argument).
+///
+/// # Errors
+/// `ENOENT` for a vCPU that does not exist, `ENOSYS` for unknown commands, and those of each.
+pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let id = u32::try_from(args[1]).map_err(|_| Errno::ENOENT)?;
+    let domain = cx.domain.clone();
+    let vcpu = domain.vcpu(id).ok_or(Errno::ENOENT)?;
+    let at = args[2];
+    match args[0] as u32 {
+        abi::VCPUOP_initialise => initialise(cx, vcpu, args),
+        abi::VCPUOP_up => up(&domain, vcpu),
+        abi::VCPUOP_down => down(cx, &domain, vcpu),
+        abi::VCPUOP_is_up => Ok(Outcome::Return(u64::from(vcpu.is_up()))),
+        abi::VCPUOP_get_runstate_info => {
+            let info = vcpu.runstate.lock().info_at(domain.machine.now());
+            cx.write(at, &info)?;
+            DONE
+        }
+        abi::VCPUOP_register_runstate_memory_area => register_runstate(cx, vcpu, at),
+        abi::VCPUOP_register_vcpu_info => register_vcpu_info(cx, &domain, vcpu, at),
+        abi::VCPUOP_register_vcpu_time_memory_area => register_time(cx, vcpu, at),
+        abi::VCPUOP_set_periodic_timer => {
+            let request: abi::VcpuSetPeriodicTimer = cx.read(at)?;
+            let arming = vcpu.timers.lock().set_periodic(request.period_ns, domain.machine.now())?;
+            domain.apply_arming(vcpu, arming);
+            DONE
+        }
+        abi::VCPUOP_stop_periodic_timer => {
+            let arming = vcpu.timers.lock().stop_periodic(domain.machine.now());
+            domain.apply_arming(vcpu, arming);
+            DONE
+        }
+        // These two are for the vCPU itself only: its deadline is in its own time.
+        abi::VCPUOP_set_singleshot_timer | abi::VCPUOP_stop_singleshot_timer if id != cx.vcpu.id => Err(Errno::EINVAL),
+        abi::VCPUOP_set_singleshot_timer => {
+            let request: abi::VcpuSetSingleshotTimer = cx.read(at)?;
+            let now = domain.machine.now();
+            let arming = vcpu.timers.lock().set_singleshot(request.timeout_abs_ns, request.flags, now)?;
+            domain.apply_arming(vcpu, arming);
+            DONE
+        }
+        abi::VCPUOP_stop_singleshot_timer => {
+            let arming = vcpu.timers.lock().stop_singleshot(domain.machine.now());
+            domain.apply_arming(vcpu, arming);
+            DONE
+        }
+        abi::VCPUOP_send_nmi => {
+            vcpu.owe(Owed::NMI);
+            domain.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
+            DONE
+        }
+        // Only for domains that are pinned to their CPUs; none is by the hypervisor's own doing.
+        abi::VCPUOP_get_physid => Err(Errno::EINVAL),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// set_timer_op(deadline): the older way to the one-shot timer; 0 stops it.
+///
+/// # Errors
+/// None.
+pub fn set_timer_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let arming = cx.vcpu.timers.lock().set_timer_op(args[0], cx.domain.machine.now());
+    cx.domain.apply_arming(cx.vcpu, arming);
+    DONE
+}
+
+/// Gives a vCPU that was never up its registers.
+fn initialise<H: Host>(cx: &mut Ctx<'_, H>, vcpu: &Vcpu, args: Args) -> Reply {
+    if vcpu.flags() & RunFlags::UNINITIALISED == 0 {
+        return Err(Errno::EEXIST);
+    }
+    let mut wanted = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::ENOMEM)?;
+    cx.host.copy_in(wanted.as_mut_bytes(), args[2])?;
+    match context::build(cx.host, cx.domain, &wanted, &mut cx.state.owed_puts) {
+        Ok(state) => {
+            // Two vCPUs may race to initialise a third: the first wins.
+            let mut slot = vcpu.state.lock();
+            if slot.is_some() {
+                drop(slot);
+                context::give_up(cx.host, state, &mut cx.state.owed_puts);
+                return Err(Errno::EEXIST);
+            }
+            *slot = Some(state);
+            drop(slot);
+            vcpu.clear_flags(RunFlags::UNINITIALISED);
+            DONE
+        }
+        Err(context::BuildError::Restart) => Ok(Outcome::Restart(args)),
+        Err(context::BuildError::Refused(e)) => Err(e),
+    }
+}
+
+fn up(domain: &Domain, vcpu: &Vcpu) -> Reply {
+    if vcpu.flags() & RunFlags::UNINITIALISED != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if vcpu.clear_flags(RunFlags::DOWN) & RunFlags::DOWN != 0 {
+        domain.wake(vcpu);
+    }
+    DONE
+}
+
+fn down<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: &Vcpu) -> Reply {
+    // The last vCPU that is up cannot take itself down: nobody could bring it back.
+    if !domain.vcpus().iter().any(|v| v.id != vcpu.id && v.is_up()) {
+        return Err(Errno::EPERM);
+    }
+    if vcpu.set_flags(RunFlags::DOWN) & RunFlags::DOWN == 0 {
+        domain.stop_vcpu(vcpu);
+        if vcpu.id == cx.vcpu.id {
+            cx.host.reschedule_here();
+        }
+    }
+    DONE
+}
+
+fn register_runstate<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
+    let request: abi::VcpuRegisterRunstateMemoryArea = cx.read(at)?;
+    if request.addr != 0 && !GuestVa(request.addr).is_canonical() {
+        return Err(Errno::EFAULT);
+    }
+    vcpu.runstate_area.store(request.addr, Ordering::Release);
+    // Its own area is written at once; another vCPU's when that is loaded next, for only then is its
+    // address space there.
+    if vcpu.id == cx.vcpu.id {
+        let info = vcpu.runstate.lock().info();
+        cx.write(request.addr, &info)?;
+    } else {
+        vcpu.owe(Owed::RUNSTATE);
+    }
+    DONE
+}
+
+fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
+    let request: abi::VcpuRegisterTimeMemoryArea = cx.read(at)?;
+    let end = request.addr.checked_add(size_of::<VcpuTimeInfo>() as u64).ok_or(Errno::EFAULT)?;
+    if !GuestVa(request.addr).is_canonical() || !GuestVa(end).is_canonical() {
+        return Err(Errno::EFAULT);
+    }
+    vcpu.time_area.store(request.addr, Ordering::Release);
+    vcpu.owe(Owed::RUNSTATE);
+    DONE
+}
+
+/// Moves a vCPU's `vcpu_info` into a page of the guest's own; once in its life.
+fn register_vcpu_info<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: &Vcpu, at: u64) -> Reply {
+    let request: abi::VcpuRegisterVcpuInfo = cx.read(at)?;
+    let offset = request.offset as usize;
+    if offset > PAGE_SIZE - VCPU_INFO_SIZE || !offset.is_multiple_of(8) {
+        return Err(Errno::EINVAL);
+    }
+    // Only its owner may be using the old area while this copies it.
+    if vcpu.id != cx.vcpu.id && vcpu.is_up() {
+        return Err(Errno::EINVAL);
+    }
+    let mut registered = domain.registered_infos.lock();
+    if registered.contains(&vcpu.id) {
+        return Err(Errno::EINVAL);
+    }
+    registered.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    let frame = Mfn(request.mfn);
+    domain.machine.take_writable(frame, domain.id)?;
+    registered.push(vcpu.id);
+    drop(registered);
+    move_info(domain, vcpu, frame, offset);
+    DONE
+}
+
+fn move_info(domain: &Domain, vcpu: &Vcpu, frame: Mfn, offset: usize) {
+    let new = &domain.machine.words(frame)[offset / 8..(offset + VCPU_INFO_SIZE) / 8];
+    match vcpu.info_place() {
+        Some((old, from)) => {
+            let old = &domain.machine.words(old)[from / 8..(from + VCPU_INFO_SIZE) / 8];
+            new.iter().zip(old).for_each(|(n, o)| n.store(o.load(Ordering::SeqCst), Ordering::SeqCst));
+        }
+        // A vCPU that had none starts masked.
+        None => new.iter().enumerate().for_each(|(i, w)| w.store(if i == 0 { 1 << 8 } else { 0 }, Ordering::SeqCst)),
+    }
+    vcpu.set_info_place(frame, offset);
+    // Events may have been raised in the old area meanwhile: look at everything once.
+    events::reraise(domain, vcpu.id);
+    vcpu.owe(Owed::TIME);
+}

@@ -1,0 +1,177 @@
+//! Everything that a PV vCPU is while it does not run: registers, trap table, callbacks, segments,
+//! page-table roots. The CPU that runs the vCPU takes it out of the vCPU and owns it until it saves.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use xen_abi::arch_x86::FLAT_KERNEL_CS;
+use xen_abi::errno::Errno;
+
+use super::frame::GuestFrame;
+use crate::base::Mfn;
+use crate::mm::pins::{OwedPuts, Roots};
+
+/// Pages of a guest's GDT (the rest of the 16 is ours: FIRST_RESERVED_GDT_PAGE).
+pub const GDT_PAGES: usize = 14;
+/// Pages of the largest LDT: 8192 entries.
+pub const LDT_PAGES: usize = 16;
+
+/// Which of its two modes a 64-bit PV guest is in; both run at CPL 3.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// The guest's kernel: may make hypercalls, kernel root loaded.
+    Kernel,
+    /// The guest's user programs: user root loaded.
+    User,
+}
+
+/// A handler in the guest's kernel for one vector (`trap_info`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TrapEntry {
+    /// Address of the handler; 0: none.
+    pub address: u64,
+    /// Code selector.
+    pub cs: u16,
+    /// DPL in bits 0-1; bit 2 (TI_IF): events are masked on entry.
+    pub flags: u8,
+}
+
+/// A callback of the guest (callback_op).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Callback {
+    /// Address; 0: none.
+    pub address: u64,
+    /// Whether events are masked on entry.
+    pub masks_events: bool,
+}
+
+/// All callbacks.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs, reason = "CALLBACKTYPE_* of xen/callback.h")]
+pub struct Callbacks {
+    pub event: Callback,
+    pub failsafe: Callback,
+    pub syscall: Callback,
+    pub syscall32: Callback,
+    pub sysenter: Callback,
+    pub nmi: Callback,
+}
+
+/// Bases of FS and of the two GS.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs, reason = "named by what they hold")]
+pub struct SegmentBases {
+    pub fs: u64,
+    pub gs_kernel: u64,
+    pub gs_user: u64,
+}
+
+/// A cache line of the FPU image.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub struct FpuLine(pub [u8; 64]);
+
+/// State of a PV vCPU at rest.
+pub struct PvState {
+    /// General registers and the frame.
+    pub regs: GuestFrame,
+    /// Kernel or user.
+    pub mode: Mode,
+    /// Trap handlers by vector.
+    pub traps: Box<[TrapEntry; 256]>,
+    /// Callbacks.
+    pub callbacks: Callbacks,
+    /// Stack of the guest's kernel for entries from user mode.
+    pub kernel_sp: u64,
+    /// Its stack selector.
+    pub kernel_ss: u64,
+    /// Segment bases.
+    pub bases: SegmentBases,
+    /// Frames of the GDT, each held as a descriptor page.
+    pub gdt_frames: [Option<Mfn>; GDT_PAGES],
+    /// Entries in the GDT.
+    pub gdt_entries: u32,
+    /// Linear address of the LDT.
+    pub ldt_base: u64,
+    /// Entries in the LDT.
+    pub ldt_entries: u32,
+    /// LDT pages mapped so far, each held as a descriptor page.
+    pub ldt_frames: [Option<Mfn>; LDT_PAGES],
+    /// Page-table roots of the guest's kernel and of its user programs.
+    pub roots: Roots,
+    /// References whose dropping was interrupted; finished before anything else with page tables.
+    pub owed_puts: OwedPuts,
+    /// DR0-DR3, DR6, DR7 as the guest set them.
+    pub debug: [u64; 8],
+    /// CR0.TS as the guest sees it.
+    pub task_switched: bool,
+    /// Guest's view of CR4 bits that it may choose.
+    pub cr4: u64,
+    /// The I/O privilege that the guest asked for (PHYSDEVOP_set_iopl).
+    pub iopl: u8,
+    /// Whether an NMI is being handled: the next waits for its IRET.
+    pub nmi_masked: bool,
+    /// FPU image; its length is fixed by the machine.
+    pub fpu: Vec<FpuLine>,
+}
+
+impl PvState {
+    /// A vCPU with everything zero, in kernel mode; `fpu_lines` 64-byte lines of FPU image.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(fpu_lines: usize) -> Result<Box<Self>, Errno> {
+        let mut fpu = Vec::new();
+        fpu.try_reserve_exact(fpu_lines).map_err(|_| Errno::ENOMEM)?;
+        fpu.resize(fpu_lines, FpuLine([0; 64]));
+        reset_fpu(&mut fpu);
+        Ok(Box::new(Self {
+            regs: GuestFrame::default(),
+            mode: Mode::Kernel,
+            traps: Box::new([TrapEntry::default(); 256]),
+            callbacks: Callbacks::default(),
+            kernel_sp: 0,
+            kernel_ss: 0,
+            bases: SegmentBases::default(),
+            gdt_frames: [None; GDT_PAGES],
+            gdt_entries: 0,
+            ldt_base: 0,
+            ldt_entries: 0,
+            ldt_frames: [None; LDT_PAGES],
+            roots: Roots::default(),
+            owed_puts: OwedPuts::new(),
+            debug: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
+            task_switched: false,
+            cr4: 0,
+            iopl: 0,
+            nmi_masked: false,
+            fpu,
+        }))
+    }
+
+    /// The root that belongs in CR3 in the present mode.
+    #[must_use]
+    pub fn active_root(&self) -> Option<Mfn> {
+        match self.mode {
+            Mode::Kernel => self.roots.kernel,
+            Mode::User => self.roots.user,
+        }
+    }
+}
+
+/// Puts the power-on values into an FPU image: FCW 0x37f, MXCSR 0x1f80 (AMD APM vol. 1, 11.4.4).
+fn reset_fpu(fpu: &mut [FpuLine]) {
+    if let Some(first) = fpu.first_mut() {
+        first.0[0..2].copy_from_slice(&0x37f_u16.to_le_bytes());
+        first.0[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+    }
+}
+
+/// Makes a code or stack selector from a guest one that runs at CPL 3.
+#[must_use]
+pub const fn ring3(selector: u64) -> u64 {
+    (selector & 0xffff) | 3
+}
+
+/// The code selector to use where the guest's kernel gave none.
+pub const DEFAULT_KERNEL_CS: u64 = FLAT_KERNEL_CS as u64;

@@ -1,0 +1,428 @@
+//! The credit2 policy over all groups of CPUs: locks, homes, and what crosses groups.
+//!
+//! Each group has one lock; a unit's state lives in the group that is its home (`homes`). Lock
+//! order: `topology` or `params`, then groups by ascending index. A unit changes its home when an
+//! idle CPU takes it over, when loads are balanced, or when its affinity leaves no other choice.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+use spin::{Mutex, MutexGuard};
+use xen_abi::domctl::XEN_SCHEDULER_CREDIT2;
+use xen_abi::errno::Errno;
+use xen_abi::sysctl::{XEN_SYSCTL_SCHED_RATELIMIT_MAX, XEN_SYSCTL_SCHED_RATELIMIT_MIN};
+
+use super::affinity::Affinity;
+use super::cpuset::{CpuSet, MAX_CPUS};
+use super::credit::{BALANCE_PERIOD, DEFAULT_WEIGHT};
+use super::group::{Group, Hints};
+use super::placement::running_outside;
+use super::unit::{Place, UnitCell, UnitData, UnitInfo, Wish};
+use super::{Decision, Params, Scheduler, Unit, dump};
+use crate::base::{CpuId, DomId, Nanos, VcpuId};
+
+/// Rate limit unless set otherwise, in microseconds.
+const DEFAULT_RATELIMIT_US: u32 = 1000;
+/// `homes` entry of a unit that does not exist.
+const NOWHERE: u16 = u16::MAX;
+
+/// How the CPUs are divided into groups with one run queue each, and how many units there can be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// CPUs that may ever exist, at most [`MAX_CPUS`].
+    pub max_cpus: u32,
+    /// CPUs in a group: a power of two, at most 64. Neighbours should share a cache.
+    pub group_width: u32,
+    /// Units that may exist at a time; costs 16 bytes for each in every group.
+    pub max_units: u32,
+}
+
+/// A group with its lock and what is readable without.
+pub(super) struct Bay {
+    pub(super) hints: Hints,
+    pub(super) group: Mutex<Group>,
+}
+
+/// The credit2 scheduler.
+pub struct Credit2 {
+    pub(super) width: u32,
+    max_cpus: u32,
+    pub(super) bays: Vec<Bay>,
+    /// Home group of each unit. Changes only under the locks of both groups.
+    pub(super) homes: Vec<AtomicU16>,
+    /// Unused unit numbers.
+    free: Mutex<Vec<u32>>,
+    /// Domains whose parameters differ from the default.
+    params: Mutex<Vec<(DomId, u16)>>,
+    /// CPUs in service.
+    topology: Mutex<CpuSet>,
+    ratelimit_us: AtomicU32,
+}
+
+impl Credit2 {
+    /// A scheduler without CPUs in service and without units.
+    ///
+    /// # Errors
+    /// `EINVAL` for a layout outside the bounds that [`Layout`] names, `ENOMEM`.
+    pub fn new(layout: Layout) -> Result<Self, Errno> {
+        let Layout {
+            max_cpus,
+            group_width: width,
+            max_units,
+        } = layout;
+        let cpus_fit = (1..=MAX_CPUS).contains(&max_cpus);
+        if !cpus_fit || !width.is_power_of_two() || width > u64::BITS || max_units == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let groups = max_cpus.div_ceil(width);
+        let mut bays = reserved(groups as usize)?;
+        for index in 0..groups {
+            bays.push(Bay {
+                hints: Hints::default(),
+                group: Mutex::new(Group::new(index * width, width, max_units as usize)?),
+            });
+        }
+        let mut homes = reserved(max_units as usize)?;
+        homes.resize_with(max_units as usize, || AtomicU16::new(NOWHERE));
+        let mut free = reserved(max_units as usize)?;
+        free.extend((0..max_units).rev());
+        Ok(Self {
+            width,
+            max_cpus,
+            bays,
+            homes,
+            free: Mutex::new(free),
+            params: Mutex::new(Vec::new()),
+            topology: Mutex::new(CpuSet::EMPTY),
+            ratelimit_us: AtomicU32::new(DEFAULT_RATELIMIT_US),
+        })
+    }
+
+    /// The group of a CPU and the CPU's place in it.
+    pub(super) fn locate(&self, cpu: CpuId) -> Option<(usize, u32)> {
+        (cpu < self.max_cpus).then_some(((cpu / self.width) as usize, cpu % self.width))
+    }
+
+    pub(super) fn limit(&self) -> Nanos {
+        u64::from(self.ratelimit_us.load(Ordering::Relaxed)) * 1000
+    }
+
+    /// Locks the unit's home.
+    pub(super) fn lock_home(&self, unit: Unit) -> Option<(usize, MutexGuard<'_, Group>)> {
+        loop {
+            let home = self.homes.get(unit.index())?.load(Ordering::Acquire);
+            let group = self.bays.get(usize::from(home))?.group.lock();
+            if group.unit(unit).is_some() {
+                return Some((usize::from(home), group));
+            }
+        }
+    }
+
+    fn weight_of(params: &[(DomId, u16)], dom: DomId) -> u16 {
+        params
+            .iter()
+            .find(|(id, _)| *id == dom)
+            .map_or(DEFAULT_WEIGHT, |(_, weight)| *weight)
+    }
+
+    /// Groups for the dump: what `read` makes of each, under its lock.
+    pub(super) fn with_group<R>(&self, index: usize, read: impl FnOnce(&Group) -> R) -> Option<R> {
+        self.bays.get(index).map(|bay| read(&bay.group.lock()))
+    }
+
+    /// First CPU of a group and how many it has.
+    pub(super) fn group_range(&self, index: usize) -> (CpuId, u32) {
+        let base = index as u32 * self.width;
+        (base, self.width.min(self.max_cpus.saturating_sub(base)))
+    }
+
+    /// Numbers that units can have.
+    pub(super) fn unit_numbers(&self) -> impl Iterator<Item = Unit> {
+        (0..self.homes.len() as u32).map(Unit)
+    }
+}
+
+/// An empty vector with room for `count`.
+fn reserved<T>(count: usize) -> Result<Vec<T>, Errno> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    Ok(vec)
+}
+
+impl Scheduler for Credit2 {
+    fn id(&self) -> u32 {
+        XEN_SCHEDULER_CREDIT2
+    }
+
+    fn name(&self) -> &'static str {
+        "SMP Credit Scheduler rev2"
+    }
+
+    fn insert(&self, dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Result<Unit, Errno> {
+        let topology = self.topology.lock();
+        let params = self.params.lock();
+        let unit = Unit(self.free.lock().pop().ok_or(Errno::ENOSPC)?);
+        let mut data = UnitData::new(dom, vcpu, Self::weight_of(&params, dom), affinity);
+        data.refresh_affinity(&topology);
+        let home = self.best_home(&data).unwrap_or(0);
+        match UnitCell::try_new(data) {
+            Ok(cell) => {
+                let bay = &self.bays[home];
+                let mut group = bay.group.lock();
+                group.adopt(unit, cell, &bay.hints);
+                self.homes[unit.index()].store(home as u16, Ordering::Release);
+                Ok(unit)
+            }
+            Err(error) => {
+                self.free.lock().push(unit.0);
+                Err(error)
+            }
+        }
+    }
+
+    fn remove(&self, unit: Unit) -> Result<(), Errno> {
+        let (home, mut group) = self.lock_home(unit).ok_or(Errno::ENOENT)?;
+        let data = group.unit(unit).ok_or(Errno::ENOENT)?;
+        if data.place != Place::Asleep || data.resident.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        self.homes[unit.index()].store(NOWHERE, Ordering::Release);
+        let cell = group.release(unit, &self.bays[home].hints);
+        drop(group);
+        drop(cell);
+        self.free.lock().push(unit.0);
+        Ok(())
+    }
+
+    fn wake(&self, unit: Unit, now: Nanos) -> Option<CpuId> {
+        let (home, mut group) = self.lock_home(unit)?;
+        let data = group.unit_mut(unit)?;
+        data.wish = Wish::Run;
+        if data.place != Place::Asleep {
+            return None;
+        }
+        group.wake(unit, &self.bays[home].hints);
+        let data = group.unit(unit)?;
+        if data.resident.is_some() || group.can_serve(data) {
+            return self.find_cpu(home, &mut group, unit, now);
+        }
+        drop(group);
+        self.place(unit, now)
+    }
+
+    fn sleep(&self, unit: Unit) -> Option<CpuId> {
+        let (home, mut group) = self.lock_home(unit)?;
+        let data = group.unit_mut(unit)?;
+        data.wish = Wish::Sleep;
+        match data.place {
+            Place::Asleep => None,
+            Place::Queued => {
+                group.put_to_sleep(unit, &self.bays[home].hints);
+                None
+            }
+            Place::Running(cpu) => {
+                group.mark_kicked(cpu);
+                Some(cpu)
+            }
+        }
+    }
+
+    fn yield_unit(&self, unit: Unit) {
+        if let Some((_, mut group)) = self.lock_home(unit)
+            && let Some(data) = group.unit_mut(unit)
+        {
+            data.yielding = matches!(data.place, Place::Running(_));
+        }
+    }
+
+    fn schedule(&self, cpu: CpuId, now: Nanos) -> Decision {
+        let idle = Decision {
+            next: None,
+            run_for: None,
+            save: None,
+            migrated: false,
+            kick: None,
+        };
+        let Some((own, local)) = self.locate(cpu) else {
+            return idle;
+        };
+        let bay = &self.bays[own];
+        let in_service = || bay.hints.online() >> local & 1 == 1;
+        let mut group = bay.group.lock();
+        if self.bays.len() > 1 && now >= group.next_balance && in_service() {
+            group.next_balance = now.saturating_add(BALANCE_PERIOD);
+            drop(group);
+            self.balance(own, cpu, local);
+            group = bay.group.lock();
+        }
+        let was_idle = group.cpu(local).is_none_or(|cpu| cpu.current.is_none());
+        loop {
+            let mut decision = group.pick(local, now, self.limit(), &bay.hints);
+            drop(group);
+            if was_idle && decision.next.is_some() {
+                decision.kick = self.find_missed();
+            }
+            if decision.next.is_some() || self.bays.len() == 1 || !in_service() {
+                return decision;
+            }
+            if !self.steal(own, cpu, local) {
+                return decision;
+            }
+            group = bay.group.lock();
+        }
+    }
+
+    fn context_saved(&self, cpu: CpuId, unit: Unit, now: Nanos) -> Option<CpuId> {
+        let (own, local) = self.locate(cpu)?;
+        let mut group = self.bays[own].group.lock();
+        if let Some(cpu) = group.cpu_mut(local)
+            && cpu.loaded == Some(unit)
+            && cpu.current != Some(unit)
+        {
+            cpu.loaded = None;
+        }
+        if group.unit(unit).is_none() {
+            drop(group);
+            group = self.lock_home(unit)?.1;
+        }
+        let data = group.unit_mut(unit)?;
+        if data.resident != Some(cpu) || matches!(data.place, Place::Running(_)) {
+            return None;
+        }
+        data.resident = None;
+        data.unload = false;
+        let waits = data.place == Place::Queued;
+        drop(group);
+        if waits { self.place(unit, now) } else { None }
+    }
+
+    fn unload(&self, unit: Unit) -> Option<CpuId> {
+        let (_, mut group) = self.lock_home(unit)?;
+        let data = group.unit_mut(unit)?;
+        let holder = data.resident?;
+        data.unload = true;
+        Some(holder)
+    }
+
+    fn set_affinity(
+        &self,
+        unit: Unit,
+        affinity: &Affinity,
+        now: Nanos,
+    ) -> Result<Option<CpuId>, Errno> {
+        let topology = self.topology.lock();
+        if affinity.hard.intersection(&topology).is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        let (_, mut group) = self.lock_home(unit).ok_or(Errno::ENOENT)?;
+        let data = group.unit_mut(unit).ok_or(Errno::ENOENT)?;
+        data.affinity = *affinity;
+        data.refresh_affinity(&topology);
+        if let Some(cpu) = running_outside(data) {
+            group.mark_kicked(cpu);
+            return Ok(Some(cpu));
+        }
+        drop(group);
+        Ok(self.place(unit, now))
+    }
+
+    fn affinity(&self, unit: Unit) -> Option<Affinity> {
+        let (_, group) = self.lock_home(unit)?;
+        group.unit(unit).map(|data| data.affinity)
+    }
+
+    fn add_cpu(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
+        let (index, local) = self.locate(cpu).ok_or(Errno::EINVAL)?;
+        let mut topology = self.topology.lock();
+        if topology.contains(cpu) {
+            return Err(Errno::EEXIST);
+        }
+        topology.insert(cpu);
+        let bay = &self.bays[index];
+        bay.group.lock().set_online(local, true, &bay.hints);
+        let mut kicks = self.refresh(&topology, now);
+        // It has yet to ask for the first time, and is not marked idle until then.
+        kicks.insert(cpu);
+        Ok(kicks)
+    }
+
+    fn remove_cpu(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
+        let (index, local) = self.locate(cpu).ok_or(Errno::ENOENT)?;
+        let mut topology = self.topology.lock();
+        if !topology.contains(cpu) {
+            return Err(Errno::ENOENT);
+        }
+        if topology.len() == 1 {
+            return Err(Errno::EBUSY);
+        }
+        topology.remove(cpu);
+        let bay = &self.bays[index];
+        bay.group.lock().set_online(local, false, &bay.hints);
+        let mut kicks = self.refresh(&topology, now);
+        // So that it gives up what it runs and saves what it holds.
+        kicks.insert(cpu);
+        Ok(kicks)
+    }
+
+    fn online(&self) -> CpuSet {
+        *self.topology.lock()
+    }
+
+    fn set_params(&self, dom: DomId, params: Params) -> Result<(), Errno> {
+        if params.cap != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if params.weight == 0 {
+            return Ok(());
+        }
+        let mut table = self.params.lock();
+        if let Some(entry) = table.iter_mut().find(|(id, _)| *id == dom) {
+            entry.1 = params.weight;
+        } else {
+            table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            table.push((dom, params.weight));
+        }
+        for unit in self.unit_numbers() {
+            if let Some((home, mut group)) = self.lock_home(unit)
+                && group.unit(unit).is_some_and(|data| data.dom == dom)
+            {
+                group.set_weight(unit, params.weight, &self.bays[home].hints);
+            }
+        }
+        Ok(())
+    }
+
+    fn params(&self, dom: DomId) -> Params {
+        Params {
+            weight: Self::weight_of(&self.params.lock(), dom),
+            cap: 0,
+        }
+    }
+
+    fn forget_domain(&self, dom: DomId) {
+        self.params.lock().retain(|(id, _)| *id != dom);
+    }
+
+    fn ratelimit_us(&self) -> u32 {
+        self.ratelimit_us.load(Ordering::Relaxed)
+    }
+
+    fn set_ratelimit_us(&self, us: u32) -> Result<(), Errno> {
+        let bounds = XEN_SYSCTL_SCHED_RATELIMIT_MIN..=XEN_SYSCTL_SCHED_RATELIMIT_MAX;
+        if us != 0 && !bounds.contains(&us) {
+            return Err(Errno::EINVAL);
+        }
+        self.ratelimit_us.store(us, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn info(&self, unit: Unit) -> Option<UnitInfo> {
+        let (_, group) = self.lock_home(unit)?;
+        group.unit(unit).map(UnitData::info)
+    }
+
+    fn dump(&self, now: Nanos, out: &mut dyn fmt::Write) -> fmt::Result {
+        dump::write(self, self.bays.len(), now, out)
+    }
+}

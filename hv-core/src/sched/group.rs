@@ -1,0 +1,559 @@
+//! A group of CPUs that share one run queue: the policy itself.
+//!
+//! Plain logic on `&mut self`; [`super::credit2`] holds one lock around each group and does what
+//! concerns several. The queue is sorted by credit, best last, first come first served among
+//! equals. A reset gives credit to all that compete, which keeps that order; units that sleep
+//! catch up when they wake (`epoch`).
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use xen_abi::errno::Errno;
+
+use super::credit::{self, CEILING, GRANT, MAX_SLICE, MIN_SLICE, SOFT_RESISTANCE, WAKE_RESISTANCE};
+use super::unit::{Place, UnitCell, UnitData, Wish};
+use super::{Decision, Unit};
+use crate::base::{CpuId, Nanos};
+
+/// What others may know of a group without its lock.
+///
+/// `idle` and `waiting` form a handshake: who queues a unit publishes `waiting` before it looks
+/// for idle CPUs, and a CPU that finds nothing sets its `idle` bit before it looks at the
+/// `waiting` of other groups; one of the two sees the other. Hence sequential consistency.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    /// CPUs that idle and that nobody has kicked yet.
+    idle: AtomicU64,
+    /// Units in the queue.
+    waiting: AtomicU32,
+    /// Sum of the weights of what runs or waits.
+    load: AtomicU64,
+    /// CPUs in service.
+    online: AtomicU64,
+}
+
+impl Hints {
+    /// Takes one idle CPU out of `bits`, `first` if possible.
+    pub(super) fn claim_idle(&self, bits: u64, first: Option<u32>) -> Option<u32> {
+        loop {
+            let idle = self.idle.load(Ordering::SeqCst) & bits;
+            if idle == 0 {
+                return None;
+            }
+            let pick = first
+                .filter(|&cpu| idle >> cpu & 1 == 1)
+                .unwrap_or(idle.trailing_zeros());
+            let bit = 1 << pick;
+            if self.idle.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
+                return Some(pick);
+            }
+        }
+    }
+
+    /// Whether a CPU idles that nobody has kicked.
+    pub(super) fn has_idle(&self) -> bool {
+        self.idle.load(Ordering::SeqCst) != 0
+    }
+
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn load(&self) -> u64 {
+        self.load.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn online(&self) -> u64 {
+        self.online.load(Ordering::Relaxed)
+    }
+}
+
+/// One CPU of a group.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Cpu {
+    pub current: Option<Unit>,
+    /// Whose state is loaded; outlives `current` while the CPU idles.
+    pub loaded: Option<Unit>,
+    /// Until when `current` has paid.
+    charged: Nanos,
+    /// Since when `current` runs without a break.
+    since: Nanos,
+    /// When the CPU asks again by itself.
+    resched_at: Nanos,
+    /// It was told to ask again and has not yet.
+    kicked: bool,
+}
+
+/// A unit in the queue that could be chosen.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate {
+    pub unit: Unit,
+    score: i64,
+}
+
+/// CPUs with one run queue, and the units at home there.
+#[derive(Debug)]
+pub(super) struct Group {
+    base: CpuId,
+    cpus: Vec<Cpu>,
+    /// Indexed by unit; those whose home this is.
+    units: Vec<Option<UnitCell>>,
+    /// Ascending by credit; its capacity is that of `units`.
+    queue: Vec<Unit>,
+    online: u64,
+    load: u64,
+    /// Heaviest unit that competes: the one that burns credit at the rate of time.
+    max_weight: u16,
+    /// Grants given so far.
+    epoch: u64,
+    /// When to compare the load with other groups again.
+    pub next_balance: Nanos,
+}
+
+impl Group {
+    /// A group of `width` CPUs (at most 64) from `base` on, all out of service.
+    pub(super) fn new(base: CpuId, width: u32, max_units: usize) -> Result<Self, Errno> {
+        let mut cpus = Vec::new();
+        cpus.try_reserve_exact(width as usize)
+            .map_err(|_| Errno::ENOMEM)?;
+        cpus.resize(width as usize, Cpu::default());
+        let mut units = Vec::new();
+        units
+            .try_reserve_exact(max_units)
+            .map_err(|_| Errno::ENOMEM)?;
+        units.resize_with(max_units, || None);
+        let mut queue = Vec::new();
+        queue
+            .try_reserve_exact(max_units)
+            .map_err(|_| Errno::ENOMEM)?;
+        Ok(Self {
+            base,
+            cpus,
+            units,
+            queue,
+            online: 0,
+            load: 0,
+            max_weight: 1,
+            epoch: 0,
+            next_balance: 0,
+        })
+    }
+
+    pub(super) fn unit(&self, unit: Unit) -> Option<&UnitData> {
+        self.units.get(unit.index())?.as_deref()
+    }
+
+    pub(super) fn unit_mut(&mut self, unit: Unit) -> Option<&mut UnitData> {
+        self.units.get_mut(unit.index())?.as_deref_mut()
+    }
+
+    pub(super) fn cpu(&self, local: u32) -> Option<&Cpu> {
+        self.cpus.get(local as usize)
+    }
+
+    pub(super) fn cpu_mut(&mut self, local: u32) -> Option<&mut Cpu> {
+        self.cpus.get_mut(local as usize)
+    }
+
+    /// Units that wait, best first.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Unit> + '_ {
+        self.queue.iter().rev().copied()
+    }
+
+    /// Heaviest weight that competes, and grants so far: for the dump.
+    pub(super) fn scale(&self) -> (u16, u64) {
+        (self.max_weight, self.epoch)
+    }
+
+    /// The units of this home whose place is known to be in a list or on a CPU must be here.
+    fn known(&self, unit: Unit) -> &UnitData {
+        self.unit(unit).expect("units in queues are at home there")
+    }
+
+    fn known_mut(&mut self, unit: Unit) -> &mut UnitData {
+        self.unit_mut(unit)
+            .expect("units in queues are at home there")
+    }
+
+    fn publish(&self, hints: &Hints) {
+        hints.load.store(self.load, Ordering::Relaxed);
+        let waiting = self.queue.len() as u32;
+        if hints.waiting.load(Ordering::Relaxed) != waiting {
+            hints.waiting.store(waiting, Ordering::SeqCst);
+        }
+    }
+
+    /// Takes a CPU in or out of service.
+    pub(super) fn set_online(&mut self, local: u32, online: bool, hints: &Hints) {
+        let bit = 1 << local;
+        self.online = if online {
+            self.online | bit
+        } else {
+            self.online & !bit
+        };
+        hints.idle.fetch_and(!bit, Ordering::SeqCst);
+        hints.online.store(self.online, Ordering::Relaxed);
+    }
+
+    /// Whether a CPU in service here may run the unit.
+    pub(super) fn can_serve(&self, data: &UnitData) -> bool {
+        data.effective.bits(self.base, self.cpus.len() as u32) & self.online != 0
+    }
+
+    /// Takes in a unit that is asleep or waits.
+    pub(super) fn adopt(&mut self, unit: Unit, mut cell: UnitCell, hints: &Hints) {
+        cell.epoch = self.epoch;
+        let (place, weight) = (cell.place, cell.weight);
+        self.units[unit.index()] = Some(cell);
+        if place == Place::Queued {
+            self.load += u64::from(weight);
+            self.enqueue(unit);
+            self.publish(hints);
+        }
+    }
+
+    /// Gives up a unit unless it runs.
+    pub(super) fn release(&mut self, unit: Unit, hints: &Hints) -> Option<UnitCell> {
+        self.catch_up(unit);
+        match self.unit(unit)?.place {
+            Place::Running(_) => return None,
+            Place::Queued => {
+                self.load -= u64::from(self.known(unit).weight);
+                self.dequeue(unit);
+                self.publish(hints);
+            }
+            Place::Asleep => {}
+        }
+        self.units.get_mut(unit.index())?.take()
+    }
+
+    pub(super) fn set_weight(&mut self, unit: Unit, weight: u16, hints: &Hints) {
+        let Some(data) = self.unit_mut(unit) else {
+            return;
+        };
+        let old = core::mem::replace(&mut data.weight, weight);
+        if data.place != Place::Asleep {
+            self.load = self.load - u64::from(old) + u64::from(weight);
+            self.max_weight = self.max_weight.max(weight);
+            self.publish(hints);
+        }
+    }
+
+    /// Grants what a unit missed while it slept.
+    fn catch_up(&mut self, unit: Unit) {
+        let epoch = self.epoch;
+        if let Some(data) = self.unit_mut(unit)
+            && data.epoch != epoch
+        {
+            data.credit = credit::granted(data.credit, epoch - data.epoch, GRANT);
+            data.epoch = epoch;
+        }
+    }
+
+    fn enqueue(&mut self, unit: Unit) {
+        let (credit, weight) = (self.known(unit).credit, self.known(unit).weight);
+        self.max_weight = self.max_weight.max(weight);
+        let at = self
+            .queue
+            .partition_point(|&other| self.known(other).credit < credit);
+        self.queue.insert(at, unit);
+    }
+
+    fn dequeue(&mut self, unit: Unit) {
+        let credit = self.known(unit).credit;
+        let from = self
+            .queue
+            .partition_point(|&other| self.known(other).credit < credit);
+        if let Some(offset) = self.queue[from..].iter().position(|&other| other == unit) {
+            self.queue.remove(from + offset);
+        }
+    }
+
+    /// Puts a sleeping unit into the queue.
+    pub(super) fn wake(&mut self, unit: Unit, hints: &Hints) {
+        self.catch_up(unit);
+        let data = self.known_mut(unit);
+        data.place = Place::Queued;
+        let weight = u64::from(data.weight);
+        self.load += weight;
+        self.enqueue(unit);
+        self.publish(hints);
+    }
+
+    /// Takes a waiting unit out of the queue to sleep.
+    pub(super) fn put_to_sleep(&mut self, unit: Unit, hints: &Hints) {
+        self.dequeue(unit);
+        let data = self.known_mut(unit);
+        data.place = Place::Asleep;
+        let weight = u64::from(data.weight);
+        self.load -= weight;
+        self.publish(hints);
+    }
+
+    /// Marks the CPU as told to ask again.
+    pub(super) fn mark_kicked(&mut self, cpu: CpuId) {
+        if let Some(cpu) = cpu
+            .checked_sub(self.base)
+            .and_then(|local| self.cpu_mut(local))
+        {
+            cpu.kicked = true;
+        }
+    }
+
+    /// The CPU to kick for a waiting unit: the one whose unit has the least credit left, if that
+    /// is clearly less, or if it will be long before the CPU asks by itself. CPUs protected by the
+    /// rate limit are told too unless they ask when that ends.
+    pub(super) fn find_victim(&mut self, unit: Unit, now: Nanos, limit: Nanos) -> Option<CpuId> {
+        let data = self.unit(unit)?;
+        let width = self.cpus.len() as u32;
+        let mut bits = data.effective.bits(self.base, width) & self.online;
+        let mut least: Option<(i64, u32)> = None;
+        while bits != 0 {
+            let local = bits.trailing_zeros();
+            bits &= bits - 1;
+            let cpu = &self.cpus[local as usize];
+            let Some(current) = cpu.current.filter(|_| !cpu.kicked) else {
+                continue;
+            };
+            let running = self.known(current);
+            let owed = credit::burn(
+                now.saturating_sub(cpu.charged),
+                running.weight,
+                self.max_weight,
+            );
+            let mut left = running.credit.saturating_sub(owed);
+            if !data.preferred.contains(self.base + local) {
+                left += SOFT_RESISTANCE;
+            }
+            if least.is_none_or(|(lowest, _)| left < lowest) {
+                least = Some((left, local));
+            }
+        }
+        let (left, local) = least?;
+        let weight = self.cpus[local as usize]
+            .current
+            .map_or(1, |current| self.known(current).weight);
+        let lead = left.saturating_add(WAKE_RESISTANCE) - data.credit;
+        let mut turn = now;
+        if lead >= 0 {
+            // Its slice was cut without this rival in mind: cut it anew if that is worth it.
+            let until_behind = credit::time_to_burn(lead, weight, self.max_weight);
+            turn = turn.saturating_add(until_behind + MIN_SLICE);
+        }
+        let cpu = &mut self.cpus[local as usize];
+        if cpu.resched_at <= turn.max(cpu.since.saturating_add(limit)) {
+            return None;
+        }
+        cpu.kicked = true;
+        Some(self.base + local)
+    }
+
+    /// The best unit in the queue for `cpu` among those that `may` run.
+    fn best_of(&self, cpu: CpuId, may: impl Fn(Unit, &UnitData) -> bool) -> Option<Candidate> {
+        let mut best: Option<Candidate> = None;
+        for unit in self.waiting() {
+            let data = self.known(unit);
+            // Scores never exceed credit, and credit only falls from here on.
+            if best.is_some_and(|best| data.credit <= best.score) {
+                break;
+            }
+            if !may(unit, data) {
+                continue;
+            }
+            let score = data.score(cpu);
+            if best.is_none_or(|best| score > best.score) {
+                best = Some(Candidate { unit, score });
+            }
+        }
+        best
+    }
+
+    /// The best unit in the queue that `cpu`, which holds the state of `loaded`, can start now.
+    /// The CPU may be one of another group.
+    pub(super) fn best_for(&self, cpu: CpuId, loaded: Option<Unit>) -> Option<Candidate> {
+        self.best_of(cpu, |unit, data| data.may_start(unit, cpu, loaded))
+    }
+
+    /// Makes the unit on a CPU pay for its time.
+    fn charge(&mut self, local: usize, now: Nanos) {
+        let cpu = &mut self.cpus[local];
+        let elapsed = now.saturating_sub(cpu.charged);
+        cpu.charged = cpu.charged.max(now);
+        if let Some(unit) = cpu.current {
+            let max_weight = self.max_weight;
+            let data = self.known_mut(unit);
+            let cost = credit::burn(elapsed, data.weight, max_weight);
+            data.credit = data.credit.saturating_sub(cost);
+        }
+    }
+
+    /// Gives `grants` to all that compete.
+    fn reset(&mut self, grants: u64, now: Nanos) {
+        for local in 0..self.cpus.len() {
+            self.charge(local, now);
+        }
+        self.epoch += grants;
+        self.max_weight = 1;
+        for index in 0..self.queue.len() {
+            self.grant(self.queue[index], grants);
+        }
+        for local in 0..self.cpus.len() {
+            if let Some(unit) = self.cpus[local].current {
+                self.grant(unit, grants);
+            }
+        }
+    }
+
+    fn grant(&mut self, unit: Unit, grants: u64) {
+        let epoch = self.epoch;
+        let data = self.known_mut(unit);
+        data.credit = credit::granted(data.credit, grants, CEILING);
+        data.epoch = epoch;
+        let weight = data.weight;
+        self.max_weight = self.max_weight.max(weight);
+    }
+
+    /// What the CPU does next; an idle answer leaves it marked as idle.
+    pub(super) fn pick(&mut self, local: u32, now: Nanos, limit: Nanos, hints: &Hints) -> Decision {
+        let at = local as usize;
+        let bit = 1_u64 << local;
+        let cpu_id = self.base + local;
+        let online = self.online & bit != 0;
+        self.charge(at, now);
+        self.cpus[at].kicked = false;
+        if hints.idle.load(Ordering::Relaxed) & bit != 0 {
+            hints.idle.fetch_and(!bit, Ordering::SeqCst);
+        }
+        let prev = self.cpus[at].current;
+        let stay = prev.filter(|&unit| {
+            let data = self.known(unit);
+            online && data.wish == Wish::Run && data.effective.contains(cpu_id)
+        });
+        let next = self.choose(at, stay, now, limit, online);
+        if let Some(unit) = next {
+            let credit = self.known(unit).credit;
+            if credit <= 0 {
+                self.reset(credit::grants_needed(credit), now);
+            }
+        }
+        let mut migrated = false;
+        if next != prev {
+            if let Some(unit) = next {
+                self.dequeue(unit);
+            }
+            if let Some(unit) = prev {
+                self.put_back(unit, cpu_id);
+            }
+            if let Some(unit) = next {
+                migrated = self.start(unit, at, cpu_id, now);
+            }
+            self.cpus[at].current = next;
+        } else if let Some(unit) = next {
+            self.known_mut(unit).yielding = false;
+        }
+        self.publish(hints);
+        let save = self.settle_loaded(at, next, online);
+        let run_for = next.map(|unit| self.slice(at, cpu_id, unit, now, limit));
+        match run_for {
+            Some(time) => self.cpus[at].resched_at = now.saturating_add(time),
+            None if online => {
+                hints.idle.fetch_or(bit, Ordering::SeqCst);
+            }
+            None => {}
+        }
+        Decision {
+            next,
+            run_for,
+            save,
+            migrated,
+            kick: None,
+        }
+    }
+
+    /// Whom to run: `stay` (the one that runs, if it can go on) or the best that waits.
+    fn choose(
+        &self,
+        at: usize,
+        stay: Option<Unit>,
+        now: Nanos,
+        limit: Nanos,
+        online: bool,
+    ) -> Option<Unit> {
+        if self.queue.is_empty() || !online {
+            return stay;
+        }
+        let cpu = &self.cpus[at];
+        let best = || self.best_for(self.base + at as CpuId, cpu.loaded);
+        let Some(unit) = stay else {
+            return best().map(|best| best.unit);
+        };
+        let data = self.known(unit);
+        if !data.yielding && now.saturating_sub(cpu.since) < limit {
+            return stay;
+        }
+        match best() {
+            Some(best) if data.yielding || best.score > data.credit => Some(best.unit),
+            _ => stay,
+        }
+    }
+
+    /// Ends a unit's run: back to the queue, or to sleep.
+    fn put_back(&mut self, unit: Unit, cpu: CpuId) {
+        let data = self.known_mut(unit);
+        data.yielding = false;
+        data.last_cpu = Some(cpu);
+        match data.wish {
+            Wish::Run => {
+                data.place = Place::Queued;
+                self.enqueue(unit);
+            }
+            Wish::Sleep => {
+                data.place = Place::Asleep;
+                let weight = u64::from(data.weight);
+                self.load -= weight;
+            }
+        }
+    }
+
+    /// Starts a unit; returns whether it comes from another CPU.
+    fn start(&mut self, unit: Unit, at: usize, cpu_id: CpuId, now: Nanos) -> bool {
+        let data = self.known_mut(unit);
+        let migrated = data.last_cpu.is_some_and(|last| last != cpu_id);
+        data.place = Place::Running(cpu_id);
+        data.last_cpu = Some(cpu_id);
+        data.resident = Some(cpu_id);
+        data.unload = false;
+        let cpu = &mut self.cpus[at];
+        cpu.charged = cpu.charged.max(now);
+        cpu.since = now;
+        migrated
+    }
+
+    /// Records whose state the CPU holds from now on; returns whose must be saved first.
+    fn settle_loaded(&mut self, at: usize, next: Option<Unit>, online: bool) -> Option<Unit> {
+        let loaded = self.cpus[at].loaded;
+        if next.is_some() {
+            self.cpus[at].loaded = next;
+            return loaded.filter(|_| loaded != next);
+        }
+        let wanted = |data: &UnitData| data.place != Place::Asleep || data.unload || !online;
+        loaded.filter(|&unit| self.unit(unit).is_none_or(wanted))
+    }
+
+    /// How long the unit runs before it would fall behind the best that waits.
+    fn slice(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Nanos {
+        if self.queue.is_empty() {
+            return MAX_SLICE;
+        }
+        // One whose state is not saved yet will be by the time the slice ends.
+        let Some(rival) = self.best_of(cpu, |_, data| data.effective.contains(cpu)) else {
+            return MAX_SLICE;
+        };
+        let data = self.known(unit);
+        let lead = data.credit.saturating_sub(rival.score);
+        let protected = limit.saturating_sub(now.saturating_sub(self.cpus[at].since));
+        credit::time_to_burn(lead, data.weight, self.max_weight)
+            .clamp(MIN_SLICE, MAX_SLICE)
+            .max(protected)
+    }
+}

@@ -1,0 +1,228 @@
+//! What crosses groups of CPUs: finding a CPU for a unit that waits, taking units over, moving
+//! homes.
+
+use core::sync::atomic::Ordering;
+
+use spin::MutexGuard;
+
+use super::Unit;
+use super::cpuset::CpuSet;
+use super::credit2::Credit2;
+use super::group::Group;
+use super::unit::{Place, UnitData};
+use crate::base::{CpuId, Nanos};
+
+impl Credit2 {
+    /// Locks two different groups in the order that all use.
+    fn lock_pair(&self, a: usize, b: usize) -> (MutexGuard<'_, Group>, MutexGuard<'_, Group>) {
+        if a < b {
+            let first = self.bays[a].group.lock();
+            (first, self.bays[b].group.lock())
+        } else {
+            let first = self.bays[b].group.lock();
+            (self.bays[a].group.lock(), first)
+        }
+    }
+
+    /// Moves a unit that does not run between two locked groups.
+    pub(super) fn transfer(
+        &self,
+        unit: Unit,
+        from: &mut Group,
+        to: &mut Group,
+        indices: (usize, usize),
+    ) {
+        if let Some(cell) = from.release(unit, &self.bays[indices.0].hints) {
+            self.homes[unit.index()].store(indices.1 as u16, Ordering::Release);
+            to.adopt(unit, cell, &self.bays[indices.1].hints);
+        }
+    }
+
+    /// The group with CPUs in service for the unit that has the least load for each of them.
+    pub(super) fn best_home(&self, data: &UnitData) -> Option<usize> {
+        let candidates = self.bays.iter().enumerate().filter(|(index, bay)| {
+            data.effective.bits(*index as u32 * self.width, self.width) & bay.hints.online() != 0
+        });
+        candidates
+            .min_by_key(|(_, bay)| {
+                bay.hints.load() * 64 / u64::from(bay.hints.online().count_ones().max(1))
+            })
+            .map(|(index, _)| index)
+    }
+
+    /// Gives a unit that none of its home's CPUs can run another home. Returns whether there is
+    /// one. A unit that runs is left alone: it is looked at again when its state is saved.
+    fn rehome(&self, unit: Unit) -> bool {
+        let target = match self.lock_home(unit) {
+            Some((home, group)) => {
+                let data = group.unit(unit);
+                data.and_then(|data| self.best_home(data))
+                    .filter(|&target| target != home)
+                    .map(|target| (home, target))
+            }
+            None => None,
+        };
+        let Some((home, target)) = target else {
+            return false;
+        };
+        let (mut from, mut to) = self.lock_pair(home, target);
+        if from.unit(unit).is_some() {
+            self.transfer(unit, &mut from, &mut to, (home, target));
+        }
+        true
+    }
+
+    /// The CPU to kick for a unit that waits in `group` (number `home`).
+    pub(super) fn find_cpu(
+        &self,
+        home: usize,
+        group: &mut Group,
+        unit: Unit,
+        now: Nanos,
+    ) -> Option<CpuId> {
+        let data = group.unit(unit)?;
+        if data.place != Place::Queued {
+            return None;
+        }
+        if let Some(holder) = data.resident {
+            // Only that CPU can run the unit or save it; unless it idles it is about to save.
+            let cpu = self.claim(holder);
+            if cpu.is_some() {
+                group.mark_kicked(holder);
+            }
+            return cpu;
+        }
+        let (last, preferred, effective) = (data.last_cpu, data.preferred, data.effective);
+        let idle = self
+            .claim_among(home, last, &preferred)
+            .or_else(|| self.claim_among(home, last, &effective));
+        idle.or_else(|| group.find_victim(unit, now, self.limit()))
+    }
+
+    /// Claims one CPU if it idles.
+    fn claim(&self, cpu: CpuId) -> Option<CpuId> {
+        let (index, local) = self.locate(cpu)?;
+        let claimed = self.bays[index].hints.claim_idle(1 << local, None);
+        claimed.map(|_| cpu)
+    }
+
+    /// Claims an idle CPU of a set: the last one used, one in the home group, any.
+    fn claim_among(&self, home: usize, last: Option<CpuId>, set: &CpuSet) -> Option<CpuId> {
+        let others = (0..self.bays.len()).filter(|&index| index != home);
+        core::iter::once(home).chain(others).find_map(|index| {
+            let base = index as u32 * self.width;
+            let first = last.and_then(|cpu| cpu.checked_sub(base));
+            let bits = set.bits(base, self.width);
+            let claimed = self.bays[index]
+                .hints
+                .claim_idle(bits, first.filter(|&local| local < self.width));
+            claimed.map(|local| base + local)
+        })
+    }
+
+    /// Finds a CPU for a unit that may wait, after moving it to where it can be served.
+    pub(super) fn place(&self, unit: Unit, now: Nanos) -> Option<CpuId> {
+        loop {
+            let (home, mut group) = self.lock_home(unit)?;
+            let data = group.unit(unit)?;
+            if data.place != Place::Queued {
+                return None;
+            }
+            if data.resident.is_some() || group.can_serve(data) {
+                return self.find_cpu(home, &mut group, unit, now);
+            }
+            drop(group);
+            if !self.rehome(unit) {
+                return None;
+            }
+        }
+    }
+
+    /// Kicks an idle CPU for a unit that waits: when a CPU that was kicked for it has taken
+    /// another one instead. One for each decision suffices, for each takes one unit at most.
+    pub(super) fn find_missed(&self) -> Option<CpuId> {
+        if !self.bays.iter().any(|bay| bay.hints.has_idle()) {
+            return None;
+        }
+        let busy = self.bays.iter().enumerate();
+        busy.filter(|(_, bay)| bay.hints.waiting() > 0)
+            .find_map(|(home, bay)| {
+                let group = bay.group.lock();
+                group.waiting().find_map(|unit| {
+                    let data = group.unit(unit).filter(|data| data.resident.is_none())?;
+                    self.claim_among(home, data.last_cpu, &data.effective)
+                })
+            })
+    }
+
+    /// Takes a waiting unit over from another group for a CPU that has none. Returns whether it
+    /// is worth asking its own queue again.
+    pub(super) fn steal(&self, own: usize, cpu: CpuId, local: u32) -> bool {
+        let count = self.bays.len();
+        for index in (1..count).map(|step| (own + step) % count) {
+            if self.bays[index].hints.waiting() == 0 {
+                continue;
+            }
+            let (mut theirs, mut ours) = self.lock_pair(index, own);
+            let loaded = ours.cpu(local).and_then(|cpu| cpu.loaded);
+            if ours.best_for(cpu, loaded).is_some() {
+                return true;
+            }
+            if let Some(found) = theirs.best_for(cpu, loaded) {
+                self.transfer(found.unit, &mut theirs, &mut ours, (index, own));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Takes one waiting unit over from a group whose CPUs carry clearly more weight each.
+    pub(super) fn balance(&self, own: usize, cpu: CpuId, local: u32) {
+        let cpus = |index: usize| u64::from(self.bays[index].hints.online().count_ones().max(1));
+        let load = |index: usize| self.bays[index].hints.load();
+        let busiest = (0..self.bays.len())
+            .filter(|&index| index != own && self.bays[index].hints.waiting() > 0)
+            .max_by_key(|&index| load(index) * 64 / cpus(index));
+        let Some(index) = busiest else {
+            return;
+        };
+        let (mut theirs, mut ours) = self.lock_pair(index, own);
+        let loaded = ours.cpu(local).and_then(|cpu| cpu.loaded);
+        let Some(found) = theirs.best_for(cpu, loaded) else {
+            return;
+        };
+        let weight = theirs
+            .unit(found.unit)
+            .map_or(0, |data| u64::from(data.weight));
+        let (after_theirs, after_ours) = (load(index).saturating_sub(weight), load(own) + weight);
+        if after_theirs * cpus(own) >= after_ours * cpus(index) {
+            self.transfer(found.unit, &mut theirs, &mut ours, (index, own));
+        }
+    }
+
+    /// Applies a change of what is online to every unit; returns who must ask again for it.
+    pub(super) fn refresh(&self, online: &CpuSet, now: Nanos) -> CpuSet {
+        let mut kicks = CpuSet::EMPTY;
+        for unit in (0..self.homes.len() as u32).map(Unit) {
+            let running = self.lock_home(unit).and_then(|(_, mut group)| {
+                let data = group.unit_mut(unit)?;
+                data.refresh_affinity(online);
+                let cpu = running_outside(data)?;
+                group.mark_kicked(cpu);
+                Some(cpu)
+            });
+            if let Some(cpu) = running.or_else(|| self.place(unit, now)) {
+                kicks.insert(cpu);
+            }
+        }
+        kicks
+    }
+}
+
+/// The CPU that runs the unit although it may not.
+pub(super) fn running_outside(data: &UnitData) -> Option<CpuId> {
+    match data.place {
+        Place::Running(cpu) if !data.effective.contains(cpu) => Some(cpu),
+        _ => None,
+    }
+}

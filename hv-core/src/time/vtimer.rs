@@ -1,0 +1,285 @@
+//! The timers of a vCPU: one-shot and periodic (vcpu.h), and the timeout of `SCHEDOP_poll`.
+//!
+//! A pure state machine: it says when it wants to be asked again ([`VcpuTimers::next_deadline`])
+//! and what is owed then ([`VcpuTimers::expire`]). The hardware, or the heap of the CPU that the
+//! vCPU is on, is the caller's.
+
+use xen_abi::errno::Errno;
+use xen_abi::vcpu::VCPU_SSHOTTMR_future;
+
+use crate::base::Nanos;
+
+/// Shortest period of the periodic timer: 1 ms.
+pub const MIN_PERIOD: Nanos = 1_000_000;
+/// Longest period: what fits into the ABI's signed time, with room for sums.
+pub const MAX_PERIOD: Nanos = u64::MAX >> 2;
+/// `set_timer_op` with a deadline further away than this (13 days) was computed from a time that
+/// had wrapped.
+const FAR_FUTURE: Nanos = 1 << 50;
+/// When a guest with such a deadline is interrupted instead: it then looks and arms anew.
+const SECOND_LOOK: Nanos = 100_000_000;
+
+/// What is owed to the vCPU.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Expired {
+    /// Raise `VIRQ_TIMER`.
+    pub virq_timer: bool,
+    /// The poll's timeout has passed: wake the vCPU.
+    pub poll: bool,
+}
+
+/// What the caller does after a timer was set.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arming {
+    /// Ask again at that time; it is not earlier than `now`.
+    At(Nanos),
+    /// Nothing is armed any more.
+    Idle,
+    /// A deadline has passed: call [`VcpuTimers::expire`] now.
+    Due,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Periodic {
+    period: Nanos,
+    next: Nanos,
+}
+
+/// The timers of one vCPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VcpuTimers {
+    singleshot: Option<Nanos>,
+    periodic: Option<Periodic>,
+    poll: Option<Nanos>,
+}
+
+impl VcpuTimers {
+    /// Nothing armed.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            singleshot: None,
+            periodic: None,
+            poll: None,
+        }
+    }
+
+    /// `VCPUOP_set_singleshot_timer`. Times are signed in the ABI: one with the top bit set lies
+    /// in the past. A deadline in the past fires at once.
+    ///
+    /// # Errors
+    /// `ETIME` if the deadline has passed and `flags` have `VCPU_SSHOTTMR_future`.
+    pub fn set_singleshot(&mut self, at: Nanos, flags: u32, now: Nanos) -> Result<Arming, Errno> {
+        let at = if at > i64::MAX as u64 { 0 } else { at };
+        if flags & VCPU_SSHOTTMR_future != 0 && at < now {
+            return Err(Errno::ETIME);
+        }
+        self.singleshot = Some(at);
+        Ok(self.arming(now))
+    }
+
+    /// `VCPUOP_stop_singleshot_timer`.
+    pub fn stop_singleshot(&mut self, now: Nanos) -> Arming {
+        self.singleshot = None;
+        self.arming(now)
+    }
+
+    /// `set_timer_op`: the one-shot timer with 0 for "stop". A deadline that is negative or beyond
+    /// any use is taken for a mistake of the guest and fires soon, for it could hang otherwise.
+    pub fn set_timer_op(&mut self, at: Nanos, now: Nanos) -> Arming {
+        self.singleshot = match at {
+            0 => None,
+            _ if at > i64::MAX as u64 || at.saturating_sub(now) >= FAR_FUTURE => {
+                Some(now.saturating_add(SECOND_LOOK))
+            }
+            _ => Some(at),
+        };
+        self.arming(now)
+    }
+
+    /// `VCPUOP_set_periodic_timer`.
+    ///
+    /// # Errors
+    /// `EINVAL` for a period below [`MIN_PERIOD`] or beyond [`MAX_PERIOD`].
+    pub fn set_periodic(&mut self, period: Nanos, now: Nanos) -> Result<Arming, Errno> {
+        if !(MIN_PERIOD..=MAX_PERIOD).contains(&period) {
+            return Err(Errno::EINVAL);
+        }
+        let next = now.saturating_add(period);
+        self.periodic = Some(Periodic { period, next });
+        Ok(self.arming(now))
+    }
+
+    /// `VCPUOP_stop_periodic_timer`.
+    pub fn stop_periodic(&mut self, now: Nanos) -> Arming {
+        self.periodic = None;
+        self.arming(now)
+    }
+
+    /// The period of the periodic timer; 0 when it is stopped.
+    #[must_use]
+    pub fn period(&self) -> Nanos {
+        self.periodic.map_or(0, |periodic| periodic.period)
+    }
+
+    /// Starts the timeout of `SCHEDOP_poll`; 0 is "none", a time in the past passes at once.
+    pub fn set_poll(&mut self, at: Nanos, now: Nanos) -> Arming {
+        self.poll = (at != 0).then_some(at);
+        self.arming(now)
+    }
+
+    /// Ends the timeout of `SCHEDOP_poll`.
+    pub fn stop_poll(&mut self, now: Nanos) -> Arming {
+        self.poll = None;
+        self.arming(now)
+    }
+
+    /// When there is something to do next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        let periodic = self.periodic.map(|periodic| periodic.next);
+        [self.singleshot, periodic, self.poll]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What the caller does given what is armed, for instance after the vCPU moved.
+    pub fn arming(&self, now: Nanos) -> Arming {
+        match self.next_deadline() {
+            None => Arming::Idle,
+            Some(at) if at <= now => Arming::Due,
+            Some(at) => Arming::At(at),
+        }
+    }
+
+    /// Takes what is due. Periods that were missed (the vCPU did not run) count once; the phase
+    /// is kept.
+    pub fn expire(&mut self, now: Nanos) -> Expired {
+        let mut expired = Expired::default();
+        if self.singleshot.is_some_and(|at| at <= now) {
+            self.singleshot = None;
+            expired.virq_timer = true;
+        }
+        if let Some(periodic) = self.periodic.as_mut().filter(|p| p.next <= now) {
+            let missed = (now - periodic.next) / periodic.period;
+            let ahead = periodic.period.saturating_mul(missed.saturating_add(1));
+            periodic.next = periodic.next.saturating_add(ahead);
+            expired.virq_timer = true;
+        }
+        if self.poll.is_some_and(|at| at <= now) {
+            self.poll = None;
+            expired.poll = true;
+        }
+        expired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TIMER: Expired = Expired {
+        virq_timer: true,
+        poll: false,
+    };
+
+    #[test]
+    fn a_singleshot_fires_once() {
+        let mut timers = VcpuTimers::new();
+        assert_eq!(timers.set_singleshot(100, 0, 50), Ok(Arming::At(100)));
+        assert_eq!(timers.expire(99), Expired::default());
+        assert_eq!(timers.expire(100), TIMER);
+        assert_eq!(timers.expire(200), Expired::default());
+        assert_eq!(timers.arming(200), Arming::Idle);
+    }
+
+    #[test]
+    fn the_past_fires_at_once_unless_the_guest_asked_for_the_future() {
+        let mut timers = VcpuTimers::new();
+        let future = VCPU_SSHOTTMR_future;
+        assert_eq!(timers.set_singleshot(10, future, 50), Err(Errno::ETIME));
+        assert_eq!(timers.arming(50), Arming::Idle);
+        assert_eq!(timers.set_singleshot(50, future, 50), Ok(Arming::Due));
+        assert_eq!(timers.set_singleshot(10, 0, 50), Ok(Arming::Due));
+        assert_eq!(timers.expire(50), TIMER);
+        // Negative as the ABI counts.
+        assert_eq!(timers.set_singleshot(u64::MAX, 0, 50), Ok(Arming::Due));
+        assert_eq!(
+            timers.set_singleshot(1 << 63, future, 50),
+            Err(Errno::ETIME)
+        );
+        let last = i64::MAX as u64;
+        assert_eq!(timers.set_singleshot(last, 0, 50), Ok(Arming::At(last)));
+        assert_eq!(timers.stop_singleshot(50), Arming::Idle);
+    }
+
+    #[test]
+    fn set_timer_op_stops_on_zero_and_distrusts_the_far_future() {
+        let mut timers = VcpuTimers::new();
+        let now = 1_000;
+        assert_eq!(timers.set_timer_op(2_000, now), Arming::At(2_000));
+        assert_eq!(timers.set_timer_op(0, now), Arming::Idle);
+        assert_eq!(timers.set_timer_op(1, now), Arming::Due);
+        let edge = now + FAR_FUTURE - 1;
+        assert_eq!(timers.set_timer_op(edge, now), Arming::At(edge));
+        for odd in [edge + 1, 1 << 63, u64::MAX] {
+            let soon = Arming::At(now + SECOND_LOOK);
+            assert_eq!(timers.set_timer_op(odd, now), soon);
+        }
+    }
+
+    #[test]
+    fn periods_are_checked() {
+        let mut timers = VcpuTimers::new();
+        for bad in [0, MIN_PERIOD - 1, MAX_PERIOD + 1, u64::MAX] {
+            assert_eq!(timers.set_periodic(bad, 0), Err(Errno::EINVAL));
+        }
+        assert_eq!(timers.period(), 0);
+        let armed = timers.set_periodic(MIN_PERIOD, 5);
+        assert_eq!(armed, Ok(Arming::At(MIN_PERIOD + 5)));
+        assert!(timers.set_periodic(MAX_PERIOD, u64::MAX).is_ok());
+    }
+
+    #[test]
+    fn missed_periods_count_once_and_keep_the_phase() {
+        let mut timers = VcpuTimers::new();
+        let period = 2 * MIN_PERIOD;
+        let _ = timers.set_periodic(period, 7);
+        assert_eq!(timers.expire(7 + 5 * period + 3), TIMER);
+        assert_eq!(timers.next_deadline(), Some(7 + 6 * period));
+        assert_eq!(timers.stop_periodic(0), Arming::Idle);
+    }
+
+    #[test]
+    fn a_poll_does_not_raise_the_timer_interrupt() {
+        let mut timers = VcpuTimers::new();
+        assert_eq!(timers.set_poll(0, 5), Arming::Idle);
+        assert_eq!(timers.set_poll(3, 5), Arming::Due);
+        let _ = timers.set_singleshot(9, 0, 5);
+        let woken = timers.expire(5);
+        assert!(woken.poll && !woken.virq_timer);
+        assert_eq!(timers.stop_poll(5), Arming::At(9));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_after_expiry_nothing_is_due(
+            at: u64, period: u64, poll: u64, then: u64, flags: u32, now: u64,
+        ) {
+            let mut timers = VcpuTimers::new();
+            let _ = timers.set_singleshot(at, flags, now);
+            let _ = timers.set_periodic(period, now);
+            let _ = timers.set_poll(poll, now);
+            let _ = timers.set_timer_op(at, now);
+            let _ = timers.expire(then);
+            if then < u64::MAX {
+                prop_assert_ne!(timers.arming(then), Arming::Due);
+            }
+        }
+    }
+}
