@@ -362,11 +362,15 @@ impl World {
 
     /// Everything is given back, and nothing may be left.
     fn tear_down(mut self) {
-        while self.owed.finish(&self.m).is_err() {}
         for cpu in 0..2 {
             self.m.flush_cpu(cpu);
         }
-        while clear_roots(&self.m, &mut self.roots, &mut self.owed).is_err() {}
+        let cleared = clear_roots(&self.m, &mut self.roots, &mut self.owed);
+        assert_eq!(
+            (cleared.is_ok(), self.roots),
+            (self.owed.is_empty(), Roots::default())
+        );
+        while self.owed.finish(&self.m).is_err() {}
         for frame in self.types.drain(..) {
             while put_page_and_type(&self.m, Mfn(frame)).is_err() {}
         }
