@@ -187,5 +187,5 @@ boot_l4:       .skip 4096
 boot_l3_low:   .skip 4096
 boot_l3_image: .skip 4096
 boot_l2:       .skip 4 * 4096
-               .skip 32768
+               .skip 160 * 1024
 boot_stack_top:
