@@ -5,8 +5,11 @@
 //! the ABI. Handlers copy guest memory through the context only, each value once.
 
 pub mod callback;
+pub mod console;
 pub mod context;
+pub mod control;
 pub mod descriptors;
+pub mod event;
 pub mod exchange;
 pub mod front;
 pub mod memory;
@@ -15,5 +18,6 @@ pub mod mmu;
 pub mod multicall;
 pub mod sched;
 pub mod vcpu;
+pub mod version;
 
 pub use context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply, SegmentBase, TaskSwitched};
