@@ -134,6 +134,16 @@ pub fn remote(cpu: CpuId) -> Option<&'static Remote> {
     (!p.is_null()).then(|| unsafe { &(*p).remote })
 }
 
+/// Does something with another CPU's timer heap.
+pub fn with_timers(cpu: CpuId, what: impl FnOnce(&mut DeadlineHeap)) {
+    let Some(slot) = CPUS.get(cpu as usize) else { return };
+    let p = slot.load(Ordering::Acquire);
+    if !p.is_null() {
+        // SAFETY: published once, never freed; the heap has a lock of its own.
+        what(&mut unsafe { &(*p).timers }.lock());
+    }
+}
+
 /// APIC id of a CPU.
 pub fn apic_id(cpu: CpuId) -> Option<u32> {
     let p = CPUS.get(cpu as usize)?.load(Ordering::Acquire);

@@ -1,7 +1,7 @@
 //! The allocator of machine pages: blocks of 2^order frames, each aligned to its size.
 //!
 //! It works on frame numbers and never touches the frames. RAM is a set of regions; each has, for
-//! every order, one bit per block that says "free", with summary bits above ([`bits::BitTree`]), about
+//! every order, one bit per block that says "free", with summary bits above (`bits::BitTree`), about
 //! 2.1 bits per page in all. A second set of trees says which regions have a free block of an
 //! order. So every operation takes O(orders * log64(size)) steps whatever the amount of RAM, and
 //! none allocates memory once its region is added.

@@ -3,6 +3,7 @@
 //! The rule that carries PV security: **a frame is never writable-mapped, in a page table or in any
 //! TLB, and a page table (or descriptor page) at once.** How the parts keep it:
 //!
+//! - [`buddy`]: which frames are free.
 //! - [`frames`]: the frame table; owners and general references.
 //! - [`types`]: the type word, its states and transitions; the only writer of a frame's type.
 //! - [`refs`]: taking and dropping references, with the TLB flush and the checks of a type change.

@@ -123,6 +123,11 @@ fn the_servers_64_bit_tables() {
         (madt.local_nmis[0].target, madt.local_nmis[0].lint),
         (CpuTarget::All, 1)
     );
+}
+
+#[test]
+fn the_servers_power_registers_segments_and_affinities() {
+    let (facts, _) = parse(&server(), SERVER_RSDP);
     let fadt = facts.fadt.unwrap();
     assert_eq!(
         fadt.pm_timer,
