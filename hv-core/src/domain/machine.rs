@@ -14,6 +14,13 @@ pub trait Machine: Send + Sync {
     fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512];
     /// A frame of RAM as 32-bit words.
     fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024];
+    /// Copies bytes inside memory that the caller keeps from going away; the ranges may overlap.
+    /// Guests may use the frames meanwhile: bytes beside the copied ones are not written.
+    fn copy_bytes(&self, from: (Mfn, u16), to: (Mfn, u16), len: u16) {
+        let source = (self.words(from.0), usize::from(from.1));
+        let target = (self.words(to.0), usize::from(to.1));
+        super::pagecopy::copy(source, target, usize::from(len));
+    }
     /// Takes a reference to a domain's page as writable memory.
     ///
     /// # Errors

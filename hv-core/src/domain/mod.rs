@@ -5,6 +5,7 @@ mod delivery;
 mod domain;
 mod machine;
 mod notes;
+mod pagecopy;
 mod processor;
 mod registry;
 mod services;

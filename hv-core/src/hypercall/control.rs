@@ -3,8 +3,8 @@
 
 use xen_abi::errno::Errno;
 use xen_abi::mca::{self as abi, Mc, McFetch, McLogicalCpu, McPhyscpuinfo};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::arguments::edit;
 use super::context::{Args, Ctx, DONE, Host, Reply};
 use crate::base::CpuId;
 use crate::domain::{Family, PolicyView, Processor};
@@ -22,24 +22,12 @@ pub fn mca<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         return Err(Errno::EACCES);
     }
     match op.cmd {
-        abi::XEN_MC_physcpuinfo => edit(&mut op, |info| list_cpus(cx, info))?,
-        abi::XEN_MC_fetch => edit(&mut op, fetch)?,
+        abi::XEN_MC_physcpuinfo => edit(&mut op.u, |info| list_cpus(cx, info))?,
+        abi::XEN_MC_fetch => edit(&mut op.u, fetch)?,
         other => return Err(refuse_mca(cx, other)),
     }
     cx.write(at, &op)?;
     DONE
-}
-
-/// Changes the argument of the sub-operation where it stands.
-fn edit<T: FromBytes + IntoBytes + Immutable>(
-    op: &mut Mc,
-    change: impl FnOnce(&mut T) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let (mut value, _) = T::read_from_prefix(op.u.as_bytes()).map_err(|_| Errno::EINVAL)?;
-    change(&mut value)?;
-    value
-        .write_to_prefix(op.u.as_mut_bytes())
-        .map_err(|_| Errno::EINVAL)
 }
 
 fn refuse_mca<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {

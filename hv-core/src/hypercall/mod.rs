@@ -4,6 +4,8 @@
 //! takes the context and its arguments and returns what should happen ([`Outcome`]) or an error of
 //! the ABI. Handlers copy guest memory through the context only, each value once.
 
+pub mod arguments;
+mod bitmap;
 pub mod callback;
 pub mod console;
 pub mod context;
@@ -11,11 +13,14 @@ pub mod control;
 pub mod descriptors;
 pub mod event;
 pub mod exchange;
+pub mod grant;
+mod grant_host;
 pub mod front;
 pub mod memory;
 pub mod misc;
 pub mod mmu;
 pub mod multicall;
+pub mod platform;
 pub mod sched;
 pub mod vcpu;
 pub mod version;
