@@ -10,9 +10,9 @@ pub trait ConsoleSink: Send + Sync {
     /// dialogue with the operator.
     fn control_write(&self, text: &[u8]);
 
-    /// Prints text of the hypervisor that the operator asked for, whatever the log levels say; each
-    /// line gets the hypervisor's prefix. The text is whole lines.
-    fn host_write(&self, text: &str);
+    /// Prints a line of the hypervisor that the operator asked for, whatever the log levels say. It
+    /// comes without prefix and without newline.
+    fn host_line(&self, line: &str);
 
     /// Moves keys that wait for the control domain to `out` (`CONSOLEIO_read`); returns how many.
     fn read_input(&self, out: &mut [u8]) -> usize;

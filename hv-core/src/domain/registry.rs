@@ -127,6 +127,12 @@ impl Hypervisor {
         }
     }
 
+    /// The time of day, once it is known.
+    #[must_use]
+    pub fn wallclock(&self) -> Option<WallClock> {
+        *self.wallclock.lock()
+    }
+
     /// Tells a new domain the time of day, if it is known. Domains in the list are told of every
     /// later change.
     pub fn publish_wallclock(&self, domain: &Domain) {
