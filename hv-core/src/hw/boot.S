@@ -4,8 +4,6 @@
 # with a magic number in eax and the information structure in ebx, PVH with its
 # start_info in ebx. All meet in `boot_common` with edi = protocol, esi = info.
 
-.intel_syntax noprefix
-
 .set MB1_MAGIC, 0x1badb002
 .set MB1_FLAGS, 0x00010003          # page-aligned modules, memory map, address fields
 .set MB2_MAGIC, 0xe85250d6
