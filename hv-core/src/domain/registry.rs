@@ -16,6 +16,7 @@ use super::domain::{Backing, Domain, ShutdownReason};
 use super::vcpu::Vcpu;
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::events;
+use crate::irq::Irqs;
 use crate::sched::{Affinity, Unit};
 
 /// What the hypervisor says about itself (xen_version, sysctl).
@@ -53,6 +54,8 @@ pub struct Facts {
 pub struct Hypervisor {
     /// What domains stand on.
     pub backing: Backing,
+    /// Physical interrupts, and what dom0 tells of PCI.
+    pub irqs: &'static Irqs,
     /// What it says about itself.
     pub identity: Identity,
     /// What the boot found out.
@@ -67,9 +70,10 @@ pub struct Hypervisor {
 impl Hypervisor {
     /// A hypervisor without domains.
     #[must_use]
-    pub fn new(backing: Backing, identity: Identity, facts: Facts) -> Self {
+    pub fn new(backing: Backing, irqs: &'static Irqs, identity: Identity, facts: Facts) -> Self {
         Self {
             backing,
+            irqs,
             identity,
             facts,
             domains: RwLock::new(BTreeMap::new()),

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod misc;
 pub mod mmu;
 pub mod multicall;
+pub mod physdev;
 pub mod sched;
 pub mod vcpu;
 
