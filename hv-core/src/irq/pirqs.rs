@@ -175,6 +175,10 @@ impl Irqs {
 
     /// Deals with an interrupt of this CPU, whose vector is in service at its local APIC; called once
     /// for each, by the run loop.
+    ///
+    /// Ends the highest interrupt in service. When that is another one, because a higher came after the
+    /// caller had looked, a level line may come once more than needed; nothing is lost, since every
+    /// interrupt is ended once in all.
     pub fn handle(&self, vector: u8) -> Arrival {
         let Some(gsi) = self.vectors.line_of(vector) else {
             self.host.local_eoi();
