@@ -69,3 +69,13 @@ fn alloc_large(layout: Layout) -> *mut u8 {
         None => null_mut(),
     }
 }
+
+/// Gives the small heap its first memory.
+///
+/// # Safety
+/// The range must be unused and stay so.
+pub unsafe fn add(base: *mut u8, size: usize) {
+    // SAFETY: the caller gives the range away.
+    let claimed = unsafe { HEAP.0.lock().claim(base, size) };
+    debug_assert!(claimed.is_some(), "the first heap is large enough");
+}

@@ -63,7 +63,7 @@ pub struct PerCpu {
     /// Dense index, 0 for the boot CPU.
     pub id: CpuId,
     /// APIC id of the hardware.
-    pub apic_id: u32,
+    pub apic_id: AtomicU32,
     /// What others may set.
     pub remote: Remote,
     /// The domain whose translations may be in this CPU's TLB.
@@ -103,7 +103,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
     let new = Box::into_raw(Box::new(PerCpu {
         id,
-        apic_id,
+        apic_id: AtomicU32::new(apic_id),
         remote: Remote::default(),
         loaded: RefCell::new(None),
         root: Cell::new(0),
@@ -148,7 +148,12 @@ pub fn with_timers(cpu: CpuId, what: impl FnOnce(&mut DeadlineHeap)) {
 pub fn apic_id(cpu: CpuId) -> Option<u32> {
     let p = CPUS.get(cpu as usize)?.load(Ordering::Acquire);
     // SAFETY: as above; the field never changes.
-    (!p.is_null()).then(|| unsafe { (*p).apic_id })
+    (!p.is_null()).then(|| unsafe { (*p).apic_id.load(Ordering::Relaxed) })
+}
+
+/// The boot CPU learns its APIC id once its APIC is on.
+pub fn set_boot_apic_id(id: u32) {
+    this().apic_id.store(id, Ordering::Relaxed);
 }
 
 /// Number of CPUs that have data (started or starting).
