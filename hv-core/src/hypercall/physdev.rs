@@ -1,6 +1,7 @@
 //! physdev_op: I/O privilege, interrupts of devices and what dom0 tells of PCI (xen/physdev.h).
 
 use core::fmt;
+use core::sync::atomic::Ordering;
 
 use xen_abi::errno::Errno;
 use xen_abi::physdev as abi;
@@ -172,6 +173,9 @@ fn alloc_irq_vector<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 fn map_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     let mut request: abi::PhysdevMapPirq = cx.read(at)?;
     let target = cx.named(request.domid)?;
+    if target.dying.load(Ordering::SeqCst) {
+        return Err(Errno::ESRCH);
+    }
     match request.r#type {
         abi::MAP_PIRQ_TYPE_GSI => {}
         abi::MAP_PIRQ_TYPE_MSI | abi::MAP_PIRQ_TYPE_MSI_SEG | abi::MAP_PIRQ_TYPE_MULTI_MSI => {
@@ -336,3 +340,6 @@ fn dbgp_op<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
         Err(Errno::EINVAL)
     }
 }
+
+#[cfg(test)]
+mod tests;

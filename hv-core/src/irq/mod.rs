@@ -36,7 +36,7 @@ mod storm;
 pub mod vectors;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use eoi_page::AtEnd;
 pub use ioapic::{ChipPlace, IoApicRegs};

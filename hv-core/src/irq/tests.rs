@@ -1,7 +1,7 @@
 //! Interrupts on a fake machine: an I/O APIC and local APICs that behave as the manuals say.
 
 mod lines;
-mod machine;
+pub(crate) mod machine;
 mod model;
 mod numbers;
 mod registers;
