@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use hv_core::console::input::SerialInput;
+use hv_core::console::input::{SerialInput, SwitchKey};
 use hv_core::console::levels::{LogGate, Severity, Thresholds, write_host};
 use hv_core::console::limit::Verdict;
 use hv_core::console::ring::LogRing;
@@ -38,7 +38,7 @@ pub fn console() -> &'static Mutex<Console> {
 
 /// The serial input's state.
 pub fn input() -> &'static Mutex<SerialInput> {
-    INPUT.call_once(|| Mutex::new(SerialInput::default()))
+    INPUT.call_once(|| Mutex::new(SerialInput::new(Some(SwitchKey::DEFAULT))))
 }
 
 impl Console {
