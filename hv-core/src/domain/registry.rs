@@ -80,11 +80,16 @@ pub struct Hypervisor {
 impl Hypervisor {
     /// A hypervisor without domains.
     #[must_use]
-    pub fn new(backing: Backing, services: Services, identity: Identity, facts: Facts) -> Self {
+    pub fn new(
+        backing: Backing,
+        services: Services,
+        irqs: &'static Irqs,
+        identity: Identity,
+        facts: Facts,
+    ) -> Self {
         Self {
             backing,
             services,
-    pub fn new(backing: Backing, irqs: &'static Irqs, identity: Identity, facts: Facts) -> Self {
             irqs,
             identity,
             facts,
