@@ -425,7 +425,7 @@ fn check_domain(virt_base: u64, p2m: Option<u64>, pages: u64, initrd: u64, unmap
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// The p2m list may share tables with the initial mapping, from above or from below.
     #[test]

@@ -16,6 +16,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use xen_abi::hvm_start_info::XEN_HVM_START_MAGIC_VALUE;
+
 use super::memmap::MemRegion;
 use super::phys::{StringFault, read_string};
 use crate::base::PhysAddr;
@@ -209,7 +211,7 @@ impl BootInfo {
         let mut boot = match magic {
             MULTIBOOT1_MAGIC => multiboot1::parse(mem, info),
             MULTIBOOT2_MAGIC => multiboot2::parse(mem, info),
-            pvh::MAGIC => pvh::parse(mem, info),
+            XEN_HVM_START_MAGIC_VALUE => pvh::parse(mem, info),
             _ => Err(BootError::UnknownMagic(magic)),
         }?;
         boot.drop_file_names();

@@ -9,6 +9,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
+use xen_abi::e820::E820Entry;
+use xen_abi::hvm_start_info::{
+    XEN_HVM_MEMMAP_TYPE_ACPI, XEN_HVM_MEMMAP_TYPE_DISABLED, XEN_HVM_MEMMAP_TYPE_NVS,
+    XEN_HVM_MEMMAP_TYPE_PMEM, XEN_HVM_MEMMAP_TYPE_RAM, XEN_HVM_MEMMAP_TYPE_RESERVED,
+    XEN_HVM_MEMMAP_TYPE_UNUSABLE,
+};
+
 use crate::base::{Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 
 #[cfg(test)]
@@ -51,16 +58,17 @@ const KINDS: [RegionKind; 7] = [
 ];
 
 impl RegionKind {
-    /// From an e820 type (ACPI specification, "Address Range Types"); unknown types are reserved.
+    /// From an e820 type (ACPI specification, "Address Range Types"), which is also that of the
+    /// PVH memory map; unknown types are reserved.
     #[must_use]
     pub const fn from_e820(number: u32) -> Self {
         match number {
-            1 => Self::Usable,
-            3 => Self::AcpiTables,
-            4 => Self::AcpiNvs,
-            5 => Self::Unusable,
-            6 => Self::Disabled,
-            7 => Self::Persistent,
+            XEN_HVM_MEMMAP_TYPE_RAM => Self::Usable,
+            XEN_HVM_MEMMAP_TYPE_ACPI => Self::AcpiTables,
+            XEN_HVM_MEMMAP_TYPE_NVS => Self::AcpiNvs,
+            XEN_HVM_MEMMAP_TYPE_UNUSABLE => Self::Unusable,
+            XEN_HVM_MEMMAP_TYPE_DISABLED => Self::Disabled,
+            XEN_HVM_MEMMAP_TYPE_PMEM => Self::Persistent,
             _ => Self::Reserved,
         }
     }
@@ -69,13 +77,13 @@ impl RegionKind {
     #[must_use]
     pub const fn e820(self) -> u32 {
         match self {
-            Self::Usable => 1,
-            Self::Reserved => 2,
-            Self::AcpiTables => 3,
-            Self::AcpiNvs => 4,
-            Self::Unusable => 5,
-            Self::Disabled => 6,
-            Self::Persistent => 7,
+            Self::Usable => XEN_HVM_MEMMAP_TYPE_RAM,
+            Self::Reserved => XEN_HVM_MEMMAP_TYPE_RESERVED,
+            Self::AcpiTables => XEN_HVM_MEMMAP_TYPE_ACPI,
+            Self::AcpiNvs => XEN_HVM_MEMMAP_TYPE_NVS,
+            Self::Unusable => XEN_HVM_MEMMAP_TYPE_UNUSABLE,
+            Self::Disabled => XEN_HVM_MEMMAP_TYPE_DISABLED,
+            Self::Persistent => XEN_HVM_MEMMAP_TYPE_PMEM,
         }
     }
 }
@@ -110,6 +118,17 @@ impl MemRegion {
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.base.0.saturating_add(self.len)
+    }
+}
+
+impl From<MemRegion> for E820Entry {
+    /// The region as guests are shown it.
+    fn from(region: MemRegion) -> Self {
+        Self {
+            addr: region.base.0,
+            size: region.len,
+            r#type: region.kind.e820(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The rule that carries PV security: **a frame is never writable-mapped, in a page table or in any
 //! TLB, and a page table (or descriptor page) at once.** How the parts keep it:
 //!
+//! - [`buddy`]: which frames are free.
 //! - [`frames`]: the frame table; owners and general references.
 //! - [`types`]: the type word, its states and transitions; the only writer of a frame's type.
 //! - [`refs`]: taking and dropping references, with the TLB flush and the checks of a type change.
@@ -10,6 +11,7 @@
 //! - [`entries`]: the references that one present entry holds.
 //! - [`validate`]: checking a whole table or descriptor page, and taking it apart; preemptible.
 //! - [`update`]: changing one entry of a live table (`mmu_update`, `update_va_mapping`).
+//! - [`granted`]: entries that map pages by a grant.
 //! - [`pins`]: pins, roots and the teardown of a domain's frames.
 //! - [`ptdecode`] and [`ptwrite`]: stores of the guest into its live tables, caught as faults.
 //! - [`descriptors`]: which segment descriptors a guest may have.
@@ -34,11 +36,15 @@
 //! interrupted is put on the vCPU's [`OwedPuts`](pins::OwedPuts) list, which must be finished before that
 //! vCPU does anything else with page tables.
 
+pub mod buddy;
 pub mod descriptors;
 pub mod entries;
 pub mod frames;
+pub mod granted;
 pub mod pins;
+pub mod ptdecode;
 pub mod pte;
+pub mod ptwrite;
 pub mod refs;
 pub mod types;
 pub mod update;

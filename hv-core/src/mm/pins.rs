@@ -12,7 +12,8 @@ use crate::base::{DomId, Mfn};
 /// Type references whose dropping was interrupted. One list for each vCPU: the page-table functions
 /// finish it before they begin, and teardown of the domain finishes it too.
 ///
-/// A call leaves at most two: the entry it replaced and the table it worked on.
+/// A call leaves at most two: the entry it replaced and the table it worked on. The other two
+/// places are for the roots of a vCPU that ends meanwhile.
 #[derive(Default, Debug)]
 pub struct OwedPuts {
     frames: [Option<Mfn>; 4],
@@ -31,6 +32,11 @@ impl OwedPuts {
         self.frames.iter().all(Option::is_none)
     }
 
+    /// The frames on the list.
+    pub fn pending(&self) -> impl Iterator<Item = Mfn> + '_ {
+        self.frames.iter().copied().flatten()
+    }
+
     /// Goes on with what is owed. Restart: some remains, call again before anything else.
     #[inline]
     pub fn finish<M: PtMachine>(&mut self, m: &M) -> PtResult {
@@ -46,13 +52,20 @@ impl OwedPuts {
     /// Drops a type reference, or keeps it on the list and says Restart. In no case does the
     /// caller hold it afterwards.
     pub fn put<M: PtMachine>(&mut self, m: &M, mfn: Mfn) -> PtResult {
-        loop {
-            if put_page_and_type(m, mfn).is_ok() {
-                return Ok(());
-            }
+        self.defer(m, mfn);
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(Stop::Restart)
+        }
+    }
+
+    /// Drops a type reference, now or (then it is on the list) later.
+    pub fn defer<M: PtMachine>(&mut self, m: &M, mfn: Mfn) {
+        while put_page_and_type(m, mfn).is_err() {
             if let Some(free) = self.frames.iter_mut().find(|f| f.is_none()) {
                 *free = Some(mfn);
-                return Err(Stop::Restart);
+                return;
             }
             // A caller that did not finish the list before: late is better than lost.
             debug_assert!(false, "the list of owed puts is full");
@@ -177,15 +190,19 @@ pub fn drop_root<M: PtMachine>(m: &M, old: OldRoot, owed: &mut OwedPuts) -> PtRe
     owed.put(m, old.0)
 }
 
-/// Takes both roots from a vCPU that will not run again, after every CPU has left them.
+/// Takes both roots from a vCPU that will not run again, after every CPU has left them. Both are
+/// gone afterwards; on Restart the rest is owed.
 pub fn clear_roots<M: PtMachine>(m: &M, roots: &mut Roots, owed: &mut OwedPuts) -> PtResult {
-    owed.finish(m)?;
     for kind in [RootKind::User, RootKind::Kernel] {
         if let Some(mfn) = roots.of(kind).take() {
-            owed.put(m, mfn)?;
+            owed.defer(m, mfn);
         }
     }
-    Ok(())
+    if owed.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop::Restart)
+    }
 }
 
 /// Takes a frame from a dying domain: drops its pin, undoes interrupted checks and drops the owner's

@@ -131,14 +131,21 @@ pub fn update_entry<M: PtMachine>(
     for _ in 0..RACES {
         let seen = word.load(Ordering::Acquire);
         let new = keep.apply(seen, val);
-        if swap_entry(m, whose, hold, slot, seen, new, owed)? == Swap::Done {
+        let swap = swap_entry(m, whose, hold, slot, seen, new, owed)?;
+        if !owed.is_empty() {
+            return Err(Stop::Restart);
+        }
+        if swap == Swap::Done {
             return Ok(());
         }
     }
     Err(Stop::Restart)
 }
 
-/// Replaces an entry of a held table if it is still `seen`, with all checks. Errors as [`update_entry`].
+/// Replaces an entry of a held table if it is still `seen`, with all checks. `owed` is empty before; afterwards it
+/// may hold a reference whose dropping was interrupted, and the outcome stands all the same.
+///
+/// Errors: as [`update_entry`]; nothing changed then.
 #[inline]
 pub fn swap_entry<M: PtMachine>(
     m: &M,
@@ -216,7 +223,7 @@ fn swap_upper<M: PtMachine>(
     }
     let loser = if swap == Swap::Done { seen } else { new };
     if loser.is_present() {
-        owed.put(m, loser.mfn())?;
+        owed.defer(m, loser.mfn());
     }
     Ok(swap)
 }

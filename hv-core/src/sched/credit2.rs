@@ -1,8 +1,9 @@
 //! The credit2 policy over all groups of CPUs: locks, homes, and what crosses groups.
 //!
 //! Each group has one lock; a unit's state lives in the group that is its home (`homes`). Lock
-//! order: `topology` or `params`, then groups by ascending index. A unit changes its home when an
-//! idle CPU takes it over, when loads are balanced, or when its affinity leaves no other choice.
+//! order: `topology`, `params`, `free`, then groups by ascending index. A unit changes its home
+//! when an idle CPU takes it over, when loads are balanced, or when its affinity leaves no other
+//! choice.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -34,7 +35,7 @@ pub struct Layout {
     pub max_cpus: u32,
     /// CPUs in a group: a power of two, at most 64. Neighbours should share a cache.
     pub group_width: u32,
-    /// Units that may exist at a time; costs 16 bytes for each in every group.
+    /// Units that may exist at a time; each costs 12 bytes in every group.
     pub max_units: u32,
 }
 
@@ -156,7 +157,7 @@ impl Scheduler for Credit2 {
     }
 
     fn name(&self) -> &'static str {
-        "SMP Credit Scheduler rev2"
+        "credit2"
     }
 
     fn insert(&self, dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Result<Unit, Errno> {

@@ -18,7 +18,7 @@ pub(super) fn write(
 ) -> fmt::Result {
     writeln!(
         out,
-        "scheduler: {} (credit2), now {now} ns, ratelimit {} us, online {}",
+        "scheduler: {}, now {now} ns, ratelimit {} us, online {}",
         scheduler.name(),
         scheduler.ratelimit_us(),
         scheduler.online()

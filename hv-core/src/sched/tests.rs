@@ -404,7 +404,7 @@ fn from_mask(mask: u64) -> CpuSet {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whatever the units do, what `Sim` asserts holds and nobody starves.
     #[test]

@@ -134,7 +134,7 @@ mod tests {
             words[0].store(old, Ordering::Relaxed);
             publish(&words, &time_info(&clock(), 0));
             let new = words[0].load(Ordering::Relaxed);
-            assert!(new % 2 == 0 && new != old, "{old} -> {new}");
+            assert!(new.is_multiple_of(2) && new != old, "{old} -> {new}");
         }
     }
 

@@ -93,9 +93,6 @@ fn inflate(deflated: &[u8], output: &mut Output) -> Result<(), UnpackError> {
         )),
         TINFLStatus::HasMoreOutput => Err(output.overflow()),
         TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => Err(TRUNCATED),
-        TINFLStatus::BadParam | TINFLStatus::Adler32Mismatch | TINFLStatus::Failed => {
-            Err(UnpackError::Damaged(Method::Gzip, "deflate stream"))
-        }
         _ => Err(UnpackError::Damaged(Method::Gzip, "deflate stream")),
     }
 }

@@ -385,7 +385,18 @@ fn a_multiboot_2_list_may_lack_its_end() {
 /// A PVH structure of `version`.
 fn pvh(version: u32) -> FakeMem {
     let mut mem = FakeMem::default();
-    let mut info = words(&[pvh::MAGIC, version, 0, 1, 0xb000, 0, 0xa000, 0, 0xf_59d0, 0]);
+    let mut info = words(&[
+        XEN_HVM_START_MAGIC_VALUE,
+        version,
+        0,
+        1,
+        0xb000,
+        0,
+        0xa000,
+        0,
+        0xf_59d0,
+        0,
+    ]);
     if version >= 1 {
         info.extend(words(&[0xc000, 0, 2, 0]));
     }
@@ -402,17 +413,17 @@ fn pvh(version: u32) -> FakeMem {
 
 #[test]
 fn pvh_start_info_of_both_versions() {
-    let boot = BootInfo::parse(&pvh(1), pvh::MAGIC, PhysAddr(AT)).unwrap();
+    let boot = BootInfo::parse(&pvh(1), XEN_HVM_START_MAGIC_VALUE, PhysAddr(AT)).unwrap();
     assert_eq!(boot.protocol, Protocol::Pvh);
     assert_eq!(boot.command_line, "console=com1");
     assert_eq!(boot.modules[0].start, PhysAddr(0x1_0010_0000));
     assert_eq!(boot.modules[0].command_line, "ro quiet");
     assert_eq!(boot.rsdp, Some(Rsdp::Address(PhysAddr(0xf_59d0))));
     assert_eq!(boot.memory_map.len(), 2);
-    let old = BootInfo::parse(&pvh(0), pvh::MAGIC, PhysAddr(AT)).unwrap();
+    let old = BootInfo::parse(&pvh(0), XEN_HVM_START_MAGIC_VALUE, PhysAddr(AT)).unwrap();
     assert_eq!(old.memory_map, []);
     let mem = FakeMem::default();
-    let error = BootInfo::parse(&mem, pvh::MAGIC, PhysAddr(AT)).unwrap_err();
+    let error = BootInfo::parse(&mem, XEN_HVM_START_MAGIC_VALUE, PhysAddr(AT)).unwrap_err();
     assert_eq!(error, BootError::Unmapped(Part::Header, PhysAddr(AT)));
 }
 
@@ -429,7 +440,7 @@ proptest! {
                 mem.put(AT, &multiboot2(&grub_tags()));
                 (mem, MULTIBOOT2_MAGIC, AT)
             }
-            _ => (pvh(1), pvh::MAGIC, AT),
+            _ => (pvh(1), XEN_HVM_START_MAGIC_VALUE, AT),
         };
         let mut mem = mem;
         for piece in [AT, 0xb000, 0xc000] {

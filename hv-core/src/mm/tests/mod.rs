@@ -3,5 +3,7 @@
 mod checker;
 mod machine;
 mod model;
+mod ptdecode;
+mod ptwrite;
 mod scenarios;
 mod threads;

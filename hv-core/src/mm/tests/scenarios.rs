@@ -33,7 +33,7 @@ fn set(m: &Fake, mfn: u64, slot: u64, val: u64) -> PtResult {
 
 fn set_as(m: &Fake, whose: &Whose, mfn: u64, slot: u64, val: u64) -> PtResult {
     let (mut held, mut owed) = (None, OwedPuts::new());
-    let at = PhysAddr(mfn << 12 | slot * 8);
+    let at = PhysAddr((mfn << 12) | (slot * 8));
     let r = mmu_update(m, whose, &mut held, at, val, Keep::Nothing, &mut owed);
     assert_eq!(end_batch(m, &mut held, &mut owed), Ok(()));
     check(m, &[]);
@@ -202,8 +202,6 @@ fn a_data_page_takes_plain_stores() {
 fn foreign_pages_need_the_right() {
     let m = chain();
     pin_ok(&m, 0, Level::L4);
-    let frame = Fake::new(0);
-    drop(frame);
     // Frames 8.. go to OTHER: its L1 is 8.
     for n in 8..12 {
         m.f(n).steal(DOM).unwrap();
@@ -517,6 +515,39 @@ fn pin_ok_with(m: &Fake, mfn: u64, extra: &[u64]) {
         Ok(())
     );
     check(m, extra);
+}
+
+#[test]
+fn a_shared_page_lives_until_both_let_go() {
+    let m = chain();
+    pin_ok(&m, 0, Level::L4);
+    m.f(9).steal(DOM).unwrap();
+    m.f(9).free_up().unwrap();
+    share_page(&m, Mfn(9), DOM).unwrap();
+    assert_eq!(share_page(&m, Mfn(9), DOM), Err(RefError::InUse));
+    check(&m, &[9]);
+    let owed = &mut OwedPuts::new();
+    assert_eq!(pin(&m, DOM, Mfn(9), Level::L1, owed), INVALID);
+    // The guest gives it back; ours keeps it.
+    assert_eq!(relinquish(&m, DOM, Mfn(9)), Ok(()));
+    check(&m, &[9]);
+    unshare_page(&m, Mfn(9));
+    assert_eq!(*m.released.lock().unwrap(), [9]);
+    check(&m, &[]);
+}
+
+#[test]
+fn a_released_frame_carries_the_moment_of_its_release() {
+    let m = chain();
+    pin_ok(&m, 0, Level::L4);
+    assert_eq!(set(&m, 3, 1, pte(9, P)), Ok(()));
+    // Flushed, then cached again, read-only: only the release can tell the allocator.
+    m.flush_cpu(0);
+    m.cpus[0].lock().unwrap().readable.insert(9);
+    assert_eq!(set(&m, 3, 1, 0), Ok(()));
+    assert_eq!(relinquish(&m, DOM, Mfn(9)), Ok(()));
+    m.flush_stale(TlbScope::All, m.f(9).stamp());
+    assert!(m.cpus[0].lock().unwrap().readable.is_empty());
 }
 
 #[test]

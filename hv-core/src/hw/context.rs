@@ -1,0 +1,168 @@
+//! Loading and saving the parts of a vCPU that stay in the CPU while the hypervisor works: selectors,
+//! segment bases, debug registers, FPU.
+
+use core::arch::asm;
+
+use hv_core::base::CpuId;
+use hv_core::hypercall::{Host, SegmentBase};
+use hv_core::pv::frame::GuestFrame;
+use hv_core::pv::state::{Mode, PvState};
+
+use super::cpu::{self, cr4, msr};
+use super::host::HW;
+use super::percpu;
+use super::{fpu, tables};
+
+/// Loads a data selector; `false` when it is bad (null is loaded then).
+macro_rules! load_selector {
+    ($name:ident, $seg:literal) => {
+        #[doc = concat!("Loads ", $seg, "; `false` when the selector is bad, and null is loaded instead.")]
+        fn $name(selector: u16) -> bool {
+            let bad: u32;
+            // SAFETY: a bad selector faults and goes on at 3; data segments mean nothing in long mode
+            // but for the bases, which are loaded after.
+            unsafe {
+                asm!(
+                    concat!("2: mov ", $seg, ", {s:x}"), "xor {b:e}, {b:e}", "jmp 4f",
+                    "3: xor {s:e}, {s:e}", concat!("mov ", $seg, ", {s:x}"), "mov {b:e}, 1",
+                    "4:",
+                    ".pushsection .fixup, \"a\"", ".quad 2b, 3b", ".popsection",
+                    s = inout(reg) u32::from(selector) => _, b = out(reg) bad, options(nostack)
+                )
+            };
+            bad == 0
+        }
+    };
+}
+load_selector!(load_ds, "ds");
+load_selector!(load_es, "es");
+load_selector!(load_fs, "fs");
+load_selector!(load_gs, "gs");
+
+macro_rules! read_selector {
+    ($seg:literal) => {{
+        let value: u64;
+        // SAFETY: reads a selector.
+        unsafe { asm!(concat!("mov {:e}, ", $seg), out(reg) value, options(nomem, nostack, preserves_flags)) };
+        value & 0xffff
+    }};
+}
+
+/// Loads a selector into the user's GS while the guest's kernel runs: its base is the kept one.
+pub fn load_gs_user(selector: u16) -> bool {
+    HW.swap_gs();
+    let ok = load_gs(selector);
+    HW.swap_gs();
+    ok
+}
+
+/// Loads DR0-DR3, DR6 or DR7.
+pub fn load_debug(index: usize, value: u64) {
+    // SAFETY: values were checked: no address of ours, no I/O breakpoint, no general detect.
+    unsafe {
+        match index {
+            0 => cpu::set_dr0(value),
+            1 => cpu::set_dr1(value),
+            2 => cpu::set_dr2(value),
+            3 => cpu::set_dr3(value),
+            6 => cpu::set_dr6(value),
+            7 => cpu::set_dr7(value),
+            _ => {}
+        }
+    }
+}
+
+/// Reads DR0-DR3, DR6 or DR7.
+pub fn read_debug(index: usize) -> u64 {
+    match index {
+        0 => cpu::dr0(),
+        1 => cpu::dr1(),
+        2 => cpu::dr2(),
+        3 => cpu::dr3(),
+        6 => cpu::dr6(),
+        7 => cpu::dr7(),
+        _ => 0,
+    }
+}
+
+/// Whether any breakpoint is enabled in a DR7.
+fn breakpoints(dr7: u64) -> bool {
+    dr7 & 0xff != 0
+}
+
+/// Puts a vCPU at rest onto this CPU; the guest's registers go to `regs`. `false` when a selector was bad:
+/// the guest is to get its failsafe callback.
+pub fn load(state: &mut PvState, regs: &mut GuestFrame, cpu_id: CpuId) -> bool {
+    *regs = state.regs;
+    HW.load_gdt(state);
+    HW.load_ldt(state);
+    HW.load_root(state);
+    // Selectors first: loading one clears or changes the base.
+    let mut good = load_ds(state.regs.ds as u16) & load_es(state.regs.es as u16);
+    good &= load_fs(state.regs.fs as u16) & load_gs(state.regs.gs as u16);
+    let (active, kept) = match state.mode {
+        Mode::Kernel => (state.bases.gs_kernel, state.bases.gs_user),
+        Mode::User => (state.bases.gs_user, state.bases.gs_kernel),
+    };
+    // SAFETY: bases were canonical when they were set.
+    unsafe {
+        cpu::wrmsr(msr::FS_BASE, state.bases.fs);
+        cpu::wrmsr(msr::GS_BASE, active);
+        cpu::wrmsr(msr::KERNEL_GS_BASE, kept);
+    }
+    fpu::restore(&state.fpu);
+    if state.task_switched {
+        HW.set_task_switched(hv_core::hypercall::TaskSwitched::Set);
+    }
+    if breakpoints(state.debug[7]) {
+        for index in [0, 1, 2, 3, 6, 7] {
+            load_debug(index, state.debug[index]);
+        }
+    }
+    let _ = cpu_id;
+    good
+}
+
+/// Takes the guest's state off this CPU.
+pub fn save(state: &mut PvState, regs: &GuestFrame) {
+    state.regs = *regs;
+    state.regs.ds = read_selector!("ds");
+    state.regs.es = read_selector!("es");
+    state.regs.fs = read_selector!("fs");
+    state.regs.gs = read_selector!("gs");
+    // With FSGSBASE the guest may have changed the bases without us.
+    state.bases.fs = HW.read_base(SegmentBase::Fs);
+    let (active, kept) = (cpu::rdmsr(msr::GS_BASE), cpu::rdmsr(msr::KERNEL_GS_BASE));
+    match state.mode {
+        Mode::Kernel => (state.bases.gs_kernel, state.bases.gs_user) = (active, kept),
+        Mode::User => (state.bases.gs_user, state.bases.gs_kernel) = (active, kept),
+    }
+    fpu::save(&mut state.fpu);
+    for index in [0, 1, 2, 3, 6, 7] {
+        state.debug[index] = read_debug(index);
+    }
+    if breakpoints(state.debug[7]) {
+        load_debug(7, 0x400);
+    }
+}
+
+/// Leaves nothing of a guest in this CPU's segment registers and descriptor windows.
+pub fn clear(cpu_id: CpuId) {
+    let _ = (load_ds(0), load_es(0), load_fs(0), load_gs(0));
+    let window = super::layout::cpu_area(cpu_id) + super::layout::GDT_OFFSET;
+    for page in 0..tables::RESERVED_GDT_PAGE {
+        super::paging::set_page(window + page * 4096, 0);
+    }
+    tables::load_ldt(cpu_id, 0);
+}
+
+/// Whether guests may use the FSGSBASE instructions.
+pub fn fsgsbase() -> bool {
+    cpu::cr4() & cr4::FSGSBASE != 0
+}
+
+/// Keeps the owner-only counters readable for the debug key.
+pub fn counts() -> (u64, u64, u64) {
+    let c = &percpu::this().counts;
+    (c.exits.get(), c.cr3_loads.get(), c.flushes.get())
+}

@@ -1,0 +1,439 @@
+//! The machine as the logic sees it: page-table logic, hypercall handlers and domains reach the hardware
+//! through the traits implemented here.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
+use hv_core::domain::{Domain, Hypervisor, Machine, ShutdownReason, SleepRequest};
+use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
+use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
+use hv_core::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs};
+use hv_core::pv::state::{Mode, PvState};
+use hv_core::sched::{CpuSet, Unit};
+use hv_core::time::TimerId;
+use spin::Once;
+use xen_abi::errno::Errno;
+
+use super::cpu::{self, msr};
+use super::layout::{self, FRAME_TABLE, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_OURS, cpu_area};
+use super::paging::{self, flag};
+use super::percpu::{self, MAX_UNITS, softirq};
+use super::{apic, clock, fpu, guestmem, pages, power, tables, tlb};
+
+/// The real machine; its state is the hardware's.
+pub struct Hw;
+
+/// The one machine.
+pub static HW: Hw = Hw;
+/// The hypervisor, once it is set up.
+pub static HV: Once<Hypervisor> = Once::new();
+/// Frames in the frame table: one more than the highest frame of RAM.
+static FRAMES: AtomicU64 = AtomicU64::new(0);
+static SLOTS: Once<[u64; layout::SLOTS]> = Once::new();
+/// On which CPU each vCPU's timer is armed, plus one; 0: nowhere.
+static TIMER_HOMES: [AtomicU32; MAX_UNITS as usize] = [const { AtomicU32::new(0) }; MAX_UNITS as usize];
+/// What dom0's shutdown asks for, plus one; done by the run loop.
+pub static SHUTDOWN: AtomicU32 = AtomicU32::new(0);
+
+/// The hypervisor. Only called once it is set up.
+pub fn hv() -> &'static Hypervisor {
+    HV.get().expect("the hypervisor is set up before any guest runs")
+}
+
+/// Says how many frames the mapped frame table has.
+pub fn set_frames(count: u64) {
+    FRAMES.store(count, Ordering::Release);
+}
+
+/// Fixes what all roots have in the hypervisor's slots.
+pub fn fix_slots() {
+    SLOTS.call_once(paging::hypervisor_slots);
+}
+
+impl PtMachine for Hw {
+    #[inline]
+    fn frame(&self, mfn: Mfn) -> Option<&Frame> {
+        if mfn.0 >= FRAMES.load(Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: the table is mapped for all frames below the count (holes share zero pages), for good;
+        // `Frame` is atomics throughout, valid when zero.
+        Some(unsafe { &*(FRAME_TABLE as *const Frame).add(mfn.0 as usize) })
+    }
+
+    #[inline]
+    fn table(&self, mfn: Mfn) -> &[AtomicU64; 512] {
+        paging::table(mfn)
+    }
+
+    fn hypervisor_slots(&self, _owner: DomId) -> &[u64; layout::SLOTS] {
+        SLOTS.get().expect("the slots are fixed at boot")
+    }
+
+    fn io_access(&self, by: DomId, mfn: Mfn) -> IoAccess {
+        let control = HV.get().and_then(|hv| hv.domain(by)).is_some_and(|d| d.is_control());
+        if !control {
+            return IoAccess::Denied;
+        }
+        super::mmio::dom0_access(mfn)
+    }
+
+    fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool {
+        let hv = hv();
+        hv.domain(by).is_some_and(|d| d.is_control())
+            && hv.domain(owner).is_some_and(|d| !d.dying.load(Ordering::Acquire))
+    }
+
+    fn shares_read_only(&self, by: DomId, mfn: Mfn) -> bool {
+        let hv = hv();
+        hv.domain(by).is_some_and(|d| d.is_control())
+            && hv.facts.m2p_frames.iter().flatten().any(|m| (m.0..m.0 + 512).contains(&mfn.0))
+    }
+
+    #[inline]
+    fn globals(&self) -> Globals {
+        Globals::UserMappings
+    }
+
+    #[inline]
+    fn preempt_pending(&self) -> bool {
+        percpu::this().remote.softirq.load(Ordering::Relaxed) != 0
+    }
+
+    fn flush_stale(&self, scope: TlbScope, stamp: u32) {
+        match scope {
+            TlbScope::All => tlb::flush_stale(percpu::online(), stamp),
+            TlbScope::Domain(id) => match HV.get().and_then(|hv| hv.domain(id)) {
+                Some(d) => {
+                    let d = &d;
+                    tlb::flush_stale(percpu::online().filter(move |c| d.is_dirty(*c)), stamp);
+                }
+                // A domain that is not in the list (yet, or any more): all who might have seen it.
+                None => tlb::flush_stale(percpu::online(), stamp),
+            },
+        }
+    }
+
+    #[inline]
+    fn tlb_clock(&self) -> u32 {
+        tlb::clock()
+    }
+
+    fn flush_paging_structures(&self, owner: DomId) {
+        // Loading CR3 drops this CPU's paging-structure caches; others when they next load a root,
+        // and before that by the stamp of the table that went away.
+        let root = cpu::cr3();
+        // SAFETY: the same root again.
+        unsafe { cpu::set_cr3(root) };
+        if let Some(d) = HV.get().and_then(|hv| hv.domain(owner)) {
+            let (d, this) = (&d, percpu::this().id);
+            let others = percpu::online().filter(move |c| *c != this && d.is_dirty(*c));
+            if others.clone().next().is_some() {
+                tlb::flush_on(others);
+            }
+        }
+    }
+
+    fn release(&self, mfn: Mfn) {
+        if let Some(frame) = self.frame(mfn)
+            && frame.free_up().is_ok()
+        {
+            Machine::set_m2p(self, mfn, u64::MAX);
+            pages::free(mfn);
+        }
+    }
+
+    fn note(&self, why: fmt::Arguments<'_>) {
+        log::info!("{why}");
+    }
+}
+
+fn refused(stop: Stop) -> Errno {
+    match stop {
+        Stop::Restart => Errno::EAGAIN,
+        Stop::Refused(_) => Errno::EINVAL,
+    }
+}
+
+impl Machine for Hw {
+    fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512] {
+        paging::table(mfn)
+    }
+
+    fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024] {
+        // SAFETY: RAM is in the direct map for good and only accessed as atomics.
+        unsafe { &*(layout::direct_frame(mfn) as *const [AtomicU32; 1024]) }
+    }
+
+    fn take_writable(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
+        get_page_and_type(self, mfn, owner, PageType::Writable, Reach::Owner).map_err(refused)
+    }
+
+    fn drop_writable(&self, mfn: Mfn) {
+        // Dropping a writable reference never has to be interrupted.
+        while put_page_and_type(self, mfn).is_err() {
+            core::hint::spin_loop();
+        }
+    }
+
+    fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
+        let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
+        frame.assign(Owner::Domain(owner)).map_err(|_| Errno::EBUSY)?;
+        self.take_writable(mfn, owner)
+    }
+
+    fn unshare(&self, mfn: Mfn) {
+        self.drop_writable(mfn);
+        if let Some(frame) = self.frame(mfn)
+            && frame.take_allocation()
+        {
+            put_page(self, mfn);
+        }
+    }
+
+    fn assign(&self, mfn: Mfn, owner: DomId) {
+        let Some(frame) = self.frame(mfn) else { return };
+        self.flush_stale(TlbScope::All, frame.stamp());
+        if frame.assign(Owner::Domain(owner)).is_err() {
+            log::error!("frame {mfn:#x} from the allocator has an owner: not given to d{owner}");
+        }
+    }
+
+    fn steal(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
+        let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
+        frame.steal(owner).map_err(|why| if why == RefError::InUse { Errno::EBUSY } else { Errno::EINVAL })?;
+        frame.set_stamp(tlb::clock());
+        frame.free_up().map_err(|_| Errno::EBUSY)
+    }
+
+    fn relinquish(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
+        refs::get_page(self, mfn, Owner::Domain(owner)).map_err(|_| Errno::EINVAL)?;
+        let ours = self.frame(mfn).is_some_and(Frame::take_allocation);
+        if ours {
+            put_page(self, mfn);
+        }
+        put_page(self, mfn);
+        if ours { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    fn alloc_page(&self) -> Option<Mfn> {
+        pages::alloc_zeroed()
+    }
+
+    fn alloc_block(&self, order: u32, address_bits: u32) -> Option<Mfn> {
+        let first = pages::alloc_block(order, address_bits)?;
+        for page in 0..1 << order {
+            pages::zero(Mfn(first.0 + page));
+        }
+        Some(first)
+    }
+
+    fn free_page(&self, mfn: Mfn) {
+        pages::free(mfn);
+    }
+
+    fn free_pages(&self) -> u64 {
+        pages::free_count()
+    }
+
+    fn set_m2p(&self, mfn: Mfn, gfn: u64) {
+        if self.frame(mfn).is_some() {
+            // SAFETY: our writable view of the table covers every frame that has an entry.
+            unsafe { (*(M2P_OURS as *const AtomicU64).add(mfn.0 as usize)).store(gfn, Ordering::Relaxed) };
+        }
+    }
+
+    fn m2p(&self, mfn: Mfn) -> u64 {
+        if self.frame(mfn).is_none() {
+            return u64::MAX;
+        }
+        // SAFETY: as above.
+        unsafe { (*(M2P_OURS as *const AtomicU64).add(mfn.0 as usize)).load(Ordering::Relaxed) }
+    }
+
+    fn now(&self) -> Nanos {
+        clock::now()
+    }
+
+    fn this_cpu(&self) -> CpuId {
+        percpu::this().id
+    }
+
+    fn interrupt(&self, cpu: CpuId) {
+        if cpu != percpu::this().id {
+            apic::send_ipi(cpu, apic::vector::EVENT_CHECK);
+        }
+    }
+
+    fn reschedule(&self, cpu: CpuId) {
+        if let Some(remote) = percpu::remote(cpu) {
+            remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::SeqCst);
+            self.interrupt(cpu);
+        }
+    }
+
+    fn hardware_shutdown(&self, reason: ShutdownReason) {
+        SHUTDOWN.store(reason.0.saturating_add(1), Ordering::SeqCst);
+        for cpu in percpu::online() {
+            self.reschedule(cpu);
+        }
+    }
+
+    fn enter_sleep(&self, request: SleepRequest) -> Result<(), Errno> {
+        if request.state != 5 || !power::can_sleep() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        power::plan_sleep(request.pm1a, request.pm1b);
+        for cpu in percpu::online() {
+            self.reschedule(cpu);
+        }
+        Ok(())
+    }
+
+    fn idle_time(&self, cpu: CpuId) -> Nanos {
+        percpu::remote(cpu).map_or(0, |r| r.idle_ns.load(Ordering::Relaxed))
+    }
+
+    fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>) {
+        let this = percpu::this();
+        let id = TimerId(unit.index() as u32);
+        let Some(home) = TIMER_HOMES.get(unit.index()) else { return };
+        let here = this.id + 1;
+        let old = home.swap(if deadline.is_some() { here } else { 0 }, Ordering::AcqRel);
+        if old != 0 && old != here {
+            percpu::with_timers(old - 1, |heap| drop(heap.cancel(id)));
+        }
+        match deadline {
+            // An id is below the capacity: the scheduler has as many units.
+            Some(at) => drop(this.timers.lock().arm(id, at)),
+            None => drop(this.timers.lock().cancel(id)),
+        }
+        clock::program();
+    }
+}
+
+impl Host for Hw {
+    #[inline]
+    fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        if guestmem::copy_in(to, from) == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    #[inline]
+    fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
+        if guestmem::copy_out(to, from) == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    fn load_base(&self, which: SegmentBase, value: u64) {
+        // The guest's kernel runs: its GS is the active one, the user's the kept one.
+        let index = match which {
+            SegmentBase::Fs => msr::FS_BASE,
+            SegmentBase::GsKernel => msr::GS_BASE,
+            SegmentBase::GsUser => msr::KERNEL_GS_BASE,
+        };
+        // SAFETY: the base was checked to be canonical; the hypervisor uses neither FS nor GS.
+        unsafe { cpu::wrmsr(index, value) };
+    }
+
+    fn read_base(&self, which: SegmentBase) -> u64 {
+        cpu::rdmsr(match which {
+            SegmentBase::Fs => msr::FS_BASE,
+            SegmentBase::GsKernel => msr::GS_BASE,
+            SegmentBase::GsUser => msr::KERNEL_GS_BASE,
+        })
+    }
+
+    #[inline]
+    fn swap_gs(&self) {
+        // SAFETY: exchanges two registers that only the guest uses.
+        unsafe { core::arch::asm!("swapgs", options(nomem, nostack, preserves_flags)) };
+    }
+
+    fn load_gs_user_selector(&self, selector: u16) -> bool {
+        super::context::load_gs_user(selector)
+    }
+
+    fn load_gdt(&self, state: &PvState) {
+        let window = cpu_area(percpu::this().id) + layout::GDT_OFFSET;
+        for (page, frame) in state.gdt_frames.iter().enumerate() {
+            let value = frame.map_or(0, |mfn| mfn.addr().0 | (flag::RODATA & !flag::G));
+            paging::set_page(window + (page * PAGE_SIZE) as u64, value);
+        }
+    }
+
+    fn load_ldt(&self, state: &PvState) {
+        let cpu_id = percpu::this().id;
+        let window = cpu_area(cpu_id) + LDT_OFFSET;
+        for (page, frame) in state.ldt_frames.iter().enumerate() {
+            let value = frame.map_or(0, |mfn| mfn.addr().0 | (flag::RODATA & !flag::G));
+            paging::set_page(window + (page * PAGE_SIZE) as u64, value);
+        }
+        tables::load_ldt(cpu_id, state.ldt_entries);
+    }
+
+    #[inline]
+    fn load_root(&self, state: &PvState) {
+        let Some(root) = state.active_root() else { return };
+        percpu::count(&percpu::this().counts.cr3_loads);
+        // SAFETY: a validated L4 table of the guest, with our slots in it; held by a reference.
+        unsafe { cpu::set_cr3(root.addr().0) };
+    }
+
+    fn load_debug(&self, index: usize, value: u64) {
+        super::context::load_debug(index, value);
+    }
+
+    fn read_debug(&self, index: usize) -> u64 {
+        super::context::read_debug(index)
+    }
+
+    fn set_task_switched(&self, on: TaskSwitched) {
+        match on {
+            TaskSwitched::Clear => cpu::clts(),
+            // SAFETY: TS only makes the guest's next FPU instruction trap.
+            TaskSwitched::Set => unsafe { cpu::set_cr0(cpu::cr0() | 8) },
+        }
+    }
+
+    fn flush_here(&self, what: Flush) {
+        match what {
+            Flush::All => tlb::flush_all_here(),
+            Flush::Page(va) if va >= M2P_GUEST && va < HYPERVISOR_END => {}
+            Flush::Page(va) => cpu::invlpg(va),
+        }
+    }
+
+    fn flush_on(&self, cpus: &CpuSet, domain: &Domain, what: Flush) {
+        let this = percpu::this().id;
+        let wanted = |c: &CpuId| cpus.contains(*c) && domain.is_dirty(*c);
+        let others = percpu::online().filter(move |c| *c != this).filter(wanted);
+        if wanted(&this) {
+            self.flush_here(what);
+        }
+        if others.clone().next().is_some() {
+            tlb::flush_on(others);
+        }
+    }
+
+    fn write_back_caches(&self) {
+        // SAFETY: writes caches back; slow, without other effect.
+        unsafe { core::arch::asm!("wbinvd", options(nostack, preserves_flags)) };
+    }
+
+    fn reschedule_here(&self) {
+        percpu::this().remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+    }
+
+    fn online_cpus(&self) -> CpuId {
+        percpu::online().count() as CpuId
+    }
+
+    fn fpu_lines(&self) -> usize {
+        fpu::lines()
+    }
+}
+
+/// Whether the guest's user mode is loaded.
+pub fn in_user(state: &PvState) -> bool {
+    state.mode == Mode::User
+}

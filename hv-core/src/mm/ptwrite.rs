@@ -1,0 +1,259 @@
+//! Stores of a guest into its own live page tables, which fault because tables are mapped read-only.
+//!
+//! Linux changes L1 entries in place with plain stores, `xchg`, `cmpxchg` and locked bit operations. The
+//! faulting instruction is decoded (`ptdecode`), its effect on the entry computed, and the new
+//! value goes through the same checked compare-and-swap as `mmu_update`. What is not such a store, or
+//! would not pass the checks, stays the guest's own page fault.
+
+use super::entries::Whose;
+use super::pins::OwedPuts;
+use super::ptdecode::{Arith, BitOp, NotHandled, Op, Reg, Regs, Store, Width, decode};
+use super::update::{Hold, Swap, hold_table, look_up, read_entry, release_table, swap_entry};
+use super::{PtMachine, Stop};
+use crate::base::{DomId, GuestVa, Mfn};
+
+/// Times the entry may change under the emulation before it restarts.
+const RACES: u32 = 64;
+
+/// What came of a page-table write fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteFault {
+    /// Emulated; the registers are those after the instruction.
+    Done,
+    /// Not a store for us: give the guest its page fault. Registers are untouched.
+    NotHandled,
+    /// Interrupted: return to the guest, which faults again. Registers are untouched.
+    Restart,
+}
+
+/// Status flags of RFLAGS.
+mod flag {
+    pub const CF: u64 = 1 << 0;
+    pub const PF: u64 = 1 << 2;
+    pub const AF: u64 = 1 << 4;
+    pub const ZF: u64 = 1 << 6;
+    pub const SF: u64 = 1 << 7;
+    pub const OF: u64 = 1 << 11;
+    pub const ARITHMETIC: u64 = CF | PF | AF | ZF | SF | OF;
+}
+
+/// What an instruction does with an operand that holds a given value.
+struct Effect {
+    /// The value to store; `None` where the instruction leaves memory as it is.
+    store: Option<u64>,
+    /// Register that gets a value.
+    load: Option<(Reg, u64)>,
+    /// Flags: (mask, value).
+    flags: (u64, u64),
+}
+
+/// Emulates the store that faulted on a read-only page at `fault`.
+///
+/// `bytes` are the instruction's, copied once (up to 15); the guest runs 64-bit code, in its kernel, with tables
+/// below `root`. The caller has seen that the fault was a write to a present page.
+pub fn emulate_write<M: PtMachine>(
+    m: &M,
+    domain: DomId,
+    root: Mfn,
+    fault: GuestVa,
+    bytes: &[u8],
+    regs: &mut impl Regs,
+    owed: &mut OwedPuts,
+) -> WriteFault {
+    if owed.finish(m).is_err() {
+        return WriteFault::Restart;
+    }
+    // The cheap question first: most write faults are not on tables.
+    let Some(mapping) = look_up(m, domain, root, fault) else {
+        return WriteFault::NotHandled;
+    };
+    let hold = match hold_table(m, mapping.mfn(), domain, owed) {
+        Ok(hold) => hold,
+        Err(Stop::Restart) => return WriteFault::Restart,
+        Err(Stop::Refused(_)) => return WriteFault::NotHandled,
+    };
+    let outcome = match decode_at(bytes, regs, fault) {
+        Ok(store) => apply(m, &Whose::own(domain), &hold, &store, regs, owed),
+        Err(NotHandled) => WriteFault::NotHandled,
+    };
+    // If this was the table's last reference, it may be taken apart later; the store itself stands.
+    match release_table(m, hold, owed) {
+        Ok(()) | Err(_) => outcome,
+    }
+}
+
+/// Decodes, and makes sure that the instruction is about the page that faulted and stays in one entry.
+fn decode_at(bytes: &[u8], regs: &impl Regs, fault: GuestVa) -> Result<Store, NotHandled> {
+    let store = decode(bytes, regs)?;
+    let aligned = store.va.0.is_multiple_of(store.width.bytes());
+    let inside = fault.0.wrapping_sub(store.va.0) < store.width.bytes();
+    if aligned && inside {
+        Ok(store)
+    } else {
+        Err(NotHandled)
+    }
+}
+
+fn apply<M: PtMachine>(
+    m: &M,
+    whose: &Whose,
+    hold: &Hold,
+    store: &Store,
+    regs: &mut impl Regs,
+    owed: &mut OwedPuts,
+) -> WriteFault {
+    let slot = store.va.offset() / 8;
+    let shift = (store.va.offset() as u32 % 8) * 8;
+    let mask = store.width.mask() << shift;
+    for _ in 0..RACES {
+        let Ok(seen) = read_entry(m, hold, slot) else {
+            return WriteFault::NotHandled;
+        };
+        let effect = effect_of(store, regs, (seen & mask) >> shift);
+        let swap = match effect.store {
+            Some(value) => {
+                let new = seen & !mask | (value << shift) & mask;
+                swap_entry(m, whose, hold, slot, seen, new, owed)
+            }
+            None => Ok(Swap::Done),
+        };
+        match swap {
+            Ok(Swap::Done) => {
+                finish(regs, store, &effect);
+                return WriteFault::Done;
+            }
+            Ok(Swap::Raced) if owed.is_empty() => {}
+            Ok(Swap::Raced) | Err(Stop::Restart) => return WriteFault::Restart,
+            Err(Stop::Refused(_)) => return WriteFault::NotHandled,
+        }
+    }
+    WriteFault::Restart
+}
+
+/// Registers after the instruction.
+fn finish(regs: &mut impl Regs, store: &Store, effect: &Effect) {
+    if let Some((reg, value)) = effect.load {
+        reg.write(regs, store.width, value);
+    }
+    let (mask, value) = effect.flags;
+    regs.set_flags(regs.flags() & !mask | value);
+    regs.set_rip(regs.rip().wrapping_add(u64::from(store.len)));
+}
+
+/// What the instruction does where its operand holds `old` (cut to the width).
+fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
+    let width = store.width;
+    match store.op {
+        Op::Mov(value) => Effect {
+            store: Some(value),
+            load: None,
+            flags: (0, 0),
+        },
+        Op::Xchg(reg) => Effect {
+            store: Some(reg.read(regs, width)),
+            load: Some((reg, old)),
+            flags: (0, 0),
+        },
+        Op::Cmpxchg(reg) => {
+            let expected = Reg::accumulator().read(regs, width);
+            let flags = (flag::ARITHMETIC, subtraction_flags(expected, old, width));
+            if expected == old {
+                Effect {
+                    store: Some(reg.read(regs, width)),
+                    load: None,
+                    flags,
+                }
+            } else {
+                Effect {
+                    store: None,
+                    load: Some((Reg::accumulator(), old)),
+                    flags,
+                }
+            }
+        }
+        Op::Arith(arith, value) => {
+            let (result, flags) = combine(arith, old, value, width);
+            Effect {
+                store: Some(result),
+                load: None,
+                flags: (flag::ARITHMETIC, flags),
+            }
+        }
+        Op::Bit(op, bit) => {
+            let one = 1 << bit;
+            let result = match op {
+                BitOp::Set => old | one,
+                BitOp::Reset => old & !one,
+                BitOp::Complement => old ^ one,
+            };
+            let carry = if old & one != 0 { flag::CF } else { 0 };
+            Effect {
+                store: Some(result),
+                load: None,
+                flags: (flag::CF, carry),
+            }
+        }
+    }
+}
+
+fn combine(arith: Arith, old: u64, value: u64, width: Width) -> (u64, u64) {
+    let logic = |result: u64| (result, result_flags(result, width));
+    match arith {
+        Arith::And => logic(old & value),
+        Arith::Or => logic(old | value),
+        Arith::Xor => logic(old ^ value),
+        Arith::Add => {
+            let result = old.wrapping_add(value) & width.mask();
+            let overflow = (old ^ result) & (value ^ result);
+            let carry = (old & value | (old | value) & !result) & sign(width) != 0;
+            (
+                result,
+                result_flags(result, width) | carries(old ^ value ^ result, overflow, carry, width),
+            )
+        }
+        Arith::Sub => {
+            let result = old.wrapping_sub(value) & width.mask();
+            (result, subtraction_flags(old, value, width))
+        }
+    }
+}
+
+const fn sign(width: Width) -> u64 {
+    1 << (width.bits() - 1)
+}
+
+fn subtraction_flags(left: u64, right: u64, width: Width) -> u64 {
+    let result = left.wrapping_sub(right) & width.mask();
+    let overflow = (left ^ right) & (left ^ result);
+    result_flags(result, width) | carries(left ^ right ^ result, overflow, left < right, width)
+}
+
+/// CF, OF and AF from the bits they are made of.
+fn carries(half: u64, overflow: u64, carry: bool, width: Width) -> u64 {
+    let mut flags = 0;
+    if carry {
+        flags |= flag::CF;
+    }
+    if overflow & sign(width) != 0 {
+        flags |= flag::OF;
+    }
+    if half & 0x10 != 0 {
+        flags |= flag::AF;
+    }
+    flags
+}
+
+/// ZF, SF and PF of a result; the others are clear.
+fn result_flags(result: u64, width: Width) -> u64 {
+    let mut flags = 0;
+    if result == 0 {
+        flags |= flag::ZF;
+    }
+    if result & sign(width) != 0 {
+        flags |= flag::SF;
+    }
+    if (result as u8).count_ones().is_multiple_of(2) {
+        flags |= flag::PF;
+    }
+    flags
+}
