@@ -35,6 +35,25 @@ pub enum Lfence {
     Unknown,
 }
 
+/// Whether each vCPU has its own TSC_AUX, which RDTSCP and RDPID read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "named by their meaning")]
+pub enum TscAux {
+    PerVcpu,
+    Missing,
+}
+
+/// How the hypervisor has set the CPU up, as far as guests notice.
+#[derive(Clone, Copy, Debug)]
+pub struct HostSetup {
+    /// See `Lfence`.
+    pub lfence: Lfence,
+    /// See `TscAux`.
+    pub tsc_aux: TscAux,
+    /// State components that are saved for guests; 0: XSAVE is off.
+    pub xcr0: u64,
+}
+
 /// Which of the policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "explained above, named as in the ABI")]
@@ -84,9 +103,9 @@ pub struct Policies {
 impl Policies {
     /// Derives everything from one CPU, the boot CPU.
     #[must_use]
-    pub fn new<S: CpuidSource>(cpu: &S, lfence: Lfence) -> Self {
+    pub fn new<S: CpuidSource>(cpu: &S, setup: &HostSetup) -> Self {
         let raw = derive::raw(cpu);
-        let host = derive::host(&raw, lfence);
+        let host = derive::host(&raw, setup);
         let pv_max = derive::pv_max(&host);
         let pv_default = derive::pv_default(&host);
         let control = derive::control(&pv_default, &host);

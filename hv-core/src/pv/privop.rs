@@ -12,6 +12,7 @@ use super::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use super::msr::MsrLog;
 use super::ports::{PortBus, PortMap, SharedPorts};
 use super::state::{Mode, PvState};
+use privdecode::Bitness;
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
@@ -20,6 +21,7 @@ mod control;
 mod execute;
 mod fetch;
 pub mod privdecode;
+pub mod serve;
 mod strings;
 #[cfg(test)]
 mod tests;
@@ -58,8 +60,6 @@ pub enum Effect {
     FlushPage(u64),
     /// WBINVD or INVD of a domain that has devices.
     WriteBackCaches,
-    /// XSETBV: the checked value for XCR0, which becomes the vCPU's.
-    SetXcr0(u64),
     /// CLI: upcalls are masked.
     MaskEvents,
     /// STI: upcalls are unmasked, and pending ones delivered.
@@ -139,7 +139,7 @@ pub trait PrivEnv: PortBus {
     /// As `copy_in`.
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno>;
     /// What a code selector stands for.
-    fn code_segment(&self, selector: u16) -> CodeSegment;
+    fn code_segment(&self, state: &PvState, selector: u16) -> CodeSegment;
 
     /// Reads a segment base from the hardware.
     fn read_base(&self, which: SegmentBase) -> u64;
@@ -155,8 +155,10 @@ pub trait PrivEnv: PortBus {
     fn fault_address(&self) -> u64;
     /// Changes the guest's CR2.
     fn set_fault_address(&self, address: u64);
-    /// The vCPU's XCR0.
+    /// The vCPU's XCR0; 0 when XSAVE is off.
     fn xcr0(&self) -> u64;
+    /// Changes the vCPU's XCR0 to a value that fits the CPU; `false` when that cannot be had.
+    fn load_xcr0(&self, value: u64) -> bool;
     /// The vCPU's TSC_AUX.
     fn tsc_aux(&self) -> u32;
     /// Changes the vCPU's TSC_AUX.
@@ -201,11 +203,16 @@ pub fn emulate<E: PrivEnv>(env: &E, regs: &mut GuestFrame, state: &mut PvState, 
     if matches!(why, Trap::GeneralProtection { error } if error != 0) {
         return Verdict::Reflect;
     }
-    let decoded = match fetch::instruction(env, regs, state.mode, why) {
+    let bitness = match env.code_segment(state, regs.cs as u16) {
+        CodeSegment::Long => Bitness::Long,
+        CodeSegment::Flat32 => Bitness::Compatible,
+        CodeSegment::Other => return Verdict::Reflect,
+    };
+    let decoded = match fetch::instruction(env, regs, state.mode, bitness, why) {
         Ok(decoded) => decoded,
         Err(verdict) => return verdict,
     };
-    let next_rip = fetch::advanced(env, regs, decoded.length);
+    let next_rip = fetch::advanced(regs.rip, bitness, decoded.length);
     match execute::execute(env, regs, state, &decoded) {
         Ok(execute::Step::Done(effect)) => {
             regs.rip = next_rip;

@@ -119,10 +119,8 @@ fn kernel_only<E: PrivEnv>(
         }
         Operation::SetXcr => {
             let value = edx_eax(regs);
-            if regs.rcx as u32 != 0 || !control::is_valid_xcr0(policy(env).xcr0_mask(), value) {
-                return Err(Refusal::Exception);
-            }
-            Ok(Step::Done(Effect::SetXcr0(value)))
+            let valid = regs.rcx as u32 == 0 && control::is_valid_xcr0(policy(env).xcr0_mask(), value);
+            if valid && env.load_xcr0(value) { DONE } else { Err(Refusal::Exception) }
         }
         Operation::ClearInterrupts => {
             require_ports(state)?;

@@ -1,7 +1,7 @@
 //! Gets the instruction: its bytes, from the guest's memory, and its meaning.
 
 use super::privdecode::{Bitness, Decoded, Failure, FORCED_PREFIX, MAX_LENGTH, Operation, decode};
-use super::{CodeSegment, PrivEnv, Trap, Verdict};
+use super::{PrivEnv, Trap, Verdict};
 use crate::base::PAGE_SIZE;
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::Mode;
@@ -15,12 +15,13 @@ pub(super) enum Access {
 }
 
 /// Reads and decodes the instruction at rip.
-pub(super) fn instruction<E: PrivEnv>(env: &E, regs: &GuestFrame, mode: Mode, why: Trap) -> Result<Decoded, Verdict> {
-    let bitness = match env.code_segment(regs.cs as u16) {
-        CodeSegment::Long => Bitness::Long,
-        CodeSegment::Flat32 => Bitness::Compatible,
-        CodeSegment::Other => return Err(Verdict::Reflect),
-    };
+pub(super) fn instruction<E: PrivEnv>(
+    env: &E,
+    regs: &GuestFrame,
+    mode: Mode,
+    bitness: Bitness,
+    why: Trap,
+) -> Result<Decoded, Verdict> {
     let rip = match bitness {
         Bitness::Long => regs.rip,
         Bitness::Compatible => regs.rip & 0xffff_ffff,
@@ -64,11 +65,11 @@ fn meaning(bytes: &[u8], bitness: Bitness, why: Trap) -> Result<Decoded, Failure
 }
 
 /// rip behind an instruction.
-pub(super) fn advanced<E: PrivEnv>(env: &E, regs: &GuestFrame, length: u8) -> u64 {
-    let next = regs.rip.wrapping_add(u64::from(length));
-    match env.code_segment(regs.cs as u16) {
-        CodeSegment::Flat32 => next & 0xffff_ffff,
-        CodeSegment::Long | CodeSegment::Other => next,
+pub(super) fn advanced(rip: u64, bitness: Bitness, length: u8) -> u64 {
+    let next = rip.wrapping_add(u64::from(length));
+    match bitness {
+        Bitness::Long => next,
+        Bitness::Compatible => next & 0xffff_ffff,
     }
 }
 
