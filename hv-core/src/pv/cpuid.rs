@@ -16,7 +16,7 @@ pub mod features;
 pub mod guest;
 pub mod policy;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use policy::{Leaf, Policy, Vendor};
 

@@ -24,7 +24,7 @@ pub mod privdecode;
 pub mod serve;
 mod strings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Which exception brought the guest here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

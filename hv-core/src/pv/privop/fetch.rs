@@ -36,10 +36,14 @@ pub(super) fn instruction<E: PrivEnv>(
         Ok(decoded) => Ok(decoded),
         Err(Failure::TooShort) if in_page < MAX_LENGTH => {
             let next = rip.wrapping_add(in_page as u64);
-            if env.copy_in(&mut bytes[in_page..], next).is_err() {
-                return Err(Verdict::PageFault { address: next, error: fault_code(mode, Access::Fetch) });
+            match (env.copy_in(&mut bytes[in_page..], next), why) {
+                (Ok(()), _) => meaning(&bytes, bitness, why).map_err(|_| Verdict::Reflect),
+                // An undefined instruction that is only like the start of the prefix may well end here.
+                (Err(_), Trap::InvalidOpcode) => Err(Verdict::Reflect),
+                (Err(_), Trap::GeneralProtection { .. }) => {
+                    Err(Verdict::PageFault { address: next, error: fault_code(mode, Access::Fetch) })
+                }
             }
-            meaning(&bytes, bitness, why).map_err(|_| Verdict::Reflect)
         }
         Err(Failure::TooShort | Failure::NotOurs) => Err(Verdict::Reflect),
     }

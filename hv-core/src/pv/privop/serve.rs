@@ -249,3 +249,27 @@ fn classify(value: u64) -> CodeSegment {
         _ => CodeSegment::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_segments_are_told_apart() {
+        for (value, segment) in [
+            (0x00af_9b00_0000_ffff, CodeSegment::Long),
+            (0x00af_fb00_0000_ffff, CodeSegment::Long),
+            (0x00cf_fb00_0000_ffff, CodeSegment::Flat32),
+            // 16-bit, another base, a smaller limit, data, not present, a call gate.
+            (0x008f_fb00_0000_ffff, CodeSegment::Other),
+            (0x00cf_fb01_0000_ffff, CodeSegment::Other),
+            (0x00c0_fb00_0000_ffff, CodeSegment::Other),
+            (0x00cf_f300_0000_ffff, CodeSegment::Other),
+            (0x00af_7b00_0000_ffff, CodeSegment::Other),
+            (0x00af_ec00_0000_ffff, CodeSegment::Other),
+            (0, CodeSegment::Other),
+        ] {
+            assert_eq!(classify(value), segment, "{value:#x}");
+        }
+    }
+}
