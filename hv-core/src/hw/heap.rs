@@ -2,7 +2,7 @@
 //! from the page allocator, so that a big buffer of the boot leaves nothing behind.
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::ptr::{NonNull, null_mut};
+use core::ptr::null_mut;
 
 use hv_core::base::PAGE_SIZE;
 use spin::Mutex;

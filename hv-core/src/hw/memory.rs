@@ -130,7 +130,7 @@ fn empty_chunk() -> Mfn {
 fn mark_holes(memory: &MemoryMap) {
     let low = (1 << 20) / PAGE_SIZE as u64;
     let mut next = 0;
-    let mut mark = |from: u64, to: u64| {
+    let mark = |from: u64, to: u64| {
         let mut at = from;
         while at < to {
             let chunk = at / FRAMES_PER_CHUNK * FRAMES_PER_CHUNK;

@@ -36,6 +36,8 @@ pub struct Remote {
     pub nmi_reason: AtomicU32,
     /// Where the NMI hit.
     pub nmi_rip: AtomicU64,
+    /// Nanoseconds spent in the idle halt.
+    pub idle_ns: AtomicU64,
     /// A flush that another CPU waits for: counts up at each request.
     pub flush_wanted: AtomicU64,
     /// The last request that has been done.
@@ -105,8 +107,10 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         id,
         apic_id: AtomicU32::new(apic_id),
         remote: Remote::default(),
-        loaded: RefCell::new(None),
-        root: Cell::new(0),
+        tlb_domain: RefCell::new(None),
+        timers: Mutex::new(DeadlineHeap::with_capacity(MAX_UNITS).expect("boot memory for a CPU's timers")),
+        slice_end: Cell::new(0),
+        armed_for: Cell::new(0),
         counts: Counts::default(),
     }));
     CPUS[id as usize].store(new, Ordering::Release);
@@ -162,6 +166,6 @@ pub fn created() -> CpuId {
 }
 
 /// The CPUs that are online.
-pub fn online() -> impl Iterator<Item = CpuId> {
+pub fn online() -> impl Iterator<Item = CpuId> + Clone {
     (0..created()).filter(|&c| remote(c).is_some_and(|r| r.online.load(Ordering::Acquire)))
 }

@@ -103,8 +103,9 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
 }
 
 fn configure_console(options: &Options, info: &BootInfo) {
-    let com1 = options.com1.or_else(|| options.console.contains(&ConsoleSink::Com1).then(Default::default));
-    match com1 {
+    let wanted = options.console.contains(&ConsoleSink::Com1);
+    match options.com1 {
+        _ if !wanted => serial::init(0, 0),
         Some(settings) => {
             let baud = match settings.baud {
                 Baud::Auto => 0,
@@ -112,10 +113,7 @@ fn configure_console(options: &Options, info: &BootInfo) {
             };
             serial::init(settings.io_base, baud);
         }
-        None => serial::init(0, 0),
-    }
-    if !options.console.contains(&ConsoleSink::Com1) {
-        serial::init(0, 0);
+        None => serial::init(0x3f8, 0),
     }
     let vga = options.console.contains(&ConsoleSink::Vga)
         && matches!(info.video, hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown);
