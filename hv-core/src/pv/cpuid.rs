@@ -109,7 +109,13 @@ impl Policies {
         let pv_max = derive::pv_max(&host);
         let pv_default = derive::pv_default(&host);
         let control = derive::control(&pv_default, &host);
-        Self { raw, host, pv_max, pv_default, control }
+        Self {
+            raw,
+            host,
+            pv_max,
+            pv_default,
+            control,
+        }
     }
 
     /// One of the policies.

@@ -12,16 +12,15 @@ use super::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use super::msr::MsrLog;
 use super::ports::{PortBus, PortMap, SharedPorts};
 use super::state::{Mode, PvState};
-use privdecode::Bitness;
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
+use privdecode::Bitness;
 
 mod control;
 mod execute;
 mod fetch;
 pub mod privdecode;
-pub mod serve;
 mod strings;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -60,6 +59,8 @@ pub enum Effect {
     FlushPage(u64),
     /// WBINVD or INVD of a domain that has devices.
     WriteBackCaches,
+    /// XSETBV: the checked value for XCR0, which becomes the vCPU's.
+    SetXcr0(u64),
     /// CLI: upcalls are masked.
     MaskEvents,
     /// STI: upcalls are unmasked, and pending ones delivered.
@@ -139,7 +140,7 @@ pub trait PrivEnv: PortBus {
     /// As `copy_in`.
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno>;
     /// What a code selector stands for.
-    fn code_segment(&self, state: &PvState, selector: u16) -> CodeSegment;
+    fn code_segment(&self, selector: u16) -> CodeSegment;
 
     /// Reads a segment base from the hardware.
     fn read_base(&self, which: SegmentBase) -> u64;
@@ -157,8 +158,6 @@ pub trait PrivEnv: PortBus {
     fn set_fault_address(&self, address: u64);
     /// The vCPU's XCR0; 0 when XSAVE is off.
     fn xcr0(&self) -> u64;
-    /// Changes the vCPU's XCR0 to a value that fits the CPU; `false` when that cannot be had.
-    fn load_xcr0(&self, value: u64) -> bool;
     /// The vCPU's TSC_AUX.
     fn tsc_aux(&self) -> u32;
     /// Changes the vCPU's TSC_AUX.
@@ -198,12 +197,17 @@ pub mod cr4 {
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// Emulates the instruction at the guest's rip, after it raised `why`.
-pub fn emulate<E: PrivEnv>(env: &E, regs: &mut GuestFrame, state: &mut PvState, why: Trap) -> Verdict {
+pub fn emulate<E: PrivEnv>(
+    env: &E,
+    regs: &mut GuestFrame,
+    state: &mut PvState,
+    why: Trap,
+) -> Verdict {
     // An error code names a selector or a vector: that is about a segment load or INT n.
     if matches!(why, Trap::GeneralProtection { error } if error != 0) {
         return Verdict::Reflect;
     }
-    let bitness = match env.code_segment(state, regs.cs as u16) {
+    let bitness = match env.code_segment(regs.cs as u16) {
         CodeSegment::Long => Bitness::Long,
         CodeSegment::Flat32 => Bitness::Compatible,
         CodeSegment::Other => return Verdict::Reflect,
@@ -226,9 +230,10 @@ pub fn emulate<E: PrivEnv>(env: &E, regs: &mut GuestFrame, state: &mut PvState, 
             Verdict::Again
         }
         Err(execute::Refusal::Exception) => Verdict::Reflect,
-        Err(execute::Refusal::PageFault { address, access }) => {
-            Verdict::PageFault { address, error: fetch::fault_code(state.mode, access) }
-        }
+        Err(execute::Refusal::PageFault { address, access }) => Verdict::PageFault {
+            address,
+            error: fetch::fault_code(state.mode, access),
+        },
     }
 }
 
@@ -244,5 +249,11 @@ fn step<E: PrivEnv>(env: &E, regs: &GuestFrame, state: &mut PvState) -> Stepping
 
 /// What the guest's CPUID depends on now.
 fn view<E: PrivEnv>(env: &E, mode: Mode) -> View {
-    View { rights: env.rights(), mode, xcr0: env.xcr0(), machine: env.tables().machine, tsc: env.guest_tsc() }
+    View {
+        rights: env.rights(),
+        mode,
+        xcr0: env.xcr0(),
+        machine: env.tables().machine,
+        tsc: env.guest_tsc(),
+    }
 }

@@ -1,7 +1,8 @@
 //! How the policies follow from each other.
 
 use super::features::{
-    AMD_REPEATED, Feature, KNOWN, NEED_AVX, NEED_AVX512, NEED_XSAVE, PV_DEFAULT, PV_MAX, WORDS, Words,
+    AMD_REPEATED, Feature, KNOWN, NEED_AVX, NEED_AVX512, NEED_XSAVE, PV_DEFAULT, PV_MAX, WORDS,
+    Words,
 };
 use super::policy::{BASIC, EXTENDED, EXTENDED_BASE, FEATURES, Leaf, Policy, STATES};
 use super::{CpuidSource, HostSetup, Lfence, TscAux, Vendor};
@@ -88,7 +89,11 @@ fn host_features(raw: &Policy, setup: &HostSetup) -> Words {
         clear(&mut words, Feature::RDTSCP);
         clear(&mut words, Feature::RDPID);
     }
-    for (components, needing) in [(X87_SSE, &NEED_XSAVE), (AVX, &NEED_AVX), (AVX512, &NEED_AVX512)] {
+    for (components, needing) in [
+        (X87_SSE, &NEED_XSAVE),
+        (AVX, &NEED_AVX),
+        (AVX512, &NEED_AVX512),
+    ] {
         if setup.xcr0 & components != components {
             let unneeded = needing.map(|word| !word);
             words = masked(words, &unneeded);
@@ -97,11 +102,18 @@ fn host_features(raw: &Policy, setup: &HostSetup) -> Words {
     if raw.vendor().is_amd_like() {
         // AMD CPUs have no SYSENTER in long mode.
         clear(&mut words, Feature::SEP);
-        if setup.lfence == Lfence::Dispatching {
+        if setup.lfence == Lfence::Dispatching || always_dispatches(raw.basic[1][0]) {
             set(&mut words, Feature::LFENCE_DISPATCH);
         }
     }
     words
+}
+
+/// AMD's families 0xf and 0x11 have no choice about LFENCE (AMD, "Software techniques for managing
+/// speculation").
+fn always_dispatches(signature: u32) -> bool {
+    let family = (signature >> 8 & 0xf) + (signature >> 20 & 0xff);
+    matches!(family, 0xf | 0x11)
 }
 
 /// The most for a PV guest.
@@ -169,26 +181,48 @@ fn restrict_states(policy: &mut Policy) {
     policy.states[0] = [mask as u32, 0, 0, (mask >> 32) as u32];
     policy.states[1][0] = if mask == 0 { 0 } else { old[1][0] };
     for component in (2..STATES).filter(|i| mask & 1 << i != 0) {
-        policy.states[component] = [old[component][0], old[component][1], old[component][2] & !1, 0];
+        policy.states[component] = [
+            old[component][0],
+            old[component][1],
+            old[component][2] & !1,
+            0,
+        ];
     }
-    policy.states[0][2] = if mask == 0 { 0 } else { image_size(policy, mask) };
+    policy.states[0][2] = if mask == 0 {
+        0
+    } else {
+        image_size(policy, mask)
+    };
 }
 
 /// Size of an XSAVE image in the standard format with these components, in bytes.
 pub(super) fn image_size(policy: &Policy, components: u64) -> u32 {
-    let ends = policy.states.iter().enumerate().skip(2).filter(|(i, _)| components & 1 << i != 0);
-    ends.map(|(_, [size, offset, ..])| size.saturating_add(*offset)).fold(XSAVE_HEADER_END, u32::max)
+    let ends = policy
+        .states
+        .iter()
+        .enumerate()
+        .skip(2)
+        .filter(|(i, _)| components & 1 << i != 0);
+    ends.map(|(_, [size, offset, ..])| size.saturating_add(*offset))
+        .fold(XSAVE_HEADER_END, u32::max)
 }
 
 /// Size of an XSAVE image in the compacted format, in bytes.
 pub(super) fn compact_size(policy: &Policy, components: u64) -> u32 {
-    policy.states.iter().enumerate().skip(2).filter(|(i, _)| components & 1 << i != 0).fold(
-        XSAVE_HEADER_END,
-        |end, (_, [size, _, flags, _])| {
-            let start = if flags & 2 != 0 { end.next_multiple_of(64) } else { end };
+    policy
+        .states
+        .iter()
+        .enumerate()
+        .skip(2)
+        .filter(|(i, _)| components & 1 << i != 0)
+        .fold(XSAVE_HEADER_END, |end, (_, [size, _, flags, _])| {
+            let start = if flags & 2 != 0 {
+                end.next_multiple_of(64)
+            } else {
+                end
+            };
             start.saturating_add(*size)
-        },
-    )
+        })
 }
 
 fn put_features(policy: &mut Policy, mut words: Words) {

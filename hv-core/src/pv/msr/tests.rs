@@ -30,7 +30,17 @@ fn reads_are_answered_as_by_the_reference() {
     for (msr, value) in reads {
         assert_eq!(read(&world, msr), Ok(value), "{msr:#x}");
     }
-    for msr in [0xc0010055, 0x408, 0x3a, 0xce, 0x10a, 0x48, 0xfe, 0, u32::MAX] {
+    for msr in [
+        0xc0010055,
+        0x408,
+        0x3a,
+        0xce,
+        0x10a,
+        0x48,
+        0xfe,
+        0,
+        u32::MAX,
+    ] {
         assert_eq!(read(&world, msr), Err(Refused), "{msr:#x}");
     }
 }
@@ -39,36 +49,76 @@ fn reads_are_answered_as_by_the_reference() {
 fn writes_are_accepted_as_by_the_reference() {
     let world = World::new(Rights::Control);
     let (_, mut state) = vcpu();
-    let writes = [(0xc0010015, 0x40), (0x400, !0), (0x401, 0), (0x404, !0), (0x405, 0), (0xc0010007, 0xffff), (0x17a, 0)];
+    let writes = [
+        (0xc0010015, 0x40),
+        (0x400, !0),
+        (0x401, 0),
+        (0x404, !0),
+        (0x405, 0),
+        (0xc0010007, 0xffff),
+        (0x17a, 0),
+    ];
     for (msr, value) in writes {
         assert_eq!(write(&world, &mut state, msr, value), Ok(()), "{msr:#x}");
     }
-    for (msr, value) in [(0x401, 1), (0x277, 0), (0xc0000080, 0), (0xc0000082, 0), (0x10, 0), (0x1b, 0xfee0_0c00)] {
-        assert_eq!(write(&world, &mut state, msr, value), Err(Refused), "{msr:#x}");
+    for (msr, value) in [
+        (0x401, 1),
+        (0x277, 0),
+        (0xc0000080, 0),
+        (0xc0000082, 0),
+        (0x10, 0),
+        (0x1b, 0xfee0_0c00),
+    ] {
+        assert_eq!(
+            write(&world, &mut state, msr, value),
+            Err(Refused),
+            "{msr:#x}"
+        );
     }
-    assert_eq!(write(&world, &mut state, 0x277, 0x50100070406), Ok(()), "no change");
+    assert_eq!(
+        write(&world, &mut state, 0x277, 0x50100070406),
+        Ok(()),
+        "no change"
+    );
 }
 
 #[test]
 fn bases_reach_the_state_and_the_cpu() {
     let world = World::new(Rights::Guest);
     let (_, mut state) = vcpu();
-    for (msr, value) in [(0xc000_0100, 0x7f00_0000_1000), (0xc000_0101, 0xffff_ffff_8304_4000), (0xc000_0102, 0x2000)] {
+    for (msr, value) in [
+        (0xc000_0100, 0x7f00_0000_1000),
+        (0xc000_0101, 0xffff_ffff_8304_4000),
+        (0xc000_0102, 0x2000),
+    ] {
         assert_eq!(write(&world, &mut state, msr, value), Ok(()));
         assert_eq!(read(&world, msr), Ok(value));
-        assert_eq!(write(&world, &mut state, msr, 0x8000_0000_0000), Err(Refused), "not canonical");
+        assert_eq!(
+            write(&world, &mut state, msr, 0x8000_0000_0000),
+            Err(Refused),
+            "not canonical"
+        );
     }
     let bases = state.bases;
-    assert_eq!([bases.fs, bases.gs_kernel, bases.gs_user], [0x7f00_0000_1000, 0xffff_ffff_8304_4000, 0x2000]);
+    assert_eq!(
+        [bases.fs, bases.gs_kernel, bases.gs_user],
+        [0x7f00_0000_1000, 0xffff_ffff_8304_4000, 0x2000]
+    );
 }
 
 #[test]
 fn a_guest_learns_less_than_the_control_domain() {
     let mut world = World::new(Rights::Control);
     world.host_msrs.extend([(0xfe, 0x508), (0xc001_001f, 1)]);
-    assert_eq!([read(&world, 0xfe), read(&world, 0xc001_001f)], [Ok(0x508), Ok(1)]);
+    assert_eq!(
+        [read(&world, 0xfe), read(&world, 0xc001_001f)],
+        [Ok(0x508), Ok(1)]
+    );
     world.rights = Rights::Guest;
-    assert_eq!([read(&world, 0xfe), read(&world, 0xc001_001f)], [Err(Refused); 2]);
+    assert_eq!(
+        [read(&world, 0xfe), read(&world, 0xc001_001f)],
+        [Err(Refused); 2]
+    );
 }
 
 #[test]

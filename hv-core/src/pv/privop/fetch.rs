@@ -1,6 +1,6 @@
 //! Gets the instruction: its bytes, from the guest's memory, and its meaning.
 
-use super::privdecode::{Bitness, Decoded, Failure, FORCED_PREFIX, MAX_LENGTH, Operation, decode};
+use super::privdecode::{Bitness, Decoded, FORCED_PREFIX, Failure, MAX_LENGTH, Operation, decode};
 use super::{PrivEnv, Trap, Verdict};
 use crate::base::PAGE_SIZE;
 use crate::pv::frame::GuestFrame;
@@ -30,7 +30,10 @@ pub(super) fn instruction<E: PrivEnv>(
     let in_page = (PAGE_SIZE - rip as usize % PAGE_SIZE).min(MAX_LENGTH);
     if env.copy_in(&mut bytes[..in_page], rip).is_err() {
         // It was there a moment ago.
-        return Err(Verdict::PageFault { address: rip, error: fault_code(mode, Access::Fetch) });
+        return Err(Verdict::PageFault {
+            address: rip,
+            error: fault_code(mode, Access::Fetch),
+        });
     }
     match meaning(&bytes[..in_page], bitness, why) {
         Ok(decoded) => Ok(decoded),
@@ -40,9 +43,10 @@ pub(super) fn instruction<E: PrivEnv>(
                 (Ok(()), _) => meaning(&bytes, bitness, why).map_err(|_| Verdict::Reflect),
                 // An undefined instruction that is only like the start of the prefix may well end here.
                 (Err(_), Trap::InvalidOpcode) => Err(Verdict::Reflect),
-                (Err(_), Trap::GeneralProtection { .. }) => {
-                    Err(Verdict::PageFault { address: next, error: fault_code(mode, Access::Fetch) })
-                }
+                (Err(_), Trap::GeneralProtection { .. }) => Err(Verdict::PageFault {
+                    address: next,
+                    error: fault_code(mode, Access::Fetch),
+                }),
             }
         }
         Err(Failure::TooShort | Failure::NotOurs) => Err(Verdict::Reflect),
@@ -63,7 +67,10 @@ fn meaning(bytes: &[u8], bitness: Bitness, why: Trap) -> Result<Decoded, Failure
             if rest.operation != Operation::Cpuid || rest.length != 2 {
                 return Err(Failure::NotOurs);
             }
-            Ok(Decoded { length: rest.length + FORCED_PREFIX.len() as u8, ..rest })
+            Ok(Decoded {
+                length: rest.length + FORCED_PREFIX.len() as u8,
+                ..rest
+            })
         }
     }
 }

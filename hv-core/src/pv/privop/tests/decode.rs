@@ -18,15 +18,27 @@ fn is_ours(i: &Instruction, bitness: Bitness) -> bool {
     }
     let long = bitness == Bitness::Long;
     match i.mnemonic() {
-        Mnemonic::Cpuid | Mnemonic::Rdtsc | Mnemonic::Rdtscp | Mnemonic::Rdmsr | Mnemonic::Wrmsr => true,
-        Mnemonic::Clts | Mnemonic::Hlt | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd | Mnemonic::Invd => true,
+        Mnemonic::Cpuid
+        | Mnemonic::Rdtsc
+        | Mnemonic::Rdtscp
+        | Mnemonic::Rdmsr
+        | Mnemonic::Wrmsr => true,
+        Mnemonic::Clts | Mnemonic::Hlt | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd | Mnemonic::Invd => {
+            true
+        }
         Mnemonic::Xsetbv | Mnemonic::In | Mnemonic::Out | Mnemonic::Cli | Mnemonic::Sti => true,
-        Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd | Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => long,
+        Mnemonic::Insb
+        | Mnemonic::Insw
+        | Mnemonic::Insd
+        | Mnemonic::Outsb
+        | Mnemonic::Outsw
+        | Mnemonic::Outsd => long,
         Mnemonic::Invlpg => long,
         Mnemonic::Mov => {
             let special = |k: u32| {
                 let name = format!("{:?}", i.op_register(k));
-                i.op_kind(k) == OpKind::Register && (name.starts_with("CR") || name.starts_with("DR"))
+                i.op_kind(k) == OpKind::Register
+                    && (name.starts_with("CR") || name.starts_with("DR"))
             };
             special(0) || special(1)
         }
@@ -46,7 +58,9 @@ fn width(i: &Instruction) -> Width {
 
 fn agrees(op: Operation, i: &Instruction) -> bool {
     use Operation as O;
-    let repeated = |s: &StringIo| (s.repeat == Repeat::Counted) == (i.has_rep_prefix() || i.has_repne_prefix());
+    let repeated = |s: &StringIo| {
+        (s.repeat == Repeat::Counted) == (i.has_rep_prefix() || i.has_repne_prefix())
+    };
     match op {
         O::Cpuid => i.mnemonic() == Mnemonic::Cpuid,
         O::ReadTsc => i.mnemonic() == Mnemonic::Rdtsc,
@@ -55,14 +69,21 @@ fn agrees(op: Operation, i: &Instruction) -> bool {
         O::WriteMsr => i.mnemonic() == Mnemonic::Wrmsr,
         O::ClearTaskSwitched => i.mnemonic() == Mnemonic::Clts,
         O::Halt => i.mnemonic() == Mnemonic::Hlt,
-        O::WriteBackCaches => matches!(i.mnemonic(), Mnemonic::Wbinvd | Mnemonic::Wbnoinvd | Mnemonic::Invd),
+        O::WriteBackCaches => matches!(
+            i.mnemonic(),
+            Mnemonic::Wbinvd | Mnemonic::Wbnoinvd | Mnemonic::Invd
+        ),
         O::SetXcr => i.mnemonic() == Mnemonic::Xsetbv,
         O::ClearInterrupts => i.mnemonic() == Mnemonic::Cli,
         O::SetInterrupts => i.mnemonic() == Mnemonic::Sti,
         O::In { width: w, .. } => i.mnemonic() == Mnemonic::In && w == width(i),
         O::Out { width: w, .. } => i.mnemonic() == Mnemonic::Out && w == width(i),
-        O::InString(s) => format!("{:?}", i.mnemonic()).starts_with("Ins") && s.width == width(i) && repeated(&s),
-        O::OutString(s) => format!("{:?}", i.mnemonic()).starts_with("Outs") && s.width == width(i) && repeated(&s),
+        O::InString(s) => {
+            format!("{:?}", i.mnemonic()).starts_with("Ins") && s.width == width(i) && repeated(&s)
+        }
+        O::OutString(s) => {
+            format!("{:?}", i.mnemonic()).starts_with("Outs") && s.width == width(i) && repeated(&s)
+        }
         O::InvalidatePage(_) => i.mnemonic() == Mnemonic::Invlpg,
         O::ReadControl { index, to } => move_agrees(i, 1, index, "CR", 0, to),
         O::WriteControl { index, from } => move_agrees(i, 0, index, "CR", 1, from),
@@ -71,7 +92,14 @@ fn agrees(op: Operation, i: &Instruction) -> bool {
     }
 }
 
-fn move_agrees(i: &Instruction, special: u32, index: u8, name: &str, general: u32, register: Register) -> bool {
+fn move_agrees(
+    i: &Instruction,
+    special: u32,
+    index: u8,
+    name: &str,
+    general: u32,
+    register: Register,
+) -> bool {
     format!("{:?}", i.op_register(special)) == format!("{name}{index}")
         && i.op_register(general).number() == usize::from(register.0)
 }
@@ -115,9 +143,14 @@ const OPCODES: &[&[u8]] = &[
 
 fn likely() -> impl Strategy<Value = Vec<u8>> {
     let prefix = prop::sample::select(vec![
-        0x66u8, 0x67, 0xf2, 0xf3, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65, 0xf0, 0x40, 0x44, 0x48, 0x41, 0x4f, 0x42,
+        0x66u8, 0x67, 0xf2, 0xf3, 0x2e, 0x36, 0x3e, 0x26, 0x64, 0x65, 0xf0, 0x40, 0x44, 0x48, 0x41,
+        0x4f, 0x42,
     ]);
-    (prop::collection::vec(prefix, 0..4), prop::sample::select(OPCODES), prop::collection::vec(any::<u8>(), 16))
+    (
+        prop::collection::vec(prefix, 0..4),
+        prop::sample::select(OPCODES),
+        prop::collection::vec(any::<u8>(), 16),
+    )
         .prop_map(|(prefixes, opcode, tail)| [&prefixes[..], opcode, &tail[..]].concat())
 }
 
@@ -137,12 +170,24 @@ fn check(bytes: &[u8], bitness: Bitness) -> Result<(), TestCaseError> {
                 prop_assert!(moves, "{bytes:x?} is invalid, not {decoded:?}");
                 return Ok(());
             }
-            prop_assert_eq!(usize::from(decoded.length), instruction.len(), "{:x?} {:?}", bytes, decoded);
-            prop_assert!(agrees(decoded.operation, &instruction), "{bytes:x?} {decoded:?} {instruction}");
+            prop_assert_eq!(
+                usize::from(decoded.length),
+                instruction.len(),
+                "{:x?} {:?}",
+                bytes,
+                decoded
+            );
+            prop_assert!(
+                agrees(decoded.operation, &instruction),
+                "{bytes:x?} {decoded:?} {instruction}"
+            );
             let short = &bytes[..usize::from(decoded.length) - 1];
             prop_assert_eq!(decode(short, bitness), Err(Failure::TooShort));
         }
-        Err(_) => prop_assert!(!is_ours(&instruction, bitness), "{bytes:x?} is {instruction}"),
+        Err(_) => prop_assert!(
+            !is_ours(&instruction, bitness),
+            "{bytes:x?} is {instruction}"
+        ),
     }
     Ok(())
 }
@@ -169,5 +214,11 @@ fn sixteen_bytes_are_no_instruction() {
     bytes[15] = 0xf4;
     assert_eq!(decode(&bytes, Bitness::Long), Err(Failure::NotOurs));
     bytes[14] = 0xf4;
-    assert_eq!(decode(&bytes, Bitness::Long), Ok(Decoded { operation: Operation::Halt, length: 15 }));
+    assert_eq!(
+        decode(&bytes, Bitness::Long),
+        Ok(Decoded {
+            operation: Operation::Halt,
+            length: 15
+        })
+    );
 }

@@ -13,7 +13,12 @@ const REP_INSW: &[u8] = b"\xf3\x66\x6d";
 const REP_OUTSB: &[u8] = b"\xf3\x6e";
 
 /// Runs until the instruction is done or refused; the number of portions as well.
-fn finish(world: &World, regs: &mut GuestFrame, state: &mut PvState, code: &[u8]) -> (Verdict, usize) {
+fn finish(
+    world: &World,
+    regs: &mut GuestFrame,
+    state: &mut PvState,
+    code: &[u8],
+) -> (Verdict, usize) {
     for portions in 1..200 {
         match world.run(regs, state, code, GP) {
             Verdict::Again => assert_eq!(regs.rip, CODE),
@@ -25,7 +30,11 @@ fn finish(world: &World, regs: &mut GuestFrame, state: &mut PvState, code: &[u8]
 
 fn setup() -> (World, GuestFrame, Box<PvState>) {
     let (regs, state) = vcpu();
-    (World::new(Rights::Control), GuestFrame { rdx: 0x1f0, ..regs }, state)
+    (
+        World::new(Rights::Control),
+        GuestFrame { rdx: 0x1f0, ..regs },
+        state,
+    )
 }
 
 #[test]
@@ -58,20 +67,46 @@ fn a_count_of_zero_touches_nothing() {
 #[test]
 fn data_is_not_lost_when_memory_is_missing() {
     let (world, mut regs, mut state) = setup();
-    for (start, count, done) in [(HOLE - 8, 100, 4), (READ_ONLY - 6, 100, 3), (HOLE, 1, 0), (READ_ONLY, 1, 0)] {
+    for (start, count, done) in [
+        (HOLE - 8, 100, 4),
+        (READ_ONLY - 6, 100, 3),
+        (HOLE, 1, 0),
+        (READ_ONLY, 1, 0),
+    ] {
         (regs.rdi, regs.rcx) = (start, count);
         let (verdict, _) = finish(&world, &mut regs, &mut state, REP_INSW);
-        assert_eq!(verdict, Verdict::PageFault { address: start + 2 * done, error: 2 });
-        assert_eq!((regs.rdi, regs.rcx, regs.rip), (start + 2 * done, count - done, CODE));
+        assert_eq!(
+            verdict,
+            Verdict::PageFault {
+                address: start + 2 * done,
+                error: 2
+            }
+        );
+        assert_eq!(
+            (regs.rdi, regs.rcx, regs.rip),
+            (start + 2 * done, count - done, CODE)
+        );
         assert_eq!(world.ports_taken().len(), done as usize);
     }
     // One element over the border.
     (regs.rdi, regs.rcx) = (HOLE - 1, 5);
     let (verdict, _) = finish(&world, &mut regs, &mut state, REP_INSW);
-    assert_eq!(verdict, Verdict::PageFault { address: HOLE, error: 2 });
+    assert_eq!(
+        verdict,
+        Verdict::PageFault {
+            address: HOLE,
+            error: 2
+        }
+    );
     (regs.rsi, regs.rcx) = (HOLE - 1, 5);
     let (verdict, _) = finish(&world, &mut regs, &mut state, REP_OUTSB);
-    assert_eq!(verdict, Verdict::PageFault { address: HOLE, error: 0 });
+    assert_eq!(
+        verdict,
+        Verdict::PageFault {
+            address: HOLE,
+            error: 0
+        }
+    );
     assert_eq!(world.ports_taken().len(), 1);
 }
 
@@ -93,7 +128,10 @@ fn sources_may_lie_in_gs_and_addresses_may_be_short() {
     world.bases.borrow_mut().insert("gs", BASE);
     world.put(BASE + 0x3000, &[0x55]);
     (regs.rsi, regs.rcx) = (0xffff_ffff_0000_3000, 0xffff_ffff_0000_0001);
-    assert_eq!(world.run(&mut regs, &mut state, b"\x65\x67\xf3\x6e", GP), DONE);
+    assert_eq!(
+        world.run(&mut regs, &mut state, b"\x65\x67\xf3\x6e", GP),
+        DONE
+    );
     assert_eq!(world.ports_taken(), [('o', 0x1f0, 1, 0x55)]);
     assert_eq!((regs.rsi, regs.rcx), (0x3001, 0));
 }
@@ -102,11 +140,20 @@ fn sources_may_lie_in_gs_and_addresses_may_be_short() {
 fn addresses_that_are_not_canonical_are_refused() {
     let (world, mut regs, mut state) = setup();
     (regs.rdi, regs.rcx) = (0x8000_0000_0000, 1);
-    assert_eq!(world.run(&mut regs, &mut state, REP_INSW, GP), Verdict::Reflect);
+    assert_eq!(
+        world.run(&mut regs, &mut state, REP_INSW, GP),
+        Verdict::Reflect
+    );
     (regs.rdi, regs.rcx) = (0x7fff_ffff_ffff, 1);
-    assert_eq!(world.run(&mut regs, &mut state, REP_INSW, GP), Verdict::Reflect);
+    assert_eq!(
+        world.run(&mut regs, &mut state, REP_INSW, GP),
+        Verdict::Reflect
+    );
     (regs.rdi, regs.rcx) = (u64::MAX, 1);
-    assert!(matches!(world.run(&mut regs, &mut state, b"\x6c", GP), Verdict::PageFault { .. }));
+    assert!(matches!(
+        world.run(&mut regs, &mut state, b"\x6c", GP),
+        Verdict::PageFault { .. }
+    ));
     assert!(world.ports_taken().is_empty());
 }
 

@@ -47,7 +47,11 @@ pub struct World {
 
 impl World {
     pub fn new(rights: Rights) -> Self {
-        let machine = MachineFacts { version: 0x40011, tsc_khz: 2_600_000, address_bits: 32 };
+        let machine = MachineFacts {
+            version: 0x40011,
+            tsc_khz: 2_600_000,
+            address_bits: 32,
+        };
         Self {
             tables: PrivTables {
                 policies: Policies::new(&reference_cpu(), &ALL_ON),
@@ -82,7 +86,13 @@ impl World {
     }
 
     /// Runs one instruction at `CODE`.
-    pub fn run(&self, regs: &mut GuestFrame, state: &mut PvState, code: &[u8], why: Trap) -> Verdict {
+    pub fn run(
+        &self,
+        regs: &mut GuestFrame,
+        state: &mut PvState,
+        code: &[u8],
+        why: Trap,
+    ) -> Verdict {
         self.put(CODE, code);
         regs.rip = CODE;
         emulate(self, regs, state, why)
@@ -98,13 +108,22 @@ pub const GP: Trap = Trap::GeneralProtection { error: 0 };
 pub fn vcpu() -> (GuestFrame, Box<PvState>) {
     let mut state = PvState::new(8).expect("memory");
     state.iopl = 1;
-    (GuestFrame { cs: 0xe033, rflags: rflags::IF | rflags::FIXED, ..GuestFrame::default() }, state)
+    (
+        GuestFrame {
+            cs: 0xe033,
+            rflags: rflags::IF | rflags::FIXED,
+            ..GuestFrame::default()
+        },
+        state,
+    )
 }
 
 /// Whether a range can be accessed.
 fn reachable(from: u64, count: usize, write: bool) -> bool {
     (0..count as u64).map(|i| from.wrapping_add(i)).all(|a| {
-        (BASE..BASE + SIZE).contains(&a) && a & !0xfff != HOLE && !(write && a & !0xfff == READ_ONLY)
+        (BASE..BASE + SIZE).contains(&a)
+            && a & !0xfff != HOLE
+            && !(write && a & !0xfff == READ_ONLY)
     })
 }
 
@@ -118,13 +137,17 @@ fn base_name(which: SegmentBase) -> &'static str {
 
 impl PortBus for World {
     fn port_in(&self, port: u16, width: Width) -> u32 {
-        self.port_log.borrow_mut().push(('i', port, width.bytes(), 0));
+        self.port_log
+            .borrow_mut()
+            .push(('i', port, width.bytes(), 0));
         let value = self.port_value.get();
         self.port_value.set(value.wrapping_add(0x0101_0101));
         value & width.mask()
     }
     fn port_out(&self, port: u16, width: Width, value: u32) {
-        self.port_log.borrow_mut().push(('o', port, width.bytes(), value));
+        self.port_log
+            .borrow_mut()
+            .push(('o', port, width.bytes(), value));
     }
 }
 
@@ -149,7 +172,11 @@ impl PrivEnv for World {
     }
     fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
         // 32-bit code sees the same memory at its low addresses.
-        let from = if self.segment.get() == CodeSegment::Flat32 { from + BASE } else { from };
+        let from = if self.segment.get() == CodeSegment::Flat32 {
+            from + BASE
+        } else {
+            from
+        };
         if !reachable(from, to.len(), false) {
             return Err(Errno::EFAULT);
         }
@@ -163,11 +190,15 @@ impl PrivEnv for World {
         self.put(to, from);
         Ok(())
     }
-    fn code_segment(&self, _state: &PvState, _selector: u16) -> CodeSegment {
+    fn code_segment(&self, _selector: u16) -> CodeSegment {
         self.segment.get()
     }
     fn read_base(&self, which: SegmentBase) -> u64 {
-        self.bases.borrow().get(base_name(which)).copied().unwrap_or(0)
+        self.bases
+            .borrow()
+            .get(base_name(which))
+            .copied()
+            .unwrap_or(0)
     }
     fn load_base(&self, which: SegmentBase, value: u64) {
         self.bases.borrow_mut().insert(base_name(which), value);
@@ -187,10 +218,6 @@ impl PrivEnv for World {
     }
     fn xcr0(&self) -> u64 {
         self.xcr0.get()
-    }
-    fn load_xcr0(&self, value: u64) -> bool {
-        self.xcr0.set(value);
-        true
     }
     fn tsc_aux(&self) -> u32 {
         self.aux.get()
