@@ -245,7 +245,6 @@ fn run(cx: &mut Ctx<'_, Hw>, why: Trap, vector: u8, error: Option<u32>) -> Resul
 }
 
 fn enact(cx: &mut Ctx<'_, Hw>, effect: Effect) {
-    use hv_core::events::EventHost;
     use hv_core::hypercall::Flush;
     match effect {
         Effect::Nothing => {}
@@ -255,15 +254,8 @@ fn enact(cx: &mut Ctx<'_, Hw>, effect: Effect) {
         // The host's XCR0 holds all that guests may use; a smaller choice of the guest changes nothing
         // that it could see.
         Effect::SetXcr0(_) => {}
-        Effect::MaskEvents => {
-            if let Some(info) = cx.domain.vcpu_info(cx.vcpu.id) {
-                info[0].fetch_or(1 << 8, Ordering::SeqCst);
-            }
-        }
-        Effect::UnmaskEvents => {
-            if let Some(info) = cx.domain.vcpu_info(cx.vcpu.id) {
-                info[0].fetch_and(!(0xff << 8), Ordering::SeqCst);
-            }
-        }
+        // POPF does not trap, so what CLI masked might never be unmasked: Linux brackets code with
+        // PUSHF, CLI and POPF and would hang. With the I/O privilege both do nothing.
+        Effect::MaskEvents | Effect::UnmaskEvents => {}
     }
 }
