@@ -5,12 +5,6 @@
 //! (max) and what it gets (default). A guest's CPUID is answered from its policy plus what changes
 //! while it runs (`guest`).
 
-use xen_abi::sysctl::{
-    XEN_SYSCTL_cpu_featureset_host, XEN_SYSCTL_cpu_featureset_pv, XEN_SYSCTL_cpu_featureset_pv_max,
-    XEN_SYSCTL_cpu_featureset_raw, XEN_SYSCTL_cpu_policy_host, XEN_SYSCTL_cpu_policy_pv_default,
-    XEN_SYSCTL_cpu_policy_pv_max, XEN_SYSCTL_cpu_policy_raw,
-};
-
 pub mod derive;
 pub mod features;
 pub mod guest;
@@ -62,32 +56,6 @@ pub enum Which {
     Host,
     PvMax,
     PvDefault,
-}
-
-impl Which {
-    /// From `XEN_SYSCTL_cpu_policy_*`; `None` for those of guests we do not have.
-    #[must_use]
-    pub fn from_policy_index(index: u32) -> Option<Self> {
-        match index {
-            i if i == XEN_SYSCTL_cpu_policy_raw => Some(Self::Raw),
-            i if i == XEN_SYSCTL_cpu_policy_host => Some(Self::Host),
-            i if i == XEN_SYSCTL_cpu_policy_pv_max => Some(Self::PvMax),
-            i if i == XEN_SYSCTL_cpu_policy_pv_default => Some(Self::PvDefault),
-            _ => None,
-        }
-    }
-
-    /// From `XEN_SYSCTL_cpu_featureset_*`; `None` for those of guests we do not have.
-    #[must_use]
-    pub fn from_featureset_index(index: u32) -> Option<Self> {
-        match index {
-            i if i == XEN_SYSCTL_cpu_featureset_raw => Some(Self::Raw),
-            i if i == XEN_SYSCTL_cpu_featureset_host => Some(Self::Host),
-            i if i == XEN_SYSCTL_cpu_featureset_pv_max => Some(Self::PvMax),
-            i if i == XEN_SYSCTL_cpu_featureset_pv => Some(Self::PvDefault),
-            _ => None,
-        }
-    }
 }
 
 /// All policies of this machine, and the control domain's.
