@@ -168,7 +168,7 @@ impl PrivEnv for Env<'_> {
     }
 
     fn xcr0(&self) -> u64 {
-        fpu::xcr0()
+        fpu::current_xcr0()
     }
 
     fn tsc_aux(&self) -> u32 {
@@ -263,9 +263,10 @@ fn enact(cx: &mut Ctx<'_, Hw>, effect: Effect) {
         Effect::Block => sched::block(cx),
         Effect::FlushPage(va) => cx.host.flush_here(Flush::Page(va)),
         Effect::WriteBackCaches => cx.host.write_back_caches(),
-        // The host's XCR0 holds all that guests may use; a smaller choice of the guest changes nothing
-        // that it could see.
-        Effect::SetXcr0(_) => {}
+        Effect::SetXcr0(value) => {
+            cx.state.xcr0 = value;
+            fpu::load_xcr0(value);
+        }
         // POPF does not trap, so what CLI masked might never be unmasked: Linux brackets code with
         // PUSHF, CLI and POPF and would hang. With the I/O privilege both do nothing.
         Effect::MaskEvents | Effect::UnmaskEvents => {}
