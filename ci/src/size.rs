@@ -101,6 +101,11 @@ fn kind_of(section: &Section) -> Option<Kind> {
 
 /// The crate that a demangled name belongs to, and for our own crates the module in it.
 fn owner(name: &str) -> (String, Option<String>) {
+    // An impl for a primitive or a parameter counts for the trait: `<&T as core::fmt::Debug>`.
+    let name = match name.split_once(" as ") {
+        Some((implementor, rest)) if !implementor.contains("::") => rest,
+        _ => name,
+    };
     let path: Vec<&str> = name
         .trim_start_matches(['<', '&', '*', '(', '['])
         .trim_start_matches("mut ")
@@ -183,11 +188,7 @@ mod tests {
                 Some("hv_core::pv"),
             ),
             ("core::fmt::write", "core", None),
-            (
-                "<&T as core::fmt::Debug>::fmt",
-                "(assembly and intrinsics)",
-                None,
-            ),
+            ("<&T as core::fmt::Debug>::fmt", "core", None),
             ("memcpy", "(assembly and intrinsics)", None),
         ];
         for (name, krate, module) in cases {

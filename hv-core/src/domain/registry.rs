@@ -19,6 +19,7 @@ use super::services::Services;
 use super::vcpu::Vcpu;
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::events;
+use crate::irq::Irqs;
 use crate::sched::{Affinity, Unit};
 use crate::time::wallclock::WallClock;
 
@@ -61,6 +62,8 @@ pub struct Hypervisor {
     pub backing: Backing,
     /// The console and other parts of the binary that tools reach.
     pub services: Services,
+    /// Physical interrupts, and what dom0 tells of PCI.
+    pub irqs: &'static Irqs,
     /// What it says about itself.
     pub identity: Identity,
     /// What the boot found out.
@@ -77,10 +80,17 @@ pub struct Hypervisor {
 impl Hypervisor {
     /// A hypervisor without domains.
     #[must_use]
-    pub fn new(backing: Backing, services: Services, identity: Identity, facts: Facts) -> Self {
+    pub fn new(
+        backing: Backing,
+        services: Services,
+        irqs: &'static Irqs,
+        identity: Identity,
+        facts: Facts,
+    ) -> Self {
         Self {
             backing,
             services,
+            irqs,
             identity,
             facts,
             domains: RwLock::new(BTreeMap::new()),

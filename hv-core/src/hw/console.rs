@@ -11,7 +11,7 @@ use spin::{Mutex, Once};
 use super::{clock, serial, vga};
 
 /// Bytes of log kept before the heap exists.
-const EARLY: usize = 16 << 10;
+const EARLY: usize = 4 << 10;
 
 enum Ring {
     Early(LogRing<[u8; EARLY]>),

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::console::Focus;
 use hv_core::boot::info::{BootInfo, Module, VideoInfo};
 use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags};
 use hv_core::mm::pins::{self, OwedPuts, RootKind};
@@ -23,7 +24,7 @@ use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
 use super::start::{Boot, name_of, refuse};
-use super::{fpu, pages, percpu};
+use super::{console, fpu, pages, percpu};
 use crate::say;
 
 /// Most bytes that an unpacked kernel may take.
@@ -118,6 +119,11 @@ pub fn create(boot: Box<Boot>) {
     say!("dom0 command line: {line}");
     drop(memory);
     release_modules(boot);
+    let mut input = console::input().lock();
+    input.set_focus(Focus::Dom0);
+    let banner = input.banner();
+    drop(input);
+    say!("{banner}");
 }
 
 /// Frees what the kernel's module and modules beyond the second occupied, and the unpacked kernel.
@@ -289,7 +295,7 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
             refuse(format_args!("dom0: vCPU {}: {why}", vcpu.id));
         }
     }
-    super::setup_hv::publish_wallclock(domain);
+    hv().publish_wallclock(domain);
     let first = &domain.vcpus()[0];
     *first.state.lock() = Some(state);
     first.clear_flags(RunFlags::DOWN | RunFlags::UNINITIALISED);

@@ -37,3 +37,4 @@ pub mod traps;
 pub mod vga;
 
 core::arch::global_asm!(include_str!("boot.S"));
+core::arch::global_asm!(include_str!("ap.S"), options(att_syntax));

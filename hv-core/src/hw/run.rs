@@ -80,7 +80,9 @@ fn idle(this: &PerCpu) {
     cpu::cli();
     if this.remote.softirq.load(Ordering::Relaxed) == 0 {
         this.remote.idle.store(true, Ordering::Relaxed);
+        let since = clock::now();
         cpu::halt_until_interrupt();
+        this.remote.idle_ns.fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);
         this.remote.idle.store(false, Ordering::Relaxed);
     }
     cpu::sti();
@@ -103,6 +105,7 @@ fn work(this: &PerCpu, loaded: &mut Option<Loaded>) {
             serial_line::reports();
         }
         if bits & (softirq::SCHEDULE | softirq::SYNC) != 0 {
+            power::sleep_if_planned();
             if SHUTDOWN.load(Ordering::SeqCst) != 0 {
                 shut_machine_down(this, loaded);
             }
@@ -121,6 +124,7 @@ fn timer(this: &PerCpu) {
         }
     });
     serial_line::poll();
+    super::devices::end_storms();
     let end = this.slice_end.get();
     if end != 0 && end <= clock::now() {
         this.slice_end.set(0);

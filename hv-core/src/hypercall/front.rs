@@ -6,7 +6,7 @@ use xen_abi::hypercall as nr;
 use super::context::{Args, Ctx, Host, Outcome, Reply};
 use super::{
     callback, console, control, descriptors, domctl, event, grant, memory, misc, mmu, multicall,
-    platform, sched, sysctl, vcpu, version,
+    physdev, platform, sched, sysctl, vcpu, version,
 };
 use crate::pv::frame::GuestFrame;
 use crate::pv::iret;
@@ -86,6 +86,7 @@ pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_console_io => console::console_io(cx, args),
         nr::__HYPERVISOR_event_channel_op => event::event_channel_op(cx, args),
         nr::__HYPERVISOR_grant_table_op => grant::grant_table_op(cx, args),
+        nr::__HYPERVISOR_physdev_op => physdev::physdev_op(cx, args),
         nr::__HYPERVISOR_platform_op => platform::platform_op(cx, args),
         nr::__HYPERVISOR_sysctl => sysctl::sysctl(cx, args),
         nr::__HYPERVISOR_domctl => domctl::domctl(cx, args),

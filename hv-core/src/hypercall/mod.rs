@@ -24,6 +24,7 @@ pub mod misc;
 pub mod mmu;
 pub mod multicall;
 pub mod platform;
+pub mod physdev;
 pub mod sched;
 pub mod sysctl;
 mod sysctl_cpu;
