@@ -24,6 +24,7 @@ use crate::domain::{
     Limits, PirqLayer, PolicyView, Processor, Rights, RunFlags, Services,
 };
 use crate::events::PirqSharing;
+use crate::irq::tests::machine as wires;
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::PvState;
 use crate::sched::{Affinity, Credit2, Layout, Scheduler};
@@ -154,12 +155,9 @@ impl Fixture {
             sched: scheduler(),
             pirqs: &FakePirqs,
         };
-        let services = Services {
-            console,
-            cpu_policy: &FakePolicy,
-            diagnostics: &FakeDiagnostics,
-        };
-        let hv = Hypervisor::new(backing, services, identity(), facts());
+        let (_, irqs) = wires::Machine::start(wires::Setup::default());
+        let irqs = Box::leak(Box::new(irqs));
+        let hv = Hypervisor::new(backing, services(console), irqs, identity(), facts());
         let hv: &'static Hypervisor = Box::leak(Box::new(hv));
         let host = FakeHost::new(machine);
         let caller = add_domain(hv, 0, Rights::Control);
@@ -233,6 +231,15 @@ impl Fixture {
     pub fn text(&self, at: u64) -> String {
         let bytes = (at..).map(|a| self.get::<u8>(a)).take_while(|b| *b != 0);
         String::from_utf8(bytes.collect()).unwrap()
+    }
+}
+
+/// The parts of the binary that tools reach.
+pub fn services(console: &'static FakeConsole) -> Services {
+    Services {
+        console,
+        cpu_policy: &FakePolicy,
+        diagnostics: &FakeDiagnostics,
     }
 }
 
