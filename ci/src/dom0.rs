@@ -7,7 +7,7 @@ use crate::cpio::Archive;
 use crate::debs::Set;
 use crate::elf;
 use crate::failure::{Context, Failure, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, newer};
 use crate::layout::Layout;
 use crate::process;
 
@@ -212,20 +212,20 @@ impl Builder {
             let path = format!("usr/lib/xen-4.17/bin/{name}");
             self.program(&path, &self.root.join(&path))?;
         }
-        // The names in the search path are links to the wrapper that picks the tools' version.
+        // Debian gives some of these no name in the search path; here all have one.
+        for name in XEN_PROGRAMS {
+            let wrapper = "../lib/xen-common/bin/xen-utils-wrapper";
+            self.archive.link(&format!("usr/sbin/{name}"), wrapper);
+        }
         for folder in ["usr/bin", "usr/sbin"] {
             let path = self.root.join(folder);
             for entry in std::fs::read_dir(&path).context(path.display())?.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let wanted = XEN_PROGRAMS.contains(&name.as_str());
-                match std::fs::read_link(entry.path()) {
-                    Ok(to) if wanted => self
-                        .archive
-                        .link(&format!("{folder}/{name}"), &to.to_string_lossy()),
-                    Err(_) if name == "xenhypfs" || name.starts_with("xenstore") => {
-                        self.program(&format!("{folder}/{name}"), &entry.path())?;
+                if name == "xenhypfs" || name.starts_with("xenstore") {
+                    let path = format!("{folder}/{name}");
+                    if !self.archive.contains(&path) {
+                        self.program(&path, &entry.path())?;
                     }
-                    _ => {}
                 }
             }
         }
@@ -348,10 +348,31 @@ impl Builder {
             if name.ends_with(".sh") {
                 self.archive
                     .copy(&format!("tests/{name}"), &entry.path(), 0o755)?;
+            } else if let Some(stem) = name.strip_suffix(".c") {
+                let built = layout.target.join("guest").join(stem);
+                compile(&entry.path(), &built)?;
+                self.archive
+                    .copy(&format!("usr/bin/{stem}"), &built, 0o755)?;
             }
         }
         Ok(())
     }
+}
+
+/// Compiles a test program; it is static, so that nothing but the kernel is measured or tested.
+fn compile(source: &Path, to: &Path) -> Result<()> {
+    if !newer(source, to) {
+        return Ok(());
+    }
+    let folder = to.parent().ok_or("a program lies in a folder")?;
+    std::fs::create_dir_all(folder).context(folder.display())?;
+    process::run(
+        Command::new("gcc")
+            .args([
+                "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o",
+            ])
+            .args([to, source]),
+    )
 }
 
 /// The path in a file system where bin, sbin and lib are links into usr.

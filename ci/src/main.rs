@@ -1,5 +1,7 @@
 //! The project's own tool, started as `cargo xtask COMMAND`.
 
+mod arguments;
+mod boot;
 mod cpio;
 mod debs;
 mod dom0;
@@ -9,26 +11,38 @@ mod hypervisor;
 mod image;
 mod kernel;
 mod layout;
+mod lint;
 mod process;
 mod setup;
+mod test;
 mod toolchain;
 
 use std::process::ExitCode;
 
+use arguments::Arguments;
 use failure::{Failure, Result};
 use layout::Layout;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  setup                install the Debian packages that the rest needs (as root)
-  build [--check]      the hypervisor: target/image/xenolith, .debug, .gz
-  image                the dom0 image and the boot ISO, from Debian's packages
+  setup    install the Debian packages that the rest needs (as root)
+  build    the hypervisor: target/image/xenolith, .debug and .gz
+             --check          only type-check it
+  image    the dom0 image from Debian's packages: target/image/dom0.cpio.gz
+  run      boot to an interactive dom0 prompt in QEMU
+             --smp N, --mem MIB, --grub, --qemu10, --hypervisor xenolith|xen
+             --xen-args TEXT, --linux-args TEXT     added to the command lines
+             -- ARGUMENTS     passed on to QEMU
+  lint     format, clippy for both targets, unsafe code, layers
+  test     format, lints, host tests, boots
+             --quick | --long, --boots (only those), --hypervisor xenolith|xen
+             FILTER           only boots whose name contains it
 ";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match dispatch(&arguments) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&words) {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("xtask: {failure}");
@@ -37,34 +51,41 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(arguments: &[String]) -> Result<ExitCode> {
-    let Some((command, rest)) = arguments.split_first() else {
+fn dispatch(words: &[String]) -> Result<ExitCode> {
+    let Some((command, rest)) = words.split_first() else {
         print!("{USAGE}");
         return Ok(ExitCode::FAILURE);
     };
-    let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let mut arguments = Arguments::new(rest);
     let layout = Layout::open()?;
+    if matches!(command.as_str(), "help" | "--help" | "-h") {
+        print!("{USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    setup::ensure()?;
     match command.as_str() {
-        "setup" => setup::ensure()?,
+        "setup" => arguments.finish()?,
         "build" => {
-            setup::ensure()?;
-            match rest[..] {
-                ["--check"] => hypervisor::check(&layout)?,
-                [] | ["--release"] => drop(hypervisor::build(&layout)?),
-                _ => return Err(unknown(&rest)),
+            let only_check = arguments.flag("--check");
+            arguments.flag("--release");
+            arguments.finish()?;
+            if only_check {
+                hypervisor::check(&layout)?;
+            } else {
+                hypervisor::build(&layout)?;
             }
         }
         "image" => {
-            setup::ensure()?;
+            arguments.finish()?;
             image::build(&layout)?;
-            image::reference_xen(&layout)?;
         }
-        "help" | "--help" | "-h" => print!("{USAGE}"),
+        "run" => boot::run(&layout, arguments)?,
+        "lint" => {
+            arguments.finish()?;
+            lint::run(&layout)?;
+        }
+        "test" => return test::run(&layout, arguments),
         _ => return Err(Failure::new(format!("no command {command}\n{USAGE}"))),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn unknown(arguments: &[&str]) -> Failure {
-    Failure::new(format!("unknown argument: {}", arguments.join(" ")))
 }

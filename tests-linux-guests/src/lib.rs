@@ -1,1 +1,13 @@
-//! Tests that boot real kernels.
+//! Tests that boot real kernels in QEMU and drive `xl`.
+//!
+//! A [`case::Case`] says what is booted and what must be seen; [`suite::CASES`] lists them;
+//! [`runner`] boots one and judges its console. The in-guest half is `guest/*.sh`, which the dom0
+//! image carries under `/tests`.
+#![forbid(unsafe_code)]
+
+pub mod case;
+pub mod console;
+pub mod emulator;
+pub mod report;
+pub mod runner;
+pub mod suite;

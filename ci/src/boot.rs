@@ -1,0 +1,101 @@
+//! Preparing and starting boots: the files, `cargo xtask run`, and one boot test.
+
+use std::path::PathBuf;
+
+use tests_linux_guests::case::Case;
+use tests_linux_guests::emulator::{
+    self, CommandLines, Emulator, Files, Hypervisor, Loader, Machine, Terminal,
+};
+
+use crate::arguments::Arguments;
+use crate::failure::{Failure, Result};
+use crate::image::{self, IsoContent};
+use crate::layout::Layout;
+use crate::{hypervisor, process};
+
+/// Takes `--hypervisor xenolith|xen`.
+pub fn which(arguments: &mut Arguments) -> Result<Hypervisor> {
+    match arguments.value("--hypervisor")?.as_deref() {
+        None | Some("xenolith") => Ok(Hypervisor::Xenolith),
+        Some("xen") => Ok(Hypervisor::Xen),
+        Some(other) => Err(Failure::new(format!(
+            "--hypervisor {other}: xenolith or xen"
+        ))),
+    }
+}
+
+/// Builds all that boots of this hypervisor need, apart from ISO files and QEMU 10.
+pub fn prepare(layout: &Layout, hypervisor: Hypervisor) -> Result<Files> {
+    let image = image::build(layout)?;
+    let elf = match hypervisor {
+        Hypervisor::Xenolith => hypervisor::build(layout)?.image,
+        Hypervisor::Xen => image::reference_xen(layout)?,
+    };
+    Ok(Files {
+        hypervisor: elf,
+        kernel: image.kernel,
+        dom0: image.dom0,
+        iso: PathBuf::new(),
+        qemu10: PathBuf::new(),
+    })
+}
+
+/// Adds what only some machines need.
+pub fn complete(
+    layout: &Layout,
+    files: &Files,
+    machine: &Machine,
+    name: &str,
+    lines: CommandLines<'_>,
+) -> Result<Files> {
+    let mut files = files.clone();
+    if machine.loader == Loader::Grub {
+        files.iso = layout.image.join(format!("{name}.iso"));
+        let content = IsoContent {
+            hypervisor: (&files.hypervisor, lines.hypervisor),
+            kernel: (&files.kernel, lines.kernel),
+            dom0: &files.dom0,
+        };
+        image::build_iso(layout, &content, &files.iso)?;
+    }
+    if machine.emulator == Emulator::Ten {
+        files.qemu10 = image::qemu10(layout)?;
+    }
+    Ok(files)
+}
+
+/// `cargo xtask run`: an interactive boot on this terminal.
+pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
+    let hypervisor = which(&mut arguments)?;
+    let mut case = Case::BASE;
+    if let Some(cpus) = arguments.number("--smp")? {
+        case.machine.cpus = cpus;
+    }
+    if let Some(memory) = arguments.number("--mem")? {
+        case.machine.memory_mib = memory;
+    }
+    if arguments.flag("--grub") {
+        case.machine.loader = Loader::Grub;
+    }
+    if arguments.flag("--qemu10") {
+        case.machine.emulator = Emulator::Ten;
+    }
+    let hypervisor_words = arguments.value("--xen-args")?.unwrap_or_default();
+    let kernel_words = arguments.value("--linux-args")?.unwrap_or_default();
+    let extra = arguments.passed_on();
+    arguments.finish()?;
+    case.dom0_mib = 1024.min(case.machine.memory_mib / 2);
+
+    let hypervisor_line = format!("{} {hypervisor_words}", case.hypervisor_line());
+    // An interactive boot runs no test script.
+    let kernel_line = case.kernel_line().replace("XTEST=boot", &kernel_words);
+    let lines = CommandLines {
+        hypervisor: hypervisor_line.trim(),
+        kernel: kernel_line.trim(),
+    };
+    let files = prepare(layout, hypervisor)?;
+    let files = complete(layout, &files, &case.machine, "xenolith", lines)?;
+    let mut command = emulator::command(&case.machine, &files, lines, Terminal::Person);
+    println!("Leave the emulator with Ctrl-A x; Ctrl-A a sends Ctrl-A.");
+    process::run(command.args(extra))
+}

@@ -1,0 +1,183 @@
+//! `cargo xtask lint`: format, clippy for both targets, and the rules that no tool knows.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{Context, Failure, Result};
+use crate::layout::Layout;
+use crate::process;
+use crate::toolchain::Toolchain;
+
+/// A check of the whole tree.
+type Step = fn(&Layout) -> Result<()>;
+
+/// All checks, in the order in which they are run.
+pub const STEPS: &[(&str, Step)] = &[
+    ("the format of the code", format),
+    ("clippy for the host crates", clippy_host),
+    ("clippy for the hypervisor", clippy_hypervisor),
+    ("unsafe code only where it is allowed", unsafe_code),
+    ("modules use only the layers below them", layers),
+];
+
+/// Runs all checks and fails if one did.
+pub fn run(layout: &Layout) -> Result<()> {
+    let mut failed = 0;
+    for (name, step) in STEPS {
+        match step(layout) {
+            Ok(()) => println!("ok {name}"),
+            Err(failure) => {
+                println!("FAILED {name}: {failure}");
+                failed += 1;
+            }
+        }
+    }
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{failed} checks failed")))
+}
+
+fn cargo(layout: &Layout) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(&layout.root);
+    command
+}
+
+fn format(layout: &Layout) -> Result<()> {
+    process::run(cargo(layout).args(["fmt", "--all", "--check"]))
+}
+
+fn clippy_host(layout: &Layout) -> Result<()> {
+    let arguments = ["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"];
+    process::run(cargo(layout).args(arguments))
+}
+
+fn clippy_hypervisor(layout: &Layout) -> Result<()> {
+    let mut clippy = Toolchain::select(layout)?.cargo(layout, "clippy");
+    clippy.args(["--quiet", "--package", "hv-core", "--bin", "xenolith"]);
+    process::run(clippy.args(["--", "-D", "warnings"]))
+}
+
+/// Where `unsafe` may stand.
+fn may_be_unsafe(path: &Path) -> bool {
+    path.starts_with("hv-core/src/hw") || path == Path::new("hv-core/src/main.rs")
+}
+
+fn unsafe_code(layout: &Layout) -> Result<()> {
+    let mut offences = Vec::new();
+    for path in sources(layout)? {
+        if may_be_unsafe(&path) {
+            continue;
+        }
+        let text = std::fs::read_to_string(layout.root.join(&path)).context(path.display())?;
+        for (number, line) in (1..).zip(text.lines()) {
+            if has_word(code_of(line), "unsafe") {
+                offences.push(format!("{}:{number}", path.display()));
+            }
+        }
+    }
+    none(offences)
+}
+
+/// hv-core's modules from the bottom up. Those in one row may use each other.
+const LAYERS: &[&[&str]] = &[
+    &["base"],
+    &["boot", "console"],
+    &["mm", "irq", "time"],
+    &["domain", "sched", "events", "grants"],
+    &["hypercall"],
+    &["pv"],
+];
+
+fn layers(layout: &Layout) -> Result<()> {
+    let rank = |module: &str| LAYERS.iter().position(|row| row.contains(&module));
+    let mut offences = Vec::new();
+    for path in sources(layout)? {
+        let Ok(inside) = path.strip_prefix("hv-core/src") else {
+            continue;
+        };
+        let own = inside
+            .iter()
+            .next()
+            .map(|part| Path::new(part).with_extension(""));
+        let own = own.unwrap_or_default().to_string_lossy().into_owned();
+        let Some(own_rank) = rank(&own) else {
+            continue;
+        };
+        let text = std::fs::read_to_string(layout.root.join(&path)).context(path.display())?;
+        for (number, line) in (1..).zip(text.lines()) {
+            for used in crate_paths(code_of(line)) {
+                if rank(used).is_some_and(|used| used > own_rank) {
+                    offences.push(format!("{}:{number} uses {used}", path.display()));
+                }
+            }
+        }
+    }
+    none(offences)
+}
+
+fn none(offences: Vec<String>) -> Result<()> {
+    if offences.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(offences.join(", ")))
+}
+
+/// The modules named directly after `crate::` in a line.
+fn crate_paths(line: &str) -> impl Iterator<Item = &str> {
+    line.split("crate::").skip(1).map(|rest| {
+        let end = rest
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+/// The line without a trailing comment. A `//` inside a string cuts too much, which hides at
+/// most what stands behind it on that line.
+fn code_of(line: &str) -> &str {
+    line.split("//").next().unwrap_or(line)
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .any(|part| part == word)
+}
+
+/// All Rust sources, relative to the root, without what was built.
+fn sources(layout: &Layout) -> Result<Vec<PathBuf>> {
+    let list = process::text(
+        Command::new("git")
+            .args([
+                "ls-files",
+                "--cached",
+                "--others",
+                "--exclude-standard",
+                "*.rs",
+            ])
+            .current_dir(&layout.root),
+    )?;
+    let files = list.lines().map(PathBuf::from);
+    Ok(files
+        .filter(|path| layout.root.join(path).exists())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{code_of, crate_paths, has_word};
+
+    #[test]
+    fn words_are_found_whole_and_outside_comments() {
+        assert!(has_word("    unsafe { x }", "unsafe"));
+        assert!(!has_word("forbid(unsafe_code)", "unsafe"));
+        assert!(!has_word(code_of("let a = 1; // unsafe"), "unsafe"));
+    }
+
+    #[test]
+    fn paths_into_the_crate_are_found() {
+        let used: Vec<_> = crate_paths("use crate::mm::x; crate::base::y()").collect();
+        assert_eq!(used, ["mm", "base"]);
+    }
+}

@@ -1,0 +1,121 @@
+//! `cargo xtask test`: everything that decides whether a change is good.
+
+use std::process::{Command, ExitCode};
+
+use tests_linux_guests::case::{Case, Tier};
+use tests_linux_guests::emulator::{CommandLines, Files, Hypervisor};
+use tests_linux_guests::report::Check;
+use tests_linux_guests::{runner, suite};
+
+use crate::arguments::Arguments;
+use crate::failure::{Context, Result};
+use crate::layout::Layout;
+use crate::{boot, lint, process};
+
+/// Lines of a failed boot's console that are shown.
+const TAIL: usize = 60;
+
+/// How many checks passed and failed.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+}
+
+impl Tally {
+    fn count(&mut self, check: &Check) {
+        println!("{check}");
+        match check.failure {
+            None => self.passed += 1,
+            Some(_) => self.failed += 1,
+        }
+    }
+
+    fn step(&mut self, name: &str, result: Result<()>) {
+        self.count(&match result {
+            Ok(()) => Check::passed(name),
+            Err(failure) => Check::failed(name, failure.to_string()),
+        });
+    }
+}
+
+/// Runs what the arguments ask for; the exit code tells whether all passed.
+pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
+    let hypervisor = boot::which(&mut arguments)?;
+    let tier = match (arguments.flag("--quick"), arguments.flag("--long")) {
+        (true, _) => Tier::Quick,
+        (_, true) => Tier::Long,
+        _ => Tier::Full,
+    };
+    let only_boots = arguments.flag("--boots");
+    let filter = arguments.word();
+    arguments.finish()?;
+    let mut tally = Tally::default();
+    if !only_boots && filter.is_none() && hypervisor == Hypervisor::Xenolith {
+        for (name, step) in lint::STEPS {
+            tally.step(name, step(layout));
+        }
+        tally.step("tests of the host crates", host_tests(layout));
+    }
+    let chosen = |case: &&Case| match &filter {
+        Some(filter) => case.name.contains(filter.as_str()),
+        None => case.tier <= tier,
+    };
+    match boot::prepare(layout, hypervisor) {
+        Ok(files) => {
+            for case in suite::CASES.iter().filter(chosen) {
+                boot_case(layout, case, &files, &mut tally)?;
+            }
+        }
+        Err(failure) => tally.step("the files to boot are built", Err(failure)),
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(if tally.failed == 0 && tally.passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn host_tests(layout: &Layout) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    process::run(
+        Command::new(cargo)
+            .args(["test", "--quiet"])
+            .current_dir(&layout.root),
+    )
+}
+
+/// Boots one case and prints its checks; a failure also prints the end of its console.
+fn boot_case(layout: &Layout, case: &Case, files: &Files, tally: &mut Tally) -> Result<()> {
+    println!("boot {} ...", case.name);
+    let hypervisor = case.hypervisor_line();
+    let kernel = case.kernel_line();
+    let lines = CommandLines {
+        hypervisor: &hypervisor,
+        kernel: &kernel,
+    };
+    let files = boot::complete(layout, files, &case.machine, case.name, lines)?;
+    let log = layout.logs.join(format!("{}.log", case.name));
+    let outcome = runner::run(case, &files, &log).context(case.name)?;
+    for check in &outcome.checks {
+        tally.count(&Check {
+            name: format!("{}: {}", case.name, check.name),
+            failure: check.failure.clone(),
+        });
+    }
+    println!(
+        "boot {} took {:.0} s",
+        case.name,
+        outcome.took.as_secs_f64()
+    );
+    if !outcome.passed() {
+        let lines: Vec<_> = outcome.console.lines().collect();
+        println!("---- the end of {}", log.display());
+        for line in &lines[lines.len().saturating_sub(TAIL)..] {
+            println!("| {line}");
+        }
+        println!("----");
+    }
+    Ok(())
+}

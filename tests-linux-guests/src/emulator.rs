@@ -1,0 +1,174 @@
+//! The QEMU command line of a boot.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Which hypervisor is booted; the reference proves that a check is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hypervisor {
+    /// Ours.
+    Xenolith,
+    /// Debian's Xen.
+    Xen,
+}
+
+/// Which emulator runs the boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// The machine's own QEMU; 7.2 is the version all results are judged by.
+    System,
+    /// QEMU 10 from backports: it has SMAP that works, RDTSCP and x2APIC.
+    Ten,
+}
+
+impl Emulator {
+    /// The CPU model: `max` less what this version's emulation gets wrong. XSAVE corrupts FPU
+    /// state in both; SMAP breaks IRET at privilege level 3 and RDTSCP intercepts in 7.2.
+    #[must_use]
+    pub const fn cpu(self) -> &'static str {
+        match self {
+            Self::System => "max,+svm,-smap,-rdtscp,-xsave",
+            Self::Ten => "max,+svm,-xsave",
+        }
+    }
+}
+
+/// Which boot loader starts the hypervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loader {
+    /// QEMU's own, as if by multiboot 1.
+    Direct,
+    /// GRUB from a BIOS CD-ROM, multiboot 2.
+    Grub,
+}
+
+/// How the guest's time passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// With the wall clock.
+    Real,
+    /// One nanosecond for each instruction: runs are repeatable. One CPU, system QEMU only.
+    Instructions,
+}
+
+/// The emulated machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// RAM in MiB.
+    pub memory_mib: u32,
+    /// QEMU's machine type; empty for its default, an i440FX PC.
+    pub board: &'static str,
+    /// The version of QEMU.
+    pub emulator: Emulator,
+    /// The boot loader.
+    pub loader: Loader,
+    /// How time passes.
+    pub clock: Clock,
+}
+
+impl Machine {
+    /// The smallest machine that runs everything: one CPU, 2 GiB, booted directly.
+    pub const BASE: Self = Self {
+        cpus: 1,
+        memory_mib: 2048,
+        board: "",
+        emulator: Emulator::System,
+        loader: Loader::Direct,
+        clock: Clock::Real,
+    };
+}
+
+/// Who is at the other end of the serial line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// A program: standard input and output are the console and nothing else.
+    Program,
+    /// A person: Ctrl-A x leaves, Ctrl-A c gives QEMU's monitor.
+    Person,
+}
+
+/// Files that a boot needs.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// The hypervisor's ELF image.
+    pub hypervisor: PathBuf,
+    /// dom0's kernel.
+    pub kernel: PathBuf,
+    /// dom0's initramfs.
+    pub dom0: PathBuf,
+    /// The ISO made from these, for [`Loader::Grub`].
+    pub iso: PathBuf,
+    /// The folder into which QEMU 10 was unpacked, for [`Emulator::Ten`].
+    pub qemu10: PathBuf,
+}
+
+/// What QEMU is told, apart from the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandLines<'a> {
+    /// The hypervisor's.
+    pub hypervisor: &'a str,
+    /// dom0's kernel's.
+    pub kernel: &'a str,
+}
+
+/// The command that boots `machine`, its console on standard input and output.
+#[must_use]
+pub fn command(
+    machine: &Machine,
+    files: &Files,
+    lines: CommandLines<'_>,
+    terminal: Terminal,
+) -> Command {
+    let mut qemu = program(machine.emulator, files);
+    let accelerator = match machine.clock {
+        Clock::Real if machine.cpus > 1 => "tcg,thread=multi",
+        Clock::Real => "tcg",
+        Clock::Instructions => "tcg,thread=single",
+    };
+    qemu.args(["-accel", accelerator, "-cpu", machine.emulator.cpu()])
+        .args(["-smp", &machine.cpus.to_string()])
+        .args(["-m", &machine.memory_mib.to_string()])
+        .args(["-nographic", "-no-reboot", "-net", "none"]);
+    if terminal == Terminal::Program {
+        qemu.args(["-monitor", "none", "-serial", "stdio"]);
+    }
+    if !machine.board.is_empty() {
+        qemu.args(["-machine", machine.board]);
+    }
+    if machine.clock == Clock::Instructions {
+        qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1"])
+            .args(["-rtc", "base=2024-01-01T00:00:00,clock=vm"]);
+    }
+    match machine.loader {
+        Loader::Direct => {
+            let kernel = format!(
+                "{} {},{}",
+                files.kernel.display(),
+                lines.kernel,
+                files.dom0.display()
+            );
+            qemu.arg("-kernel").arg(&files.hypervisor);
+            qemu.args(["-append", lines.hypervisor, "-initrd", &kernel]);
+        }
+        Loader::Grub => {
+            qemu.arg("-cdrom").arg(&files.iso);
+        }
+    }
+    qemu
+}
+
+fn program(emulator: Emulator, files: &Files) -> Command {
+    match emulator {
+        Emulator::System => Command::new("qemu-system-x86_64"),
+        Emulator::Ten => {
+            let root = &files.qemu10;
+            let mut qemu = Command::new(root.join("usr/bin/qemu-system-x86_64"));
+            for folder in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+                qemu.arg("-L").arg(root.join(folder));
+            }
+            qemu
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The list of boots.
+
+use crate::case::{Case, Script, Tier};
+use crate::emulator::{Emulator, Loader, Machine};
+
+/// All cases, the quickest first.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "boot",
+        tier: Tier::Quick,
+        ..Case::BASE
+    },
+    Case {
+        name: "toolstack",
+        tier: Tier::Quick,
+        script: Script::Guest("toolstack"),
+        ..Case::BASE
+    },
+    Case {
+        name: "prompt",
+        script: Script::Typed(&[
+            ("xl list", "Domain-0"),
+            ("echo $((6 * 7)) is it", "42 is it"),
+            ("echo lines=$(xl info | grep -c ^xen_)", "lines=9"),
+            ("exit", "Power down"),
+        ]),
+        ..Case::BASE
+    },
+    Case {
+        name: "grub",
+        machine: Machine {
+            loader: Loader::Grub,
+            ..Machine::BASE
+        },
+        ..Case::BASE
+    },
+    Case {
+        name: "smp2-toolstack",
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        script: Script::Guest("toolstack"),
+        ..Case::BASE
+    },
+    Case {
+        name: "smp4-work",
+        machine: Machine {
+            cpus: 4,
+            memory_mib: 3072,
+            ..Machine::BASE
+        },
+        script: Script::Guest("work"),
+        ..Case::BASE
+    },
+    Case {
+        name: "work",
+        script: Script::Guest("work"),
+        ..Case::BASE
+    },
+    Case {
+        name: "c-xenstored",
+        kernel_args: "XENSTORED=xenstored",
+        ..Case::BASE
+    },
+    Case {
+        name: "tools",
+        script: Script::Guest("tools"),
+        ..Case::BASE
+    },
+    Case {
+        name: "q35",
+        machine: Machine {
+            board: "q35",
+            ..Machine::BASE
+        },
+        ..Case::BASE
+    },
+    Case {
+        name: "qemu10-smap",
+        machine: Machine {
+            emulator: Emulator::Ten,
+            ..Machine::BASE
+        },
+        ..Case::BASE
+    },
+    Case {
+        name: "one-vcpu-of-two",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        hypervisor_args: "dom0_max_vcpus=1",
+        kernel_args: "XVCPUS=1",
+        ..Case::BASE
+    },
+    Case {
+        name: "small-dom0",
+        tier: Tier::Long,
+        dom0_mib: 384,
+        ..Case::BASE
+    },
+    Case {
+        name: "memory-above-4g",
+        tier: Tier::Long,
+        machine: Machine {
+            memory_mib: 8192,
+            ..Machine::BASE
+        },
+        dom0_mib: 6144,
+        ..Case::BASE
+    },
+    Case {
+        name: "smp8-work",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 8,
+            memory_mib: 4096,
+            ..Machine::BASE
+        },
+        script: Script::Guest("work"),
+        seconds: 1200,
+        ..Case::BASE
+    },
+    Case {
+        name: "qemu10-smp2-work",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            emulator: Emulator::Ten,
+            ..Machine::BASE
+        },
+        script: Script::Guest("work"),
+        ..Case::BASE
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::CASES;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_fit_a_file_name() {
+        let mut names = BTreeSet::new();
+        for case in CASES {
+            assert!(names.insert(case.name), "{} twice", case.name);
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(case.name.chars().all(fits), "{}", case.name);
+        }
+    }
+}
