@@ -1,14 +1,18 @@
 //! Verdicts: one line for each check, and the count at the end.
 
 use core::fmt::{self, Display};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use xen_abi::errno::Errno;
 
+use crate::checks;
 use crate::console::println;
 
 static PASSED: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicU32 = AtomicU32::new(0);
+
+/// The area that is being checked.
+static AREA: AtomicUsize = AtomicUsize::new(0);
 
 /// What a hypercall can answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,13 +42,19 @@ impl Display for Answer {
 }
 
 fn verdict(passed: bool, name: &dyn Display, got: &dyn Display, want: &dyn Display) {
+    let area = checks::AREAS[AREA.load(Ordering::Relaxed)].0;
     if passed {
         PASSED.fetch_add(1, Ordering::Relaxed);
-        println!("ok {name}");
+        println!("ok {area}/{name}");
     } else {
         FAILED.fetch_add(1, Ordering::Relaxed);
-        println!("FAILED {name}: got {got}, want {want}");
+        println!("FAILED {area}/{name}: got {got}, want {want}");
     }
+}
+
+/// The checks that follow belong to the area of this index.
+pub fn enter(area: usize) {
+    AREA.store(area, Ordering::Relaxed);
 }
 
 /// The hypercall's result must be this.

@@ -100,6 +100,11 @@ pub fn root() -> u64 {
     memory::start_info().pt_base
 }
 
+/// Machine address of an entry of our L4.
+pub fn root_entry(slot: u64) -> u64 {
+    memory::frame_at(root()) * PAGE + slot * 8
+}
+
 /// Address in the initial mapping of the table that a table entry names.
 fn table_of(entry: u64) -> Option<u64> {
     let frame = (entry & FRAME_MASK) / PAGE;
@@ -122,6 +127,12 @@ pub fn entry_for(address: u64, level: u32) -> Option<u64> {
         table = table_of(entry)?;
     }
     Some(memory::frame_at(table) * PAGE + index(level) * 8)
+}
+
+/// Address in the initial mapping of an entry at this machine address, in a table of ours.
+pub fn address_of(machine: u64) -> u64 {
+    let table = table_of(machine).expect("a table of ours");
+    table + machine % PAGE
 }
 
 /// An own stretch of address space: one L3, L2 and L1 in an otherwise free L4 slot.
@@ -151,18 +162,17 @@ impl Window {
         for table in [l1, l2, l3] {
             protect(table, READ_ONLY);
         }
-        let entry = memory::frame_at(root()) * PAGE + slot * 8;
-        (update(entry, l3.machine() * PAGE | WRITABLE), window)
+        (update(root_entry(slot), l3.machine() * PAGE | WRITABLE), window)
     }
 
     /// Machine address of the L4 entry.
-    pub fn root_entry(&self) -> u64 {
-        memory::frame_at(root()) * PAGE + (self.base >> 39 & 511) * 8
+    pub fn slot_entry(&self) -> u64 {
+        root_entry(self.base >> 39 & 511)
     }
 
     /// Removes the tables again.
     pub fn close(self) -> i64 {
-        let result = update(self.root_entry(), 0);
+        let result = update(self.slot_entry(), 0);
         for table in [self.l3, self.l2, self.l1] {
             protect(table, WRITABLE);
             table.give_back();

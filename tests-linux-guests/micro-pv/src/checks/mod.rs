@@ -1,21 +1,65 @@
 //! The checks, an area of the interface each.
 
+mod bad;
 pub mod clock;
+mod entries;
+mod events;
+mod fifo;
+mod memop;
+mod mmu;
+mod mmuext;
+mod multicall;
+mod reservation;
 mod second;
+mod segments;
 pub mod upcall;
+mod version;
 
-use crate::console::println;
+use crate::report;
 
 /// An area: its name and what checks it.
-type Area = (&'static str, fn());
+pub type Area = (&'static str, fn());
 
-const AREAS: &[Area] = &[];
+/// All areas, in the order in which they are checked.
+pub const AREAS: &[Area] = &[
+    ("version", version::version),
+    ("console", version::console),
+    ("unknown", version::unknown),
+    ("multicall", multicall::check),
+    ("traps", entries::traps),
+    ("callbacks", entries::callbacks),
+    ("gdt", segments::gdt),
+    ("descriptor", segments::descriptor),
+    ("ldt", segments::ldt),
+    ("segment-base", segments::bases),
+    ("debug-registers", segments::debug),
+    ("switches", segments::switches),
+    ("mmu-update", mmu::call),
+    ("l1-entries", mmu::level1),
+    ("table-entries", mmu::higher),
+    ("va-mapping", mmu::address),
+    ("mmuext", mmuext::call),
+    ("pins", mmuext::pins),
+    ("frames", mmuext::frames),
+    ("memory-op", memop::call),
+    ("memory-facts", memop::facts),
+    ("physmap", memop::physmap),
+    ("reservation-wild", reservation::wild),
+    ("reservation", reservation::exchange_of_one),
+    ("exchange", reservation::exchange),
+    ("events-refused", events::refused),
+    ("events-bind", events::bind),
+    ("events-loopback", events::loopback),
+    ("events-delivery", events::delivery),
+    ("events-many", events::many),
+    ("fifo", fifo::check),
+];
 
 /// Runs all areas, or the one of this name.
 pub fn run(only: Option<&str>) {
-    for (name, check) in AREAS {
+    for (index, (name, check)) in AREAS.iter().enumerate() {
         if only.is_none_or(|only| only == *name) {
-            println!("area {name}");
+            report::enter(index);
             check();
         }
     }
