@@ -30,7 +30,7 @@ pub fn check() {
     let control = Page::take();
     let array = Page::take();
     let gfn = control.machine();
-    result("expand_array before init_control", expand(array.machine()), ENOSYS);
+    result("expand_array before init_control", expand(array.machine()), EOPNOTSUPP);
     for (owner, frame) in bad::frames() {
         result(format_args!("control block {owner}"), init(frame, 0, 0).0, EINVAL);
     }
@@ -57,7 +57,7 @@ pub fn check() {
     let (code, _) = op(EVTCHNOP_reset, &EvtchnReset { dom: DOMID_SELF });
     result("reset", code, 0);
     same("the port is closed", status(DOMID_SELF, port).1.status, EVTCHNSTAT_closed);
-    result("expand_array after the reset", expand(array.machine()), ENOSYS);
+    result("expand_array after the reset", expand(array.machine()), EOPNOTSUPP);
     result("writable to the end", tables::protect(array, WRITABLE), 0);
     control.give_back();
     array.give_back();

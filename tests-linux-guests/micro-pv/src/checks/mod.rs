@@ -5,6 +5,8 @@ pub mod clock;
 mod entries;
 mod events;
 mod fifo;
+mod granted;
+mod grants;
 mod memop;
 mod mmu;
 mod mmuext;
@@ -12,7 +14,9 @@ mod multicall;
 mod reservation;
 mod second;
 mod segments;
+mod timers;
 pub mod upcall;
+mod vcpu;
 mod version;
 
 use crate::report;
@@ -22,6 +26,7 @@ pub type Area = (&'static str, fn());
 
 /// All areas, in the order in which they are checked.
 pub const AREAS: &[Area] = &[
+    ("first-timer", timers::first),
     ("version", version::version),
     ("console", version::console),
     ("unknown", version::unknown),
@@ -53,6 +58,18 @@ pub const AREAS: &[Area] = &[
     ("events-delivery", events::delivery),
     ("events-many", events::many),
     ("fifo", fifo::check),
+    ("grant-calls", grants::call),
+    ("grant-table", grants::table),
+    ("grant-maps", grants::maps),
+    ("grant-copies", grants::copies),
+    ("granted", granted::check),
+    ("vcpu-op", vcpu::call),
+    ("vcpu-places", vcpu::places),
+    ("nmi", vcpu::nmi),
+    ("timers", timers::shots),
+    ("clock", timers::time),
+    ("sched-op", timers::sched),
+    ("second-vcpu", second::check),
 ];
 
 /// Runs all areas, or the one of this name.
@@ -61,6 +78,9 @@ pub fn run(only: Option<&str>) {
         if only.is_none_or(|only| only == *name) {
             report::enter(index);
             check();
+        }
+        if index == 0 {
+            timers::stop_periodic();
         }
     }
 }
