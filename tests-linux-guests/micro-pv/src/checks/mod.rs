@@ -2,8 +2,11 @@
 
 mod bad;
 pub mod clock;
+mod control;
+mod devices;
 mod entries;
 mod events;
+mod faults;
 mod fifo;
 mod granted;
 mod grants;
@@ -11,6 +14,7 @@ mod memop;
 mod mmu;
 mod mmuext;
 mod multicall;
+mod privileged;
 mod reservation;
 mod second;
 mod segments;
@@ -70,6 +74,18 @@ pub const AREAS: &[Area] = &[
     ("clock", timers::time),
     ("sched-op", timers::sched),
     ("second-vcpu", second::check),
+    ("physdev-call", devices::call),
+    ("physdev-io", devices::io),
+    ("physdev-interrupts", devices::interrupts),
+    ("platform-op", control::of_platform),
+    ("sysctl", control::of_system),
+    ("domctl", control::of_domains),
+    ("other-calls", control::others),
+    ("msrs", privileged::msrs),
+    ("control-registers", privileged::control),
+    ("instructions", privileged::instructions),
+    ("page-faults", faults::bounce),
+    ("table-writes", faults::emulation),
 ];
 
 /// Runs all areas, or the one of this name.
