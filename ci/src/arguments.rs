@@ -31,6 +31,11 @@ impl Arguments {
         self.words.len() != before
     }
 
+    /// Whether a word is among those not yet taken.
+    pub fn has(&self, name: &str) -> bool {
+        self.words.iter().any(|word| word == name)
+    }
+
     /// Takes an option with a value.
     pub fn value(&mut self, name: &str) -> Result<Option<String>> {
         let Some(at) = self.words.iter().position(|word| word == name) else {

@@ -21,7 +21,8 @@ pub struct Hypervisor {
 }
 
 impl Hypervisor {
-    fn at(layout: &Layout) -> Self {
+    /// Where a build leaves them.
+    pub fn at(layout: &Layout) -> Self {
         Self {
             image: layout.image.join("xenolith"),
             debug: layout.image.join("xenolith.debug"),

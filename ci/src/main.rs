@@ -1,6 +1,7 @@
 //! The project's own tool, started as `cargo xtask COMMAND`.
 
 mod arguments;
+mod bench;
 mod boot;
 mod cpio;
 mod debs;
@@ -14,6 +15,8 @@ mod layout;
 mod lint;
 mod process;
 mod setup;
+mod size;
+mod symbolize;
 mod test;
 mod toolchain;
 
@@ -38,6 +41,11 @@ usage: cargo xtask COMMAND
   test     format, lints, host tests, boots
              --quick | --long, --boots (only those), --hypervisor xenolith|xen
              FILTER           only boots whose name contains it
+  bench    the same work on Xenolith and on Debian's Xen
+             --hypervisor xenolith|xen     only on this one
+  size     bytes of the image by crate and module; fails above the budget
+  symbolize [LOG]
+           names for the hypervisor's addresses in a log or in standard input
 ";
 
 fn main() -> ExitCode {
@@ -84,6 +92,16 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
             arguments.finish()?;
             lint::run(&layout)?;
         }
+        "symbolize" => {
+            let log = arguments.word().unwrap_or_else(|| "-".to_owned());
+            arguments.finish()?;
+            symbolize::run(&hypervisor::Hypervisor::at(&layout).debug, &log)?;
+        }
+        "size" => {
+            arguments.finish()?;
+            return size::run(&hypervisor::build(&layout)?);
+        }
+        "bench" => bench::run(&layout, arguments)?,
         "test" => return test::run(&layout, arguments),
         _ => return Err(Failure::new(format!("no command {command}\n{USAGE}"))),
     }

@@ -44,12 +44,17 @@ check_info() {
         matches "xl info -n has $key" "$OUT" "^$key *:"
     done
     local cpu rows
+    matches "xl info -n lists node 0" "$OUT" "^ *0: +$(value total_memory) +[0-9]+ +10$"
+    rows=$(echo "$OUT" | sed -n '/^cpu_topology/,/^device topology/p' | grep -Ec '^ *[0-9]+:')
+    # Of a single CPU without topology leaves Xen reports no core and no socket: no row.
+    if [ "$XCPUS" -eq 1 ]; then
+        between "xl info -n rows of CPUs" "$rows" 0 1
+        return
+    fi
+    equal "xl info -n rows of CPUs" "$rows" "$XCPUS"
     for cpu in $(seq 0 $((XCPUS - 1))); do
         matches "xl info -n lists CPU $cpu" "$OUT" "^ *$cpu: +[0-9]+ +[0-9]+ +0$"
     done
-    matches "xl info -n lists node 0" "$OUT" "^ *0: +$(value total_memory) +[0-9]+ +10$"
-    rows=$(echo "$OUT" | sed -n '/^cpu_topology/,/^device topology/p' | grep -Ec '^ *[0-9]+:')
-    equal "xl info -n rows of CPUs" "$rows" "$XCPUS"
 }
 
 check_lists() {
@@ -130,7 +135,9 @@ check_vcpus() {
     eventually "dom0 has one CPU" 20 sh -c '[ "$(nproc)" = 1 ]'
     eventually "vCPU 1 is off line" 10 sh -c 'xl vcpu-list | grep -Eq "^Domain-0 +0 +1 +- +--p"'
     runs xl vcpu-set Domain-0 "$vcpus"
-    eventually "dom0 has all its CPUs again" 20 sh -c "[ \$(nproc) = $vcpus ]"
+    # The kernel makes the CPUs present; switching them on is left to udev, which is not here.
+    eventually "dom0 can switch on all its CPUs" 20 sh -c \
+        "echo 1 | tee /sys/devices/system/cpu/cpu*/online; [ \$(nproc) = $vcpus ]"
     runs xl vcpu-list
     equal "xl vcpu-list's paused vCPUs" "$(echo "$OUT" | grep -c -- '--p')" 0
 }

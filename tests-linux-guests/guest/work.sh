@@ -10,7 +10,7 @@ forks() {
     done
 }
 start=$(cut -d' ' -f1 /proc/uptime)
-if forks 300; then ok "300 programs run one after another"; else fail "300 programs" "one failed"; fi
+if forks 150; then ok "150 programs run one after another"; else fail "150 programs" "one failed"; fi
 echo "forks took $(cut -d' ' -f1 /proc/uptime) - $start"
 
 wanted=$(head -c 4000000 /usr/lib/xen-4.17/bin/oxenstored | md5sum)
@@ -33,9 +33,9 @@ rm /tmp/a /tmp/b
 equal "floating point: sum of 1/n^2" \
     "$(awk 'BEGIN { for (i = 200000; i > 0; i--) s += 1 / (i * i); printf "%.9f", s }')" 1.644929067
 for i in $(seq 1 $((vcpus * 2))); do
-    awk -v n="$i" 'BEGIN { for (i = 1; i < 300000; i++) s += sin(i) * n; printf "%.6f\n", s / n }' >/tmp/fp.$i &
+    awk -v n="$i" 'BEGIN { for (i = 1; i < 300000; i++) s += (i % 7) * 0.3 * n; printf "%.6f\n", s / n }' >/tmp/fp.$i &
 done
-wait $(jobs -p)
+wait
 equal "floating point: processes side by side agree" "$(cat /tmp/fp.* | sort -u | wc -l)" 1
 
 count=0

@@ -41,21 +41,33 @@ pub const CASES: &[Case] = &[
             ..Machine::BASE
         },
         script: Script::Guest("toolstack"),
+        seconds: 900,
         ..Case::BASE
     },
     Case {
-        name: "smp4-work",
+        name: "smp4",
         machine: Machine {
             cpus: 4,
             memory_mib: 3072,
             ..Machine::BASE
         },
-        script: Script::Guest("work"),
+        seconds: 900,
         ..Case::BASE
     },
     Case {
         name: "work",
         script: Script::Guest("work"),
+        ..Case::BASE
+    },
+    Case {
+        name: "smp2-work",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        script: Script::Guest("work"),
+        seconds: 900,
         ..Case::BASE
     },
     Case {

@@ -11,9 +11,11 @@ pub mod input;
 pub mod levels;
 pub mod limit;
 pub mod ring;
+pub mod sink;
 
 pub use guestline::GuestConsole;
 pub use input::{Focus, InputEffect, SerialInput, SwitchKey};
 pub use levels::{LogGate, Severity, Thresholds};
 pub use limit::TokenBucket;
-pub use ring::{LogRing, ReadRequest, ReadResult};
+pub use ring::{AfterRead, LogRing, ReadRequest, ReadResult};
+pub use sink::ConsoleSink;

@@ -108,6 +108,14 @@ impl Domain {
     }
 }
 
+impl Domain {
+    /// Where the pages of its grant table come from.
+    #[must_use]
+    pub fn grant_pool(&self) -> impl FramePool + use<> {
+        GrantPool(self.machine)
+    }
+}
+
 /// Pages for a grant table.
 pub(super) struct GrantPool(pub &'static dyn Machine);
 

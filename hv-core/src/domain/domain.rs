@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::{Mutex, Once};
 use xen_abi::errno::Errno;
-use xen_abi::xen::{SHARED_INFO_VCPU_INFO, VCPU_INFO_SIZE};
+use xen_abi::xen::{SHARED_INFO_VCPU_INFO, SHARED_INFO_WC_VERSION, VCPU_INFO_SIZE};
 
 use super::machine::{Machine, PirqLayer};
 use super::vcpu::{RunFlags, Vcpu};
@@ -15,7 +15,9 @@ use crate::events::{self, Events};
 use crate::grants::Grants;
 use crate::pv::ports::PortMap;
 use crate::sched::Scheduler;
+use crate::time::pvclock::SharedWords;
 use crate::time::runstate::Runstate;
+use crate::time::wallclock::WallClock;
 
 /// How a guest is run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +63,29 @@ pub struct Backing {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ShutdownReason(pub u32);
 
+/// Pauses that the toolstack may have outstanding for one domain.
+const MAX_TOOL_PAUSES: u32 = 255;
+
+/// The wall clock's words in a shared info page.
+struct WallClockWords(&'static [AtomicU32; 1024]);
+
+impl SharedWords for WallClockWords {
+    fn load(&self, index: usize) -> u32 {
+        self.0[Self::place(index)].load(Ordering::Relaxed)
+    }
+
+    fn store(&self, index: usize, value: u32) {
+        self.0[Self::place(index)].store(value, Ordering::Relaxed);
+    }
+}
+
+impl WallClockWords {
+    /// The word of the page: version, seconds and nanoseconds, then the high seconds.
+    const fn place(index: usize) -> usize {
+        SHARED_INFO_WC_VERSION / 4 + index
+    }
+}
+
 /// A domain.
 pub struct Domain {
     /// Its number.
@@ -92,6 +117,8 @@ pub struct Domain {
     pub max_pages: AtomicU64,
     /// Pauses of the whole domain.
     pauses: AtomicU32,
+    /// Those among them that the toolstack made.
+    tool_pauses: AtomicU32,
     /// It is being destroyed: no new references.
     pub dying: AtomicBool,
     /// Why it went down, once it has.
@@ -145,6 +172,7 @@ impl Domain {
             pages: AtomicU64::new(0),
             max_pages: AtomicU64::new(limits.max_pages),
             pauses: AtomicU32::new(0),
+            tool_pauses: AtomicU32::new(0),
             dying: AtomicBool::new(false),
             shutdown: Mutex::new(None),
             shutdown_code: AtomicU32::new(u32::MAX),
@@ -217,6 +245,40 @@ impl Domain {
     /// Takes a pause away; `true` when it was the last.
     pub fn unpause(&self) -> bool {
         self.pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1)
+    }
+
+    /// Adds a pause on behalf of the toolstack; the caller makes the CPUs notice.
+    ///
+    /// # Errors
+    /// `EINVAL` when it was paused absurdly often.
+    pub fn pause_by_tool(&self) -> Result<(), Errno> {
+        let counted = |n: u32| n.checked_add(1).filter(|n| *n <= MAX_TOOL_PAUSES);
+        let before = self.tool_pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);
+        before.map_err(|_| Errno::EINVAL)?;
+        self.pause();
+        Ok(())
+    }
+
+    /// Takes a pause of the toolstack's away; `true` when it was the last of all pauses.
+    ///
+    /// # Errors
+    /// `EINVAL` when the toolstack has not paused it.
+    pub fn unpause_by_tool(&self) -> Result<bool, Errno> {
+        let before = self.tool_pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        before.map_err(|_| Errno::EINVAL)?;
+        Ok(self.unpause())
+    }
+
+    /// Whether the toolstack keeps it paused.
+    #[must_use]
+    pub fn is_paused_by_tool(&self) -> bool {
+        self.tool_pauses.load(Ordering::SeqCst) != 0
+    }
+
+    /// Writes the time of day into the shared info page; one caller at a time.
+    pub(super) fn publish_wallclock(&self, clock: &WallClock) {
+        let words = self.machine.words32(self.shared_info);
+        clock.publish(&WallClockWords(words), 0);
     }
 
     /// Whether the whole domain is paused.

@@ -14,6 +14,13 @@ pub trait Machine: Send + Sync {
     fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512];
     /// A frame of RAM as 32-bit words.
     fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024];
+    /// Copies bytes inside memory that the caller keeps from going away; the ranges may overlap.
+    /// Guests may use the frames meanwhile: bytes beside the copied ones are not written.
+    fn copy_bytes(&self, from: (Mfn, u16), to: (Mfn, u16), len: u16) {
+        let source = (self.words(from.0), usize::from(from.1));
+        let target = (self.words(to.0), usize::from(to.1));
+        super::pagecopy::copy(source, target, usize::from(len));
+    }
     /// Takes a reference to a domain's page as writable memory.
     ///
     /// # Errors
@@ -62,11 +69,30 @@ pub trait Machine: Send + Sync {
     /// The domain that owns the devices went down: power off, reboot or stop, as the reason says.
     /// The work is done by the run loop; this returns.
     fn hardware_shutdown(&self, reason: super::ShutdownReason);
+    /// Enters an ACPI sleep state as the control domain's AML wants it. The work is done by the run
+    /// loop once every CPU has left its guest; this returns.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for a state that is not supported or a machine without the registers for it.
+    fn enter_sleep(&self, request: SleepRequest) -> Result<(), Errno>;
+    /// Time that a CPU has idled since boot; 0 for a CPU that was never started.
+    fn idle_time(&self, cpu: CpuId) -> Nanos;
     /// Arms the one timer of a vCPU; `None` stops it. When it is due, the run loop calls
     /// `Domain::fire_timers`.
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>);
     /// Drops our reference to a page given out by `share_with`: it is freed when the domain has let go.
     fn unshare(&self, mfn: Mfn);
+}
+
+/// What to write to enter a sleep state (ACPI 4.8.3.2, PM1 control registers).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SleepRequest {
+    /// The state: 5 is soft off.
+    pub state: u32,
+    /// Value for PM1a control, with SLP_TYP and SLP_EN.
+    pub pm1a: u16,
+    /// Value for PM1b control; of no meaning on machines without that block.
+    pub pm1b: u16,
 }
 
 /// Connects physical interrupts to domains (irq layer). Called with the domain's event ledger held.

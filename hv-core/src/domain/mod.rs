@@ -4,10 +4,17 @@ mod delivery;
 #[allow(clippy::module_inception, reason = "the layer is named after its central type")]
 mod domain;
 mod machine;
+mod notes;
+mod pagecopy;
+mod processor;
 mod registry;
+mod services;
 mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
-pub use machine::{Machine, PirqLayer};
+pub use machine::{Machine, PirqLayer, SleepRequest};
+pub use notes::{Family, Notes};
+pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};
+pub use services::{CpuPolicy, Diagnostics, PolicyView, Services};
 pub use vcpu::{Owed, RunFlags, Vcpu};

@@ -13,10 +13,15 @@ use xen_abi::errno::Errno;
 use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC};
 
 use super::domain::{Backing, Domain, ShutdownReason};
+use super::notes::{Family, Notes};
+use super::processor::Processor;
+use super::services::Services;
 use super::vcpu::Vcpu;
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::events;
+use crate::irq::Irqs;
 use crate::sched::{Affinity, Unit};
+use crate::time::wallclock::WallClock;
 
 /// What the hypervisor says about itself (xen_version, sysctl).
 #[derive(Clone, Debug, Default)]
@@ -47,12 +52,18 @@ pub struct Facts {
     pub m2p_frames: Vec<Option<Mfn>>,
     /// TSC ticks per millisecond.
     pub tsc_khz: u32,
+    /// What the CPUs are and where they sit.
+    pub processor: Processor,
 }
 
 /// The hypervisor.
 pub struct Hypervisor {
     /// What domains stand on.
     pub backing: Backing,
+    /// The console and other parts of the binary that tools reach.
+    pub services: Services,
+    /// Physical interrupts, and what dom0 tells of PCI.
+    pub irqs: &'static Irqs,
     /// What it says about itself.
     pub identity: Identity,
     /// What the boot found out.
@@ -62,14 +73,24 @@ pub struct Hypervisor {
     next_id: Mutex<RangeFrom<DomId>>,
     missing: AtomicU64,
     missing_memory: AtomicU64,
+    notes: Notes,
+    wallclock: Mutex<Option<WallClock>>,
 }
 
 impl Hypervisor {
     /// A hypervisor without domains.
     #[must_use]
-    pub fn new(backing: Backing, identity: Identity, facts: Facts) -> Self {
+    pub fn new(
+        backing: Backing,
+        services: Services,
+        irqs: &'static Irqs,
+        identity: Identity,
+        facts: Facts,
+    ) -> Self {
         Self {
             backing,
+            services,
+            irqs,
             identity,
             facts,
             domains: RwLock::new(BTreeMap::new()),
@@ -77,6 +98,8 @@ impl Hypervisor {
             next_id: Mutex::new(1..),
             missing: AtomicU64::new(0),
             missing_memory: AtomicU64::new(0),
+            notes: Notes::default(),
+            wallclock: Mutex::new(None),
         }
     }
 
@@ -95,6 +118,38 @@ impl Hypervisor {
     /// Logs that something is not implemented, with its name.
     pub fn note_missing(&self, caller: DomId, what: &str) {
         log::info!("d{caller}: {what}: not implemented");
+    }
+
+    /// Logs once that a sub-operation is not implemented, with its name.
+    pub fn note_missing_once(&self, caller: DomId, family: Family, number: u32, name: &str) {
+        if self.notes.first(family, number) {
+            self.note_missing(caller, name);
+        }
+    }
+
+    /// Sets the time of day and tells every domain.
+    pub fn set_wallclock(&self, clock: WallClock) {
+        // Held until all know it, so that two changes reach every domain in the same order.
+        let mut kept = self.wallclock.lock();
+        *kept = Some(clock);
+        for domain in self.domains() {
+            domain.publish_wallclock(&clock);
+        }
+    }
+
+    /// The time of day, once it is known.
+    #[must_use]
+    pub fn wallclock(&self) -> Option<WallClock> {
+        *self.wallclock.lock()
+    }
+
+    /// Tells a new domain the time of day, if it is known. Domains in the list are told of every
+    /// later change.
+    pub fn publish_wallclock(&self, domain: &Domain) {
+        let kept = self.wallclock.lock();
+        if let Some(clock) = *kept {
+            domain.publish_wallclock(&clock);
+        }
     }
 
     /// Takes a domain down: its vCPUs stop, the toolstack learns why. dom0 takes the machine along.

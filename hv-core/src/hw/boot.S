@@ -4,8 +4,6 @@
 # with a magic number in eax and the information structure in ebx, PVH with its
 # start_info in ebx. All meet in `boot_common` with edi = protocol, esi = info.
 
-.intel_syntax noprefix
-
 .set MB1_MAGIC, 0x1badb002
 .set MB1_FLAGS, 0x00010003          # page-aligned modules, memory map, address fields
 .set MB2_MAGIC, 0xe85250d6
@@ -142,7 +140,7 @@ boot_long:
     xor eax, eax
     mov fs, eax
     mov gs, eax
-    mov rax, offset boot_high
+    movabs rax, offset boot_high
     jmp rax
 
 .section .text.entry, "ax"
@@ -154,73 +152,6 @@ boot_high:
     mov esi, esi
     call start                      # start(protocol, info) -> !
     ud2
-
-# ---- Secondary CPUs: copied to a page below 1 MiB, entered in real mode ----
-# The code finds its own address in cs; `ap_data` words are filled by smp.rs.
-.section .rodata
-.balign 16
-.global ap_code
-ap_code:
-.code16
-    cli
-    cld
-    mov ax, cs
-    mov ds, ax
-    xor ebx, ebx
-    mov bx, ax
-    shl ebx, 4                      # linear address of this page
-    # The far pointer and the GDT base depend on where the page is.
-    lea eax, [ebx + (ap_long - ap_code)]
-    mov dword ptr ds:[ap_jump - ap_code], eax
-    lea eax, [ebx + (ap_gdt - ap_code)]
-    mov dword ptr ds:[ap_gdt_ptr + 2 - ap_code], eax
-    mov eax, cr4
-    or  eax, 0x20
-    mov cr4, eax
-    mov eax, dword ptr ds:[ap_cr3 - ap_code]
-    mov cr3, eax
-    mov ecx, 0xc0000080
-    rdmsr
-    or  eax, 0x901
-    wrmsr
-    .byte 0x66, 0x0f, 0x01, 0x16    # lgdtd [disp16]
-    .short ap_gdt_ptr - ap_code
-    mov eax, 0x80010001
-    mov cr0, eax
-    .byte 0x66, 0xea                # far jump, 32-bit offset
-ap_jump:
-    .long 0
-    .short 8
-.code64
-ap_long:
-    mov eax, 16
-    mov ds, eax
-    mov es, eax
-    mov ss, eax
-    xor eax, eax
-    mov fs, eax
-    mov gs, eax
-    mov rsp, [rip + ap_stack]
-    mov rdi, [rip + ap_arg]
-    mov rax, [rip + ap_root]
-    mov rcx, [rip + ap_entry]
-    # The final root maps the image but not this page: leave before loading it.
-    jmp rcx
-.balign 8
-.global ap_data
-ap_data:
-ap_cr3:   .quad 0                   # boot tables, below 4 GiB
-ap_stack: .quad 0
-ap_arg:   .quad 0
-ap_root:  .quad 0
-ap_entry: .quad 0
-ap_gdt:
-    .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
-ap_gdt_ptr:
-    .short 23
-    .long 0
-.global ap_code_end
-ap_code_end:
 
 .section .text.entry, "ax"
 .code64
@@ -256,5 +187,5 @@ boot_l4:       .skip 4096
 boot_l3_low:   .skip 4096
 boot_l3_image: .skip 4096
 boot_l2:       .skip 4 * 4096
-               .skip 32768
+               .skip 160 * 1024
 boot_stack_top:

@@ -60,7 +60,7 @@ fn measure<C: Counter>(reference: &Reference<C>) -> Option<(u64, &'static str)> 
     match calibrate(rdtsc, reference, INTERVAL) {
         Ok(hz) => Some((hz, reference.name())),
         Err(why) => {
-            log::warn!("TSC against {}: {why}", reference.name());
+            log::warn!("TSC against {}: {why:?}", reference.name());
             None
         }
     }
@@ -208,7 +208,7 @@ pub fn read_rtc(century: u8) -> u64 {
         }
     }
     hv_core::time::wallclock::read_rtc(&Cmos, Some(century)).unwrap_or_else(|why| {
-        log::warn!("CMOS clock: {why}");
+        log::warn!("CMOS clock: {why:?}");
         0
     })
 }

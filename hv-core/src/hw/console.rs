@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use hv_core::console::input::SerialInput;
+use hv_core::console::input::{SerialInput, SwitchKey};
 use hv_core::console::levels::{LogGate, Severity, Thresholds, write_host};
 use hv_core::console::limit::Verdict;
 use hv_core::console::ring::LogRing;
@@ -11,7 +11,7 @@ use spin::{Mutex, Once};
 use super::{clock, serial, vga};
 
 /// Bytes of log kept before the heap exists.
-const EARLY: usize = 16 << 10;
+const EARLY: usize = 4 << 10;
 
 enum Ring {
     Early(LogRing<[u8; EARLY]>),
@@ -38,7 +38,7 @@ pub fn console() -> &'static Mutex<Console> {
 
 /// The serial input's state.
 pub fn input() -> &'static Mutex<SerialInput> {
-    INPUT.call_once(|| Mutex::new(SerialInput::default()))
+    INPUT.call_once(|| Mutex::new(SerialInput::new(Some(SwitchKey::DEFAULT))))
 }
 
 impl Console {

@@ -180,13 +180,13 @@ pub fn interrupts_on() -> bool {
 }
 
 macro_rules! ports {
-    ($in:ident, $out:ident, $ty:ty, $ri:literal, $ro:literal, $reg:literal) => {
+    ($in:ident, $out:ident, $ty:ty, $reg:tt) => {
         #[doc = concat!("Reads a port, `", stringify!($ty), "`.")]
         #[inline(always)]
         pub fn $in(port: u16) -> $ty {
             let value: $ty;
             // SAFETY: port reads do not touch memory of ours.
-            unsafe { asm!($ri, in("dx") port, out($reg) value, options(nostack, preserves_flags)) };
+            unsafe { asm!(concat!("in ", $reg, ", dx"), in("dx") port, out($reg) value, options(nostack, preserves_flags)) };
             value
         }
         #[doc = concat!("Writes a port, `", stringify!($ty), "`.")]
@@ -194,13 +194,13 @@ macro_rules! ports {
         pub fn $out(port: u16, value: $ty) {
             // SAFETY: devices that could reach our memory are dom0's; without an IOMMU that
             // is said at boot.
-            unsafe { asm!($ro, in("dx") port, in($reg) value, options(nostack, preserves_flags)) };
+            unsafe { asm!(concat!("out dx, ", $reg), in("dx") port, in($reg) value, options(nostack, preserves_flags)) };
         }
     };
 }
-ports!(inb, outb, u8, "in al, dx", "out dx, al", "al");
-ports!(inw, outw, u16, "in ax, dx", "out dx, ax", "ax");
-ports!(inl, outl, u32, "in eax, dx", "out dx, eax", "eax");
+ports!(inb, outb, u8, "al");
+ports!(inw, outw, u16, "ax");
+ports!(inl, outl, u32, "eax");
 
 /// CPUID leaf and sub-leaf: eax, ebx, ecx, edx.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {

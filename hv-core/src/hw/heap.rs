@@ -2,7 +2,7 @@
 //! from the page allocator, so that a big buffer of the boot leaves nothing behind.
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::ptr::{NonNull, null_mut};
+use core::ptr::null_mut;
 
 use hv_core::base::PAGE_SIZE;
 use spin::Mutex;
@@ -68,4 +68,14 @@ fn alloc_large(layout: Layout) -> *mut u8 {
         Some(first) => direct(first.addr()) as *mut u8,
         None => null_mut(),
     }
+}
+
+/// Gives the small heap its first memory.
+///
+/// # Safety
+/// The range must be unused and stay so.
+pub unsafe fn add(base: *mut u8, size: usize) {
+    // SAFETY: the caller gives the range away.
+    let claimed = unsafe { HEAP.0.lock().claim(base, size) };
+    debug_assert!(claimed.is_some(), "the first heap is large enough");
 }

@@ -5,7 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
-use hv_core::domain::{Domain, Hypervisor, Machine, ShutdownReason};
+use hv_core::domain::{Domain, Hypervisor, Machine, ShutdownReason, SleepRequest};
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
 use hv_core::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs};
@@ -19,7 +19,7 @@ use super::cpu::{self, msr};
 use super::layout::{self, FRAME_TABLE, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_OURS, cpu_area};
 use super::paging::{self, flag};
 use super::percpu::{self, MAX_UNITS, softirq};
-use super::{apic, clock, fpu, guestmem, pages, tables, tlb};
+use super::{apic, clock, fpu, guestmem, pages, power, tables, tlb};
 
 /// The real machine; its state is the hardware's.
 pub struct Hw;
@@ -278,6 +278,21 @@ impl Machine for Hw {
         for cpu in percpu::online() {
             self.reschedule(cpu);
         }
+    }
+
+    fn enter_sleep(&self, request: SleepRequest) -> Result<(), Errno> {
+        if request.state != 5 || !power::can_sleep() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        power::plan_sleep(request.pm1a, request.pm1b);
+        for cpu in percpu::online() {
+            self.reschedule(cpu);
+        }
+        Ok(())
+    }
+
+    fn idle_time(&self, cpu: CpuId) -> Nanos {
+        percpu::remote(cpu).map_or(0, |r| r.idle_ns.load(Ordering::Relaxed))
     }
 
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>) {

@@ -35,6 +35,13 @@ pub fn start_buddy(buddy: Buddy) {
     *PAGES.lock() = State::Ready(buddy);
 }
 
+/// Does something with the allocator once it is there.
+pub fn with_buddy(what: impl FnOnce(&mut Buddy)) {
+    if let State::Ready(buddy) = &mut *PAGES.lock() {
+        what(buddy);
+    }
+}
+
 /// Takes `count` consecutive pages, not zeroed.
 pub fn alloc_run(count: usize) -> Option<Mfn> {
     let count = count as u64;
@@ -129,4 +136,18 @@ pub unsafe fn ram_mut(at: PhysAddr, len: usize) -> &'static mut [u8] {
 /// Bytes in a number of pages.
 pub const fn bytes(pages: u64) -> u64 {
     pages * PAGE_SIZE as u64
+}
+
+/// Gives back the rest of a block.
+pub fn free_tail(from: u64, to: u64) {
+    free_run(Mfn(from), (to - from) as usize);
+}
+
+/// Adds RAM that was in use during the boot.
+pub fn add_run(first: Mfn, end: Mfn) {
+    with_buddy(|buddy| {
+        if let Err(why) = buddy.add_region(first..end) {
+            log::warn!("RAM at frame {first:#x} stays unused: {why:?}");
+        }
+    });
 }

@@ -36,6 +36,8 @@ pub struct Remote {
     pub nmi_reason: AtomicU32,
     /// Where the NMI hit.
     pub nmi_rip: AtomicU64,
+    /// Nanoseconds spent in the idle halt.
+    pub idle_ns: AtomicU64,
     /// A flush that another CPU waits for: counts up at each request.
     pub flush_wanted: AtomicU64,
     /// The last request that has been done.
@@ -63,7 +65,7 @@ pub struct PerCpu {
     /// Dense index, 0 for the boot CPU.
     pub id: CpuId,
     /// APIC id of the hardware.
-    pub apic_id: u32,
+    pub apic_id: AtomicU32,
     /// What others may set.
     pub remote: Remote,
     /// The domain whose translations may be in this CPU's TLB.
@@ -103,10 +105,12 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
     let new = Box::into_raw(Box::new(PerCpu {
         id,
-        apic_id,
+        apic_id: AtomicU32::new(apic_id),
         remote: Remote::default(),
-        loaded: RefCell::new(None),
-        root: Cell::new(0),
+        tlb_domain: RefCell::new(None),
+        timers: Mutex::new(DeadlineHeap::with_capacity(MAX_UNITS).expect("boot memory for a CPU's timers")),
+        slice_end: Cell::new(0),
+        armed_for: Cell::new(0),
         counts: Counts::default(),
     }));
     CPUS[id as usize].store(new, Ordering::Release);
@@ -148,7 +152,12 @@ pub fn with_timers(cpu: CpuId, what: impl FnOnce(&mut DeadlineHeap)) {
 pub fn apic_id(cpu: CpuId) -> Option<u32> {
     let p = CPUS.get(cpu as usize)?.load(Ordering::Acquire);
     // SAFETY: as above; the field never changes.
-    (!p.is_null()).then(|| unsafe { (*p).apic_id })
+    (!p.is_null()).then(|| unsafe { (*p).apic_id.load(Ordering::Relaxed) })
+}
+
+/// The boot CPU learns its APIC id once its APIC is on.
+pub fn set_boot_apic_id(id: u32) {
+    this().apic_id.store(id, Ordering::Relaxed);
 }
 
 /// Number of CPUs that have data (started or starting).
@@ -157,6 +166,6 @@ pub fn created() -> CpuId {
 }
 
 /// The CPUs that are online.
-pub fn online() -> impl Iterator<Item = CpuId> {
+pub fn online() -> impl Iterator<Item = CpuId> + Clone {
     (0..created()).filter(|&c| remote(c).is_some_and(|r| r.online.load(Ordering::Acquire)))
 }

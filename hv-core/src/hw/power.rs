@@ -25,22 +25,36 @@ pub fn set_noreboot(on: bool) {
     NOREBOOT.store(on, Ordering::Relaxed);
 }
 
-/// Whether `port` is one of the PM1 control blocks.
-pub fn is_pm1_control(port: u16) -> bool {
-    let pm1 = PM1.load(Ordering::Relaxed);
-    port != 0 && (u64::from(port) == pm1 & 0xffff_ffff || u64::from(port) == pm1 >> 32)
+/// Whether the machine has registers to sleep by.
+pub fn can_sleep() -> bool {
+    PM1.load(Ordering::Relaxed) & 0xffff_ffff != 0
 }
 
-/// Enters a sleep state by writing the values that dom0 took from its ACPI tables.
-pub fn enter_sleep(a: u16, b: u16) {
+/// What dom0 wants written to enter soft off, plus 1 << 63; done by the run loop.
+static SLEEP: AtomicU64 = AtomicU64::new(0);
+
+/// Remembers the values that dom0 took from its ACPI tables.
+pub fn plan_sleep(a: u16, b: u16) {
+    SLEEP.store(1 << 63 | u64::from(a) | u64::from(b) << 16, Ordering::SeqCst);
+}
+
+/// Enters soft off if that was planned.
+pub fn sleep_if_planned() {
+    let planned = SLEEP.swap(0, Ordering::SeqCst);
+    if planned == 0 {
+        return;
+    }
+    crate::say!("Entering ACPI soft off (S5)");
     let pm1 = PM1.load(Ordering::Relaxed);
     apic::stop_others();
-    if pm1 & 0xffff_ffff != 0 {
-        outw(pm1 as u16, a);
-    }
+    cpu::cli();
+    outw(pm1 as u16, planned as u16);
     if pm1 >> 32 != 0 {
-        outw((pm1 >> 32) as u16, b);
+        outw((pm1 >> 32) as u16, (planned >> 16) as u16);
     }
+    pause();
+    log::error!("the machine did not power off");
+    cpu::stop()
 }
 
 /// Powers the machine off when dom0 has shut down without telling ACPI: the usual emulators' ports

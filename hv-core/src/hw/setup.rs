@@ -42,3 +42,17 @@ pub fn late_cpu_setup() {
     }
     apic::init_cpu();
 }
+
+/// Refuses a CPU that lacks what we rely on and boot.S could not check.
+pub fn require_features() {
+    let edx = cpu::cpuid(1, 0)[3];
+    let needed = [(0, "FPU"), (4, "TSC"), (5, "MSR"), (6, "PAE"), (9, "APIC"), (13, "PGE"), (16, "PAT"), (24, "FXSR"), (25, "SSE"), (26, "SSE2")];
+    for (bit, name) in needed {
+        if edx & (1 << bit) == 0 {
+            super::start::refuse(format_args!("this CPU has no {name}"));
+        }
+    }
+    if cpu::cpuid(0x8000_0001, 0)[3] & (1 << 11) == 0 {
+        super::start::refuse(format_args!("this CPU has no SYSCALL"));
+    }
+}

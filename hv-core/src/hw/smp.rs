@@ -82,3 +82,9 @@ extern "C" fn ap_start(id: CpuId) -> ! {
     ONLINE.fetch_add(1, Ordering::SeqCst);
     run::run_cpu()
 }
+
+/// All CPUs are up: their starting page is not needed any more.
+pub fn release_trampoline() {
+    // SAFETY: no CPU runs the code in it now.
+    unsafe { core::ptr::write_bytes(direct(TRAMPOLINE) as *mut u8, 0, 4096) };
+}

@@ -11,8 +11,6 @@
 # The frame is laid out as the ABI's cpu_user_regs. INFO_* offsets come from
 # cpuinfo.rs as assembler constants.
 
-.intel_syntax noprefix
-
 .macro PUSH_GPRS
     push rdi
     push rsi

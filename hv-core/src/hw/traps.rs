@@ -124,6 +124,11 @@ pub fn enter_crash() {
     }
 }
 
+/// A machine check hit while a guest ran: what it damaged is not known, so nothing may go on.
+pub fn guest_machine_check() -> ! {
+    fatal(&GuestFrame::default(), "machine check while a guest ran")
+}
+
 /// Ends the hypervisor with registers and a back-trace.
 fn fatal(frame: &GuestFrame, what: &str) -> ! {
     enter_crash();

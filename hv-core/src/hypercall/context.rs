@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use xen_abi::errno::Errno;
-use zerocopy::{FromZeros, IntoBytes, FromBytes, Immutable};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::base::{CpuId, DomId};
 use crate::domain::{Domain, Hypervisor, Vcpu};

@@ -4,7 +4,10 @@ use xen_abi::errno::Errno;
 use xen_abi::hypercall as nr;
 
 use super::context::{Args, Ctx, Host, Outcome, Reply};
-use super::{callback, descriptors, memory, misc, mmu, multicall, sched, vcpu};
+use super::{
+    callback, console, control, descriptors, domctl, event, grant, memory, misc, mmu, multicall,
+    physdev, platform, sched, sysctl, vcpu, version,
+};
 use crate::pv::frame::GuestFrame;
 use crate::pv::iret;
 
@@ -79,6 +82,17 @@ pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_nmi_op => callback::nmi_op(cx, args),
         nr::__HYPERVISOR_sched_op => sched::sched_op(cx, args),
         nr::__HYPERVISOR_callback_op => callback::callback_op(cx, args),
+        nr::__HYPERVISOR_xen_version => version::xen_version(cx, args),
+        nr::__HYPERVISOR_console_io => console::console_io(cx, args),
+        nr::__HYPERVISOR_event_channel_op => event::event_channel_op(cx, args),
+        nr::__HYPERVISOR_grant_table_op => grant::grant_table_op(cx, args),
+        nr::__HYPERVISOR_physdev_op => physdev::physdev_op(cx, args),
+        nr::__HYPERVISOR_platform_op => platform::platform_op(cx, args),
+        nr::__HYPERVISOR_sysctl => sysctl::sysctl(cx, args),
+        nr::__HYPERVISOR_domctl => domctl::domctl(cx, args),
+        nr::__HYPERVISOR_xenpmu_op => control::xenpmu_op(cx, args),
+        nr::__HYPERVISOR_dm_op => control::dm_op(cx, args),
+        nr::__HYPERVISOR_mca => control::mca(cx, args),
         _ => {
             note_missing(cx, call);
             Err(Errno::ENOSYS)

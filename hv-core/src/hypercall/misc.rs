@@ -107,7 +107,7 @@ pub fn get_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 }
 
 /// What a guest may have in a debug register (AMD APM vol. 2, 13.1.1).
-fn checked_debug(index: usize, value: u64) -> Result<u64, Errno> {
+pub(crate) fn checked_debug(index: usize, value: u64) -> Result<u64, Errno> {
     match index {
         0..=3 => {
             let ours = abi_range();

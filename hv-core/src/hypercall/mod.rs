@@ -4,16 +4,31 @@
 //! takes the context and its arguments and returns what should happen ([`Outcome`]) or an error of
 //! the ABI. Handlers copy guest memory through the context only, each value once.
 
+pub mod arguments;
+mod bitmap;
 pub mod callback;
+pub mod console;
 pub mod context;
+pub mod control;
+pub mod debugkeys;
 pub mod descriptors;
+mod domain_info;
+pub mod domctl;
+pub mod event;
 pub mod exchange;
+pub mod grant;
+mod grant_host;
 pub mod front;
 pub mod memory;
 pub mod misc;
 pub mod mmu;
 pub mod multicall;
+pub mod platform;
+pub mod physdev;
 pub mod sched;
+pub mod sysctl;
+mod sysctl_cpu;
 pub mod vcpu;
+pub mod version;
 
 pub use context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply, SegmentBase, TaskSwitched};

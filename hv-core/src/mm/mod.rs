@@ -11,6 +11,7 @@
 //! - [`entries`]: the references that one present entry holds.
 //! - [`validate`]: checking a whole table or descriptor page, and taking it apart; preemptible.
 //! - [`update`]: changing one entry of a live table (`mmu_update`, `update_va_mapping`).
+//! - [`granted`]: entries that map pages by a grant.
 //! - [`pins`]: pins, roots and the teardown of a domain's frames.
 //! - [`ptdecode`] and [`ptwrite`]: stores of the guest into its live tables, caught as faults.
 //! - [`descriptors`]: which segment descriptors a guest may have.
@@ -39,6 +40,7 @@ pub mod buddy;
 pub mod descriptors;
 pub mod entries;
 pub mod frames;
+pub mod granted;
 pub mod pins;
 pub mod ptdecode;
 pub mod pte;

@@ -12,7 +12,8 @@ use crate::base::{DomId, Mfn};
 /// Type references whose dropping was interrupted. One list for each vCPU: the page-table functions
 /// finish it before they begin, and teardown of the domain finishes it too.
 ///
-/// A call leaves at most two: the entry it replaced and the table it worked on.
+/// A call leaves at most two: the entry it replaced and the table it worked on. The other two
+/// places are for the roots of a vCPU that ends meanwhile.
 #[derive(Default, Debug)]
 pub struct OwedPuts {
     frames: [Option<Mfn>; 4],
@@ -189,15 +190,19 @@ pub fn drop_root<M: PtMachine>(m: &M, old: OldRoot, owed: &mut OwedPuts) -> PtRe
     owed.put(m, old.0)
 }
 
-/// Takes both roots from a vCPU that will not run again, after every CPU has left them.
+/// Takes both roots from a vCPU that will not run again, after every CPU has left them. Both are
+/// gone afterwards; on Restart the rest is owed.
 pub fn clear_roots<M: PtMachine>(m: &M, roots: &mut Roots, owed: &mut OwedPuts) -> PtResult {
-    owed.finish(m)?;
     for kind in [RootKind::User, RootKind::Kernel] {
         if let Some(mfn) = roots.of(kind).take() {
-            owed.put(m, mfn)?;
+            owed.defer(m, mfn);
         }
     }
-    Ok(())
+    if owed.is_empty() {
+        Ok(())
+    } else {
+        Err(Stop::Restart)
+    }
 }
 
 /// Takes a frame from a dying domain: drops its pin, undoes interrupted checks and drops the owner's

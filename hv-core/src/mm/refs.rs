@@ -292,6 +292,28 @@ pub(super) fn reap_orphan<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame) -> PtRes
     }
 }
 
+/// Gives a free frame of ours to a domain as a page that both write (shared info, grant frames,
+/// rings). Our `Writable` reference keeps it alive, and from becoming a table, until
+/// [`unshare_page`], whatever the domain does.
+///
+/// Errors: as [`Frame::assign`].
+pub fn share_page<M: PtMachine>(m: &M, mfn: Mfn, with: DomId) -> Result<(), RefError> {
+    let frame = m.frame(mfn).ok_or(RefError::NotRam)?;
+    frame.assign(Owner::Domain(with))?;
+    // A frame just assigned has no type, so this can neither wait nor fail.
+    get_page_and_type(m, mfn, with, PageType::Writable, Reach::Owner).map_err(|_| RefError::InUse)
+}
+
+/// Ends what [`share_page`] began. The frame is released when the domain's last mapping goes.
+pub fn unshare_page<M: PtMachine>(m: &M, mfn: Mfn) {
+    let Some(frame) = m.frame(mfn) else { return };
+    let allocation = frame.take_allocation();
+    put_writable(m, mfn);
+    if allocation {
+        put_page(m, mfn);
+    }
+}
+
 /// Drops a `Writable` reference, which cannot be interrupted: nothing is taken apart, and no other
 /// CPU can have claimed a writable word that is referenced.
 #[inline]

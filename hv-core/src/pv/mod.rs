@@ -3,7 +3,10 @@
 
 pub mod bounce;
 pub mod context;
+pub mod cpuid;
 pub mod frame;
 pub mod iret;
+pub mod msr;
 pub mod ports;
+pub mod privop;
 pub mod state;

@@ -42,6 +42,12 @@ use crate::base::{CpuId, DomId, Nanos, VcpuId};
 pub struct Unit(pub(crate) u32);
 
 impl Unit {
+    /// The unit at a position that `index` gave.
+    #[must_use]
+    pub const fn from_index(index: u32) -> Self {
+        Self(index)
+    }
+
     /// Position in tables that are indexed by unit (below the scheduler's `max_units`).
     #[must_use]
     pub const fn index(self) -> usize {

@@ -82,6 +82,12 @@ pub struct Dom0Pages {
 }
 
 impl Dom0Mem {
+    /// The amount that was asked for outright, in pages, whatever there is.
+    #[must_use]
+    pub fn asked(&self, available: u64, total: u64) -> Option<u64> {
+        Some(self.amount?.pages(available, total))
+    }
+
     /// Takes a comma separated list; parts that are not in it keep their value. All or nothing.
     pub(super) fn update(&mut self, list: &str) -> Option<()> {
         let mut new = *self;

@@ -23,6 +23,7 @@ pub const US: u64 = 4;
 #[derive(Default)]
 pub struct Cpu {
     pub writable: BTreeSet<u64>,
+    pub readable: BTreeSet<u64>,
     /// Frames it may walk as tables: (frame, level).
     pub tables: BTreeSet<(u64, u8)>,
     pub flushed_at: u32,
@@ -87,6 +88,7 @@ impl Fake {
         let mut cpu = self.cpus[index].lock().unwrap();
         cpu.flushed_at = self.clock.fetch_add(1, Ordering::SeqCst) + 1;
         cpu.writable.clear();
+        cpu.readable.clear();
         cpu.tables.clear();
     }
 }

@@ -518,6 +518,39 @@ fn pin_ok_with(m: &Fake, mfn: u64, extra: &[u64]) {
 }
 
 #[test]
+fn a_shared_page_lives_until_both_let_go() {
+    let m = chain();
+    pin_ok(&m, 0, Level::L4);
+    m.f(9).steal(DOM).unwrap();
+    m.f(9).free_up().unwrap();
+    share_page(&m, Mfn(9), DOM).unwrap();
+    assert_eq!(share_page(&m, Mfn(9), DOM), Err(RefError::InUse));
+    check(&m, &[9]);
+    let owed = &mut OwedPuts::new();
+    assert_eq!(pin(&m, DOM, Mfn(9), Level::L1, owed), INVALID);
+    // The guest gives it back; ours keeps it.
+    assert_eq!(relinquish(&m, DOM, Mfn(9)), Ok(()));
+    check(&m, &[9]);
+    unshare_page(&m, Mfn(9));
+    assert_eq!(*m.released.lock().unwrap(), [9]);
+    check(&m, &[]);
+}
+
+#[test]
+fn a_released_frame_carries_the_moment_of_its_release() {
+    let m = chain();
+    pin_ok(&m, 0, Level::L4);
+    assert_eq!(set(&m, 3, 1, pte(9, P)), Ok(()));
+    // Flushed, then cached again, read-only: only the release can tell the allocator.
+    m.flush_cpu(0);
+    m.cpus[0].lock().unwrap().readable.insert(9);
+    assert_eq!(set(&m, 3, 1, 0), Ok(()));
+    assert_eq!(relinquish(&m, DOM, Mfn(9)), Ok(()));
+    m.flush_stale(TlbScope::All, m.f(9).stamp());
+    assert!(m.cpus[0].lock().unwrap().readable.is_empty());
+}
+
+#[test]
 fn stolen_and_free_frames_give_no_references() {
     let m = Fake::with_domain(2);
     assert_eq!(

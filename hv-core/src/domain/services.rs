@@ -1,0 +1,63 @@
+//! What hypercalls need of the binary beside the machine: the console, the CPU policies, and
+//! registers to show.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
+
+use crate::console::ConsoleSink;
+
+/// Whose view of the CPU's features is meant (`XEN_SYSCTL_cpu_policy_*`, sysctl.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PolicyView {
+    /// What the hardware says.
+    Raw,
+    /// What the hypervisor uses.
+    Host,
+    /// The most that a PV guest can have.
+    PvMax,
+    /// What a PV guest gets without asking.
+    PvDefault,
+}
+
+impl PolicyView {
+    /// All views.
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Host, Self::PvMax, Self::PvDefault];
+}
+
+/// CPUID and MSRs as tools may see them. The answers never change once domains exist.
+pub trait CpuPolicy: Send + Sync {
+    /// CPUID leaves of a view, in the order of their numbers, without those that are all zero.
+    fn leaves(&self, view: PolicyView) -> Vec<CpuidLeaf>;
+    /// MSRs of a view.
+    fn msrs(&self, view: PolicyView) -> Vec<MsrEntry>;
+    /// Feature words of a view, in the order of arch-x86/cpufeatureset.h.
+    fn featureset(&self, view: PolicyView) -> Vec<u32>;
+}
+
+/// Machine state in words, for debug keys. Called in a hypercall or in a CPU's run loop, never in
+/// an interrupt handler.
+pub trait Diagnostics: Send + Sync {
+    /// Writes the registers of every CPU, or of those that answer in time (debug key `d`).
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn registers(&self, out: &mut dyn fmt::Write) -> fmt::Result;
+    /// Writes vectors, redirection entries and whom they interrupt (debug key `i`).
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn interrupts(&self, out: &mut dyn fmt::Write) -> fmt::Result;
+}
+
+/// The parts of the binary that tools reach.
+#[derive(Clone, Copy)]
+pub struct Services {
+    /// The console.
+    pub console: &'static dyn ConsoleSink,
+    /// Views of CPUID and MSRs.
+    pub cpu_policy: &'static dyn CpuPolicy,
+    /// Registers and interrupts in words.
+    pub diagnostics: &'static dyn Diagnostics,
+}

@@ -1,0 +1,88 @@
+//! Interrupt controllers, clock, CPUs: from the boot CPU alone to all of them.
+
+use hv_core::base::PhysAddr;
+use hv_core::mm::IoAccess;
+
+use super::start::{Boot, refuse};
+use super::{apic, clock, cpu, fpu, mmio, percpu, power, setup, smp};
+use crate::say;
+
+/// Where the local APIC is when nobody says otherwise.
+const LOCAL_APIC: PhysAddr = PhysAddr(0xfee0_0000);
+
+/// The boot CPU's APIC, the PIC, the clock, the power-off ports.
+pub fn machine(boot: &Boot) {
+    percpu::this().remote.online.store(true, core::sync::atomic::Ordering::SeqCst);
+    mask_pic();
+    let madt = boot.acpi.madt.as_ref();
+    let address = madt.map_or(LOCAL_APIC, |m| m.local_apic_address);
+    apic::discover(address);
+    setup::late_cpu_setup();
+    mmio::reserve(address, IoAccess::Denied);
+    mmio::reserve(smp::TRAMPOLINE, IoAccess::Denied);
+    if let Some(hpet) = boot.acpi.hpet_address() {
+        mmio::reserve(hpet, IoAccess::ReadOnly);
+    }
+    for io_apic in madt.iter().flat_map(|m| &m.io_apics) {
+        mmio::reserve(io_apic.address, IoAccess::ReadOnly);
+    }
+    let Some(reference) = clock::init(&boot.acpi) else {
+        refuse(format_args!("no timer to measure the TSC with: HPET, PM timer and PIT all failed"))
+    };
+    clock::calibrate_apic_timer();
+    let mhz = clock::tsc_hz() / 1000;
+    say!("TSC: {}.{:03} MHz by {reference}; local APIC {}, timer by {}", mhz / 1000, mhz % 1000,
+        if apic::x2apic() { "x2APIC" } else { "xAPIC" },
+        if apic::tsc_deadline() { "TSC deadline" } else { "one-shot count" });
+    if let Some(fadt) = &boot.acpi.fadt {
+        let port = |a: &Option<hv_core::boot::acpi::GenericAddress>| a.as_ref().and_then(|a| a.port()).unwrap_or(0);
+        let reset = fadt.reset.as_ref().and_then(|r| r.register.port().map(|p| (p, r.value)));
+        power::set_ports(port(&fadt.pm1a_control), port(&fadt.pm1b_control), reset);
+    }
+    mitigations();
+}
+
+/// Starts the other CPUs.
+pub fn cpus(boot: &Boot) {
+    let options = &boot.command_line.options;
+    let own = apic::id();
+    percpu::set_boot_apic_id(own);
+    let limit = options.max_cpus.unwrap_or(u32::MAX).clamp(1, percpu::MAX_CPUS as u32);
+    let mut next = 1;
+    let mut skipped = 0;
+    for entry in boot.acpi.madt.iter().flat_map(|m| &m.cpus) {
+        if !entry.enabled || entry.apic_id == own {
+            continue;
+        }
+        if next >= limit || (!apic::x2apic() && entry.apic_id > 0xfe) {
+            skipped += 1;
+        } else if smp::start_cpu(next, entry.apic_id) {
+            next += 1;
+        } else {
+            log::error!("CPU with APIC id {} does not start", entry.apic_id);
+            break;
+        }
+    }
+    say!("Brought up {next} CPUs{}", if skipped != 0 { alloc::format!(", left out {skipped}") } else { alloc::string::String::new() });
+}
+
+/// All lines of the two 8259s are masked; they sit at vectors that nobody uses.
+fn mask_pic() {
+    for (port, base) in [(0x20u16, 0xe0u8), (0xa0, 0xe8)] {
+        cpu::outb(port, 0x11);
+        cpu::outb(port + 1, base);
+        cpu::outb(port + 1, if port == 0x20 { 4 } else { 2 });
+        cpu::outb(port + 1, 1);
+        cpu::outb(port + 1, 0xff);
+    }
+}
+
+/// Which CPU protections are on, and which are not, in words.
+fn mitigations() {
+    let leaf7 = if cpu::cpuid(0, 0)[0] >= 7 { cpu::cpuid(7, 0) } else { [0; 4] };
+    let on = |have: bool| if have { "on" } else { "absent in this CPU" };
+    say!("Protections: NX on, W^X on, SMEP {}, SMAP {}", on(leaf7[1] & (1 << 7) != 0), on(setup::has_smap()));
+    say!("Protections not implemented: XPTI, retpolines, IBRS/IBPB, L1TF, MDS and SRBDS buffer clearing, SSBD");
+    say!("No IOMMU support: a domain that drives a DMA device can reach all memory");
+    say!("FPU state by {}", if fpu::xcr0() != 0 { "XSAVE" } else { "FXSAVE" });
+}

@@ -1,0 +1,114 @@
+//! Device interrupts: the I/O APICs' registers and the way from a vector to the irq layer.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use hv_core::base::{CpuId, DomId, Nanos};
+use hv_core::boot::acpi::AcpiFacts;
+use hv_core::events;
+use hv_core::irq::{Arrival, ChipPlace, IoApicRegs, IrqHost, Irqs};
+use spin::Once;
+
+use super::host::HV;
+use super::start::refuse;
+use super::{apic, clock, paging, percpu, serial, serial_line};
+
+/// PIRQ numbers above the lines, for message interrupts.
+const MESSAGE_PIRQS: u32 = 200;
+
+static IRQS: Once<&'static Irqs> = Once::new();
+
+/// Index and data register of one I/O APIC (82093AA data sheet, 3.1).
+struct Chip(u64);
+
+impl IoApicRegs for Chip {
+    fn read(&self, index: u32) -> u32 {
+        // SAFETY: the registers are mapped uncached for good; the irq layer serialises.
+        unsafe {
+            core::ptr::write_volatile(self.0 as *mut u32, index);
+            core::ptr::read_volatile((self.0 + 0x10) as *const u32)
+        }
+    }
+
+    fn write(&self, index: u32, value: u32) {
+        // SAFETY: as above; what is written was decided by the irq layer.
+        unsafe {
+            core::ptr::write_volatile(self.0 as *mut u32, index);
+            core::ptr::write_volatile((self.0 + 0x10) as *mut u32, value);
+        }
+    }
+}
+
+struct IrqMachine;
+
+impl IrqHost for IrqMachine {
+    fn local_eoi(&self) {
+        apic::eoi();
+    }
+
+    fn apic_id_of(&self, cpu: CpuId) -> Option<u32> {
+        percpu::apic_id(cpu)
+    }
+
+    fn now(&self) -> Nanos {
+        clock::now()
+    }
+
+    fn raise(&self, dom: DomId, pirq: u32) {
+        if let Some(domain) = HV.get().and_then(|hv| hv.domain(dom)) {
+            events::raise_pirq(&*domain, pirq);
+        }
+    }
+}
+
+/// Takes over the I/O APICs; claims the lines of what we drive ourselves.
+pub fn init(acpi: &AcpiFacts) -> &'static Irqs {
+    let chips = acpi.madt.iter().flat_map(|m| &m.io_apics);
+    let places: Vec<_> = chips
+        .map(|a| ChipPlace {
+            id: a.id,
+            address: a.address,
+            gsi_base: a.gsi_base,
+            regs: Box::new(Chip(paging::map_mmio(a.address, 32))),
+        })
+        .collect();
+    let overrides = acpi.madt.iter().flat_map(|m| &m.overrides).map(Into::into).collect();
+    let irqs: &'static Irqs = match Irqs::new(&IrqMachine, places, overrides, MESSAGE_PIRQS) {
+        Ok(irqs) => Box::leak(Box::new(irqs)),
+        Err(why) => refuse(format_args!("interrupts: {why}")),
+    };
+    let note = |what: &str, result: Result<(), xen_abi::errno::Errno>| {
+        if let Err(why) = result {
+            log::warn!("{what}: its interrupt line cannot be kept: {why}");
+        }
+    };
+    note("PIT", irqs.keep(irqs.gsi_of_isa(0), "PIT"));
+    if serial::port() != 0 {
+        let line = irqs.gsi_of_isa(if serial::port() == 0x2f8 { 3 } else { 4 });
+        match irqs.claim(line, "serial console", 0) {
+            Ok(_vector) => serial::enable_receive_interrupt(),
+            Err(why) => note("serial console", Err(why)),
+        }
+    }
+    IRQS.call_once(|| irqs);
+    irqs
+}
+
+/// A device vector has arrived; the irq layer ends it at the local APIC.
+pub fn arrived(vector: u8) {
+    let Some(irqs) = IRQS.get() else {
+        apic::eoi();
+        return;
+    };
+    if let Arrival::Ours { gsi } = irqs.handle(vector) {
+        serial_line::poll();
+        irqs.end_ours(gsi);
+    }
+}
+
+/// Lines that rest after a storm and may go on.
+pub fn end_storms() {
+    if let Some(irqs) = IRQS.get() {
+        irqs.end_storms();
+    }
+}

@@ -1,0 +1,319 @@
+//! Making the first domain: its kernel from the first module, its initrd from the second.
+
+use alloc::boxed::Box;
+use alloc::borrow::Cow;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::console::Focus;
+use hv_core::boot::info::{BootInfo, Module, VideoInfo};
+use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags};
+use hv_core::mm::pins::{self, OwedPuts, RootKind};
+use hv_core::mm::pte::Level;
+use hv_core::mm::{Owner, PtMachine, PtResult, Stop};
+use hv_core::pv::frame::rflags;
+use hv_core::pv::state::PvState;
+use hv_core::sched::Affinity;
+use pvh_boot::elf::Kernel;
+use pvh_boot::pv::{DomainMemory, Initrd, InitrdPlace, Layout, PV_FEATURES, PvKernel, Request, StartOfDay, StartState, build};
+use xen_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
+use xen_abi::start_info::{Dom0VgaConsoleInfo, VgaTextMode3, XEN_VGATYPE_TEXT_MODE_3};
+use zerocopy::IntoBytes;
+
+use super::host::{HW, hv};
+use super::start::{Boot, name_of, refuse};
+use super::{console, fpu, pages, percpu};
+use crate::say;
+
+/// Most bytes that an unpacked kernel may take.
+const KERNEL_LIMIT: usize = 1 << 30;
+/// Fewest pages that a dom0 kernel can start in.
+const MIN_PAGES: u64 = (96 << 20) / PAGE_SIZE as u64;
+
+/// Unpacks the kernel in the first module; stops the boot in words when that cannot be.
+pub fn unpack_kernel(info: &BootInfo) -> (Module, Vec<u8>) {
+    let Some(module) = info.modules.first() else {
+        refuse(format_args!("no dom0 kernel: the boot loader gave no module"))
+    };
+    // SAFETY: the module's memory was carved out of what the allocator gets.
+    let file = unsafe { pages::ram(module.start, module.len as usize) };
+    match pvh_boot::unwrap_kernel(file, KERNEL_LIMIT) {
+        Ok(Cow::Owned(kernel)) => (module.clone(), kernel),
+        Ok(Cow::Borrowed(kernel)) => {
+            let mut copy = Vec::new();
+            if copy.try_reserve_exact(kernel.len()).is_err() {
+                refuse(format_args!("dom0 kernel: not enough memory for {} KiB", kernel.len() >> 10));
+            }
+            copy.extend_from_slice(kernel);
+            (module.clone(), copy)
+        }
+        Err(why) => refuse(format_args!("dom0 kernel: {why}")),
+    }
+}
+
+/// dom0's memory while it is built.
+struct Memory {
+    frames: Vec<u64>,
+}
+
+impl DomainMemory for Memory {
+    fn mfn(&self, pfn: u64) -> u64 {
+        self.frames[pfn as usize]
+    }
+
+    fn write(&mut self, pfn: u64, offset: usize, bytes: &[u8]) {
+        let at = PhysAddr((self.frames[pfn as usize] << 12) + offset as u64);
+        // SAFETY: the frame is dom0's, which does not run yet; the caller stays inside the page.
+        unsafe { pages::ram_mut(at, bytes.len()) }.copy_from_slice(bytes);
+    }
+
+    fn zero(&mut self, pfn: u64) {
+        // SAFETY: as above.
+        unsafe { pages::ram_mut(Mfn(self.frames[pfn as usize]).addr(), PAGE_SIZE) }.fill(0);
+    }
+}
+
+/// Makes dom0 and wakes its first vCPU.
+pub fn create(boot: Box<Boot>) {
+    let kernel = match Kernel::parse(&boot.kernel) {
+        Ok(kernel) => kernel,
+        Err(why) => refuse(format_args!("dom0 kernel: {why}")),
+    };
+    let kernel = match PvKernel::check(&kernel, PV_FEATURES) {
+        Ok(kernel) => kernel,
+        Err(why) => refuse(format_args!("dom0 kernel: {why}")),
+    };
+    super::setup_hv::hypervisor(&boot);
+    let initrd = boot.info.modules.get(1);
+    check_modules(&boot.info);
+    let want = memory_wanted(&boot, initrd);
+    let request = Request { nr_pages: want.0, initrd_len: initrd.map_or(0, |m| m.len) };
+    let layout = match Layout::plan(&kernel, &request) {
+        Ok(layout) => layout,
+        Err(why) => refuse(format_args!("dom0: {why}")),
+    };
+    let vcpus = boot.command_line.options.dom0_max_vcpus.pick(percpu::online().count() as u32).clamp(1, 128);
+    let domain = make_domain(vcpus, want.1);
+    let mut memory = Memory { frames: allocate(&layout, initrd) };
+    let line = boot.command_line.dom0_line(&boot.info.modules[0].command_line);
+    let vga = vga_info(&boot.info.video);
+    let start = StartOfDay {
+        shared_info: domain.shared_info.addr().0,
+        command_line: line.as_bytes(),
+        initrd: Initrd::InPlace,
+        vga: vga.as_ref(),
+    };
+    let state = match build(&kernel, &layout, &start, &mut memory) {
+        Ok(state) => state,
+        Err(why) => refuse(format_args!("dom0: {why}")),
+    };
+    if state.command_line_cut != 0 {
+        log::warn!("dom0's command line is too long: the last {} bytes are cut", state.command_line_cut);
+    }
+    say!("dom0: {} MiB, {vcpus} vCPUs, kernel at {:#x}, entry {:#x}, initrd {} KiB", layout.nr_pages >> 8,
+        layout.virt_base, state.rip, request.initrd_len >> 10);
+    adopt(&domain, &memory);
+    start_vcpu(&domain, &memory, &state);
+    say!("dom0 command line: {line}");
+    drop(memory);
+    release_modules(boot);
+    let mut input = console::input().lock();
+    input.set_focus(Focus::Dom0);
+    let banner = input.banner();
+    drop(input);
+    say!("{banner}");
+}
+
+/// Frees what the kernel's module and modules beyond the second occupied, and the unpacked kernel.
+fn release_modules(boot: Box<Boot>) {
+    for (index, module) in boot.info.modules.iter().enumerate() {
+        if index == 1 {
+            continue;
+        }
+        let first = module.start.0.div_ceil(PAGE_SIZE as u64);
+        let end = (module.start.0 + module.len) / PAGE_SIZE as u64;
+        if end > first {
+            super::pages::add_run(Mfn(first), Mfn(end));
+        }
+    }
+    drop(boot);
+}
+
+/// Two modules that share memory would overwrite each other.
+fn check_modules(info: &BootInfo) {
+    for (i, a) in info.modules.iter().enumerate() {
+        for b in &info.modules[i + 1..] {
+            if a.start.0 < b.start.0 + b.len && b.start.0 < a.start.0 + a.len {
+                refuse(format_args!("modules {} and {} overlap", name_of(a), name_of(b)));
+            }
+        }
+    }
+    if let Some(initrd) = info.modules.get(1)
+        && !initrd.start.0.is_multiple_of(PAGE_SIZE as u64)
+    {
+        refuse(format_args!("the initrd module at {:#x} is not page-aligned", initrd.start));
+    }
+}
+
+/// Pages that dom0 starts with and may have, from dom0_mem= and what is free.
+fn memory_wanted(boot: &Boot, initrd: Option<&Module>) -> (u64, u64) {
+    let initrd_pages = initrd.map_or(0, |m| m.len.div_ceil(PAGE_SIZE as u64));
+    let free = pages::free_count() + initrd_pages;
+    let wanted = boot.command_line.options.dom0_mem.resolve(free, boot.memory.total_frames());
+    if let Some(asked) = boot.command_line.options.dom0_mem.asked(free, boot.memory.total_frames())
+        && asked > free
+    {
+        refuse(format_args!("dom0_mem asks for {} MiB, but only {} MiB are free", asked >> 8, free >> 8));
+    }
+    if wanted.initial < MIN_PAGES {
+        refuse(format_args!("dom0 would get {} MiB; a kernel needs at least {} MiB: see dom0_mem", wanted.initial >> 8, MIN_PAGES >> 8));
+    }
+    (wanted.initial, wanted.limit.max(wanted.initial))
+}
+
+fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
+    let limits = Limits { vcpus, max_pages, max_port: u32::MAX, pirqs: super::setup_hv::dom0_pirqs() };
+    let made = Domain::new(0, DomainKind::Pv64, Rights::Control, limits, hv().backing)
+        .map(Arc::new)
+        .and_then(|d| d.create_vcpus(vcpus).map(|()| d))
+        .and_then(|d| hv().add(d.clone()).map(|()| d));
+    match made {
+        Ok(domain) => domain,
+        Err(why) => refuse(format_args!("dom0: {why}")),
+    }
+}
+
+/// Frames for dom0: the initrd's own, and for the rest the largest blocks there are.
+fn allocate(layout: &Layout, initrd: Option<&Module>) -> Vec<u64> {
+    let mut frames = Vec::new();
+    if frames.try_reserve_exact(layout.nr_pages as usize).is_err() {
+        refuse(format_args!("dom0: not enough memory for its list of frames"));
+    }
+    let place = match layout.initrd {
+        InitrdPlace::None => None,
+        _ => layout.initrd.extent(),
+    };
+    let mut order = 18;
+    let mut block = (0u64, 0u64);
+    for pfn in 0..layout.nr_pages {
+        if let Some(extent) = place
+            && extent.pfns().contains(&pfn)
+            && let Some(module) = initrd
+        {
+            frames.push(module.start.mfn().0 + (pfn - extent.pfn));
+            continue;
+        }
+        if block.0 == block.1 {
+            block = next_block(&mut order, layout.nr_pages - pfn);
+        }
+        frames.push(block.0);
+        block.0 += 1;
+    }
+    pages::free_tail(block.0, block.1);
+    if let (Some(extent), Some(module)) = (place, initrd) {
+        clear_tail(module, extent.pages);
+    }
+    frames
+}
+
+/// The next block of frames, of at most `1 << order` pages and not much more than `left`.
+fn next_block(order: &mut u32, left: u64) -> (u64, u64) {
+    while *order > 0 && (1u64 << *order) > left.next_power_of_two() {
+        *order -= 1;
+    }
+    loop {
+        if let Some(first) = pages::alloc_block(*order, 64) {
+            return (first.0, first.0 + (1 << *order));
+        }
+        match order.checked_sub(1) {
+            Some(smaller) => *order = smaller,
+            None => refuse(format_args!("dom0: memory ran out, {} KiB short", left << 2)),
+        }
+    }
+}
+
+/// What lies behind the initrd in its last page is not dom0's to see.
+fn clear_tail(module: &Module, module_pages: u64) {
+    let end = module.start.0 + module.len;
+    let page_end = module.start.0 + module_pages * PAGE_SIZE as u64;
+    // SAFETY: the page is the module's last; nobody else uses its rest.
+    unsafe { pages::ram_mut(PhysAddr(end), (page_end - end) as usize) }.fill(0);
+}
+
+/// Makes the frames dom0's own.
+fn adopt(domain: &Arc<Domain>, memory: &Memory) {
+    for (pfn, &mfn) in memory.frames.iter().enumerate() {
+        let assigned = HW.frame(Mfn(mfn)).map(|f| f.assign(Owner::Domain(domain.id)));
+        if assigned != Some(Ok(())) {
+            refuse(format_args!("dom0: frame {mfn:#x} has an owner already"));
+        }
+        HW.set_m2p(Mfn(mfn), pfn as u64);
+    }
+    domain.pages.store(memory.frames.len() as u64, Ordering::Relaxed);
+}
+
+/// Repeats a page-table operation until it is through: nothing else waits at this point of the boot.
+fn finish<T>(mut step: impl FnMut() -> PtResult<T>) -> Result<T, Stop> {
+    loop {
+        match step() {
+            Err(Stop::Restart) => {
+                percpu::this().remote.softirq.store(0, Ordering::Relaxed);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Validates the page tables that were built, as it would those of any guest, and starts vCPU 0.
+fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
+    let root = Mfn(memory.mfn(start.root_pfn));
+    let mut owed = OwedPuts::new();
+    if finish(|| pins::pin(&HW, domain.id, root, Level::L4, &mut owed)).is_err() {
+        refuse(format_args!("dom0: the page tables made for it do not pass the checks"));
+    }
+    let mut state = match PvState::new(fpu::lines()) {
+        Ok(state) => state,
+        Err(why) => refuse(format_args!("dom0: {why}")),
+    };
+    if finish(|| pins::set_base(&HW, domain.id, &mut state.roots, RootKind::Kernel, Some(root), &mut owed)).is_err() {
+        refuse(format_args!("dom0: its root page table does not pass the checks"));
+    }
+    state.regs.rip = start.rip;
+    state.regs.rsp = start.rsp;
+    state.regs.rsi = start.rsi;
+    state.regs.cs = u64::from(FLAT_KERNEL_CS);
+    state.regs.ss = u64::from(FLAT_KERNEL_SS);
+    state.regs.rflags = rflags::IF | rflags::FIXED;
+    for vcpu in domain.vcpus() {
+        if let Some((frame, offset)) = vcpu.info_place() {
+            // Events are masked until the guest says otherwise.
+            HW.words(frame)[offset / 8].store(1 << 8, Ordering::SeqCst);
+        }
+        if let Err(why) = hv().schedule_vcpu(domain, vcpu, &Affinity::ANY) {
+            refuse(format_args!("dom0: vCPU {}: {why}", vcpu.id));
+        }
+    }
+    hv().publish_wallclock(domain);
+    let first = &domain.vcpus()[0];
+    *first.state.lock() = Some(state);
+    first.clear_flags(RunFlags::DOWN | RunFlags::UNINITIALISED);
+    domain.wake(first);
+}
+
+/// The screen as dom0's kernel wants to know it.
+fn vga_info(video: &VideoInfo) -> Option<Dom0VgaConsoleInfo> {
+    let VideoInfo::Text { columns, rows, font_height, cursor } = *video else { return None };
+    let mut info = Dom0VgaConsoleInfo { video_type: XEN_VGATYPE_TEXT_MODE_3, ..Default::default() };
+    let text = VgaTextMode3 {
+        font_height,
+        cursor_x: u16::from(cursor.0),
+        cursor_y: u16::from(cursor.1),
+        rows,
+        columns,
+    };
+    let bytes = text.as_bytes();
+    info.u.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+    Some(info)
+}

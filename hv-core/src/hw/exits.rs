@@ -1,0 +1,319 @@
+//! What brought a PV guest back into the hypervisor, and what is done about it.
+
+use hv_core::base::GuestVa;
+use hv_core::domain::{Owed, ShutdownReason};
+use hv_core::events;
+use hv_core::hypercall::{Ctx, Host, Outcome, descriptors, front};
+use hv_core::mm::ptdecode::Regs;
+use hv_core::mm::ptwrite::{WriteFault, emulate_write};
+use hv_core::pv::bounce::{self, Undeliverable};
+use hv_core::pv::frame::GuestFrame;
+use hv_core::pv::iret;
+use hv_core::pv::state::{Mode, PvState};
+use xen_abi::hypercall::__HYPERVISOR_iret;
+
+use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
+use super::host::{HW, Hw, hv};
+use super::layout::{GDT_OFFSET, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, cpu_area};
+use super::run::Loaded;
+use super::{cpu, irq, percpu, privileged, publish, traps};
+
+/// Page-fault error code bits (AMD APM vol. 2, 8.4.2).
+mod pf {
+    pub const PRESENT: u32 = 1;
+    pub const WRITE: u32 = 2;
+    pub const USER: u32 = 4;
+    pub const RESERVED: u32 = 8;
+    pub const FETCH: u32 = 16;
+}
+
+type Delivered = Result<(), Undeliverable>;
+
+/// Delivers what is due before the guest runs; interrupts are off. `false`: look at owed work first.
+pub fn before_entry(l: &mut Loaded) -> bool {
+    let owed = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE | Owed::NMI);
+    if owed != 0 {
+        slow_owed(l, owed);
+        return true;
+    }
+    if events::upcall_due(&*l.domain, l.id) && l.state.callbacks.event.address != 0 {
+        let delivered = with_context(l, |cx| {
+            let event = cx.state.callbacks.event;
+            bounce::callback(cx, hv_core::pv::state::Callback { masks_events: true, ..event }, "event")
+        });
+        if delivered.is_err() {
+            crash(l);
+            return false;
+        }
+    }
+    true
+}
+
+#[cold]
+fn slow_owed(l: &mut Loaded, owed: u32) {
+    l.vcpu().owe(owed & (Owed::TIME | Owed::RUNSTATE));
+    publish::owed(l);
+    if owed & Owed::NMI != 0 && !l.state.nmi_masked && l.state.callbacks.nmi.address != 0 {
+        l.state.nmi_masked = true;
+        let delivered = with_context(l, |cx| {
+            let nmi = cx.state.callbacks.nmi;
+            bounce::callback(cx, nmi, "NMI")
+        });
+        if delivered.is_err() {
+            crash(l);
+        }
+    }
+}
+
+fn with_context<R>(l: &mut Loaded, what: impl FnOnce(&mut Ctx<'_, Hw>) -> R) -> R {
+    let info: *mut CpuInfo = percpu::info();
+    // SAFETY: this CPU's own frame; the guest is out, so nobody else touches it.
+    let regs: &mut GuestFrame = unsafe { &mut (*info).regs };
+    what(&mut l.context(regs))
+}
+
+/// Handles an exit; interrupts are off on entry and may be on after.
+pub fn handle(l: &mut Loaded, reason: u32) {
+    let delivered = match reason {
+        EXIT_SYSCALL => return syscall(l),
+        14 => {
+            let address = cpu::cr2();
+            cpu::sti();
+            page_fault(l, address)
+        }
+        0x20..=0xff if reason != 0x80 => {
+            irq::note(reason as u8);
+            return;
+        }
+        EXIT_BAD_FRAME => {
+            cpu::sti();
+            with_context(l, bounce::failsafe)
+        }
+        vector => {
+            cpu::sti();
+            trap(l, vector as u8)
+        }
+    };
+    if delivered.is_err() {
+        crash(l);
+    }
+}
+
+/// SYSCALL: from user mode into the guest's kernel, from its kernel a hypercall.
+fn syscall(l: &mut Loaded) {
+    let good = with_context(l, |cx| {
+        if cx.state.mode == Mode::User {
+            let entry = if cx.regs.cs == u64::from(xen_abi::arch_x86::FLAT_RING3_CS32) {
+                cx.state.callbacks.syscall32
+            } else {
+                cx.state.callbacks.syscall
+            };
+            if entry.address == 0 {
+                // Without a handler SYSCALL is an instruction that the guest does not have.
+                return bounce::trap(cx, 6, None).is_ok();
+            }
+            return bounce::callback(cx, entry, "syscall").is_ok();
+        }
+        if cx.regs.rax as u32 == __HYPERVISOR_iret {
+            return iret::iret(cx) == Ok(Outcome::Resume);
+        }
+        cpu::sti();
+        front::pv64(cx)
+    });
+    if !good {
+        cpu::sti();
+        crash(l);
+    }
+}
+
+struct GuestRegs<'a> {
+    regs: &'a mut GuestFrame,
+    state: &'a PvState,
+}
+
+impl Regs for GuestRegs<'_> {
+    fn gpr(&self, index: u8) -> u64 {
+        *gpr(&mut self.regs.clone(), index)
+    }
+    fn set_gpr(&mut self, index: u8, value: u64) {
+        *gpr(self.regs, index) = value;
+    }
+    fn rip(&self) -> u64 {
+        self.regs.rip
+    }
+    fn set_rip(&mut self, value: u64) {
+        self.regs.rip = value;
+        // Leaving by SYSRET would clobber rcx and r11.
+        self.regs.entry = 0;
+    }
+    fn flags(&self) -> u64 {
+        self.regs.rflags
+    }
+    fn set_flags(&mut self, value: u64) {
+        self.regs.rflags = value;
+    }
+    fn fs_base(&self) -> u64 {
+        HW.read_base(hv_core::hypercall::SegmentBase::Fs)
+    }
+    fn gs_base(&self) -> u64 {
+        debug_assert!(self.state.mode == Mode::Kernel, "only the guest's kernel writes tables");
+        HW.read_base(hv_core::hypercall::SegmentBase::GsKernel)
+    }
+}
+
+/// A general register by its encoding.
+fn gpr(f: &mut GuestFrame, index: u8) -> &mut u64 {
+    match index & 15 {
+        0 => &mut f.rax,
+        1 => &mut f.rcx,
+        2 => &mut f.rdx,
+        3 => &mut f.rbx,
+        4 => &mut f.rsp,
+        5 => &mut f.rbp,
+        6 => &mut f.rsi,
+        7 => &mut f.rdi,
+        8 => &mut f.r8,
+        9 => &mut f.r9,
+        10 => &mut f.r10,
+        11 => &mut f.r11,
+        12 => &mut f.r12,
+        13 => &mut f.r13,
+        14 => &mut f.r14,
+        _ => &mut f.r15,
+    }
+}
+
+fn page_fault(l: &mut Loaded, address: u64) -> Delivered {
+    with_context(l, |cx| {
+        let error = cx.regs.error_code;
+        if (M2P_GUEST..HYPERVISOR_END).contains(&address) {
+            return own_range_fault(cx, address, error);
+        }
+        let write = error & (pf::PRESENT | pf::WRITE | pf::RESERVED | pf::FETCH) == pf::PRESENT | pf::WRITE;
+        if write && cx.state.mode == Mode::Kernel {
+            match table_write(cx, address) {
+                WriteFault::Done | WriteFault::Restart => return Ok(()),
+                WriteFault::NotHandled => {}
+            }
+        }
+        reflect_page_fault(cx, address, error)
+    })
+}
+
+fn reflect_page_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered {
+    // To its kernel a fault in the kernel is one in supervisor mode.
+    let error = if cx.state.mode == Mode::Kernel { error & !pf::USER } else { error };
+    bounce::page_fault(cx, address, error)
+}
+
+/// The guest touched our range: a descriptor that is not mapped, or a plain mistake.
+fn own_range_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered {
+    let area = cpu_area(percpu::this().id);
+    if (area + LDT_OFFSET..area + LDT_OFFSET + 0x1_0000).contains(&address) {
+        let offset = address - (area + LDT_OFFSET);
+        if descriptors::map_ldt_page(cx, offset) {
+            return Ok(());
+        }
+        let va = cx.state.ldt_base.wrapping_add(offset);
+        return reflect_page_fault(cx, va, error & !pf::PRESENT);
+    }
+    if (area + GDT_OFFSET..area + GDT_OFFSET + 0xe000).contains(&address) {
+        let selector = (address - (area + GDT_OFFSET)) as u32 & !7;
+        return bounce::trap(cx, 13, Some(selector));
+    }
+    // Whether something of ours is mapped there is not for the guest to learn.
+    reflect_page_fault(cx, address, error & !pf::PRESENT)
+}
+
+/// A store of the guest's kernel into a page table that is mapped read-only.
+fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
+    let Some(root) = cx.state.roots.kernel else { return WriteFault::NotHandled };
+    let mut code = [0u8; 15];
+    let room = 4096 - (cx.regs.rip & 4095) as usize;
+    let mut len = code.len();
+    if cx.host.copy_in(&mut code, cx.regs.rip).is_err() {
+        len = len.min(room);
+        if cx.host.copy_in(&mut code[..len], cx.regs.rip).is_err() {
+            return WriteFault::NotHandled;
+        }
+    }
+    let mut owed = core::mem::take(&mut cx.state.owed_puts);
+    let mut regs = GuestRegs { regs: &mut *cx.regs, state: &*cx.state };
+    let done = emulate_write(cx.host, cx.domain.id, root, GuestVa(address), &code[..len], &mut regs, &mut owed);
+    cx.state.owed_puts = owed;
+    done
+}
+
+/// Exceptions other than page faults.
+fn trap(l: &mut Loaded, vector: u8) -> Delivered {
+    match vector {
+        2 => {
+            let rip = with_context(l, |cx| cx.regs.rip);
+            irq::nmi(rip);
+            return Ok(());
+        }
+        18 => traps::guest_machine_check(),
+        _ => {}
+    }
+    with_context(l, |cx| match vector {
+        1 => {
+            let status = cx.host.read_debug(6);
+            cx.state.debug[6] = status;
+            bounce::trap(cx, 1, None)
+        }
+        6 => privileged::invalid_opcode(cx),
+        7 => device_not_available(cx),
+        13 => general_protection(cx),
+        10..=12 | 17 | 21 => {
+            let error = cx.regs.error_code;
+            bounce::trap(cx, vector, Some(error))
+        }
+        _ => bounce::trap(cx, vector, None),
+    })
+}
+
+fn device_not_available(cx: &mut Ctx<'_, Hw>) -> Delivered {
+    let virtual_ts = core::mem::take(&mut cx.state.task_switched);
+    cpu::clts();
+    if virtual_ts { bounce::trap(cx, 7, None) } else { Ok(()) }
+}
+
+/// #GP: a software interrupt through a gate that only we may use, a privileged instruction, or the
+/// guest's own fault.
+fn general_protection(cx: &mut Ctx<'_, Hw>) -> Delivered {
+    let error = cx.regs.error_code;
+    // Error code with the IDT bit and not external: `int n`.
+    if error & 3 == 2 {
+        let vector = (error >> 3) as u8;
+        let entry = cx.state.traps[vector as usize];
+        let needed = if cx.state.mode == Mode::Kernel { 1 } else { 3 };
+        if entry.address != 0 && entry.flags & xen_abi::arch_x86::TI_DPL_MASK >= needed {
+            cx.regs.rip = cx.regs.rip.wrapping_add(2);
+            return bounce::trap(cx, vector, None);
+        }
+        return bounce::trap(cx, 13, Some(error));
+    }
+    privileged::general_protection(cx, error)
+}
+
+/// A selector of the vCPU's was bad when it was loaded.
+pub fn bad_selectors(l: &mut Loaded) {
+    if with_context(l, bounce::failsafe).is_err() {
+        crash(l);
+    }
+}
+
+/// The guest broke its contract: its domain goes down, and the console says what it did.
+fn crash(l: &mut Loaded) {
+    let (domain, id) = (l.domain.clone(), l.id);
+    with_context(l, |cx| {
+        let (r, mode) = (*cx.regs, cx.state.mode);
+        log::error!("d{}v{id} crashed in {mode:?} mode: rip {:#x} rsp {:#x} rflags {:#x} entry {:#x}", domain.id, r.rip, r.rsp, r.rflags, r.entry);
+        log::error!("  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
+        log::error!("  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", r.rsi, r.rdi, r.rbp, r.r8);
+        log::error!("  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", r.r9, r.r10, r.r11, r.r12);
+        log::error!("  r13 {:016x} r14 {:016x} r15 {:016x}", r.r13, r.r14, r.r15);
+    });
+    hv().shut_down(&domain, ShutdownReason(xen_abi::sched::SHUTDOWN_crash));
+    percpu::this().remote.softirq.fetch_or(percpu::softirq::SCHEDULE, core::sync::atomic::Ordering::Relaxed);
+}

@@ -1,0 +1,40 @@
+//! What touches the CPU and the devices. All `unsafe` of the hypervisor is here.
+
+pub mod apic;
+pub mod bringup;
+pub mod clock;
+pub mod console;
+pub mod context;
+pub mod cpu;
+pub mod cpuinfo;
+pub mod devices;
+pub mod dom0;
+pub mod exits;
+pub mod fpu;
+pub mod guestmem;
+pub mod heap;
+pub mod host;
+pub mod irq;
+pub mod layout;
+pub mod memory;
+pub mod mmio;
+pub mod pages;
+pub mod paging;
+pub mod percpu;
+pub mod power;
+pub mod privileged;
+pub mod publish;
+pub mod run;
+pub mod serial;
+pub mod serial_line;
+pub mod setup;
+pub mod setup_hv;
+pub mod smp;
+pub mod start;
+pub mod tables;
+pub mod tlb;
+pub mod traps;
+pub mod vga;
+
+core::arch::global_asm!(include_str!("boot.S"));
+core::arch::global_asm!(include_str!("ap.S"), options(att_syntax));

@@ -1,0 +1,261 @@
+//! Privileged instructions of PV guests: the environment that the emulator works in.
+
+use core::sync::atomic::Ordering;
+
+use hv_core::base::{DomId, VcpuId};
+use hv_core::domain::{Domain, Machine, Rights, Vcpu};
+use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu, sched};
+use hv_core::mm::Stop;
+use hv_core::mm::pins::RootKind;
+use hv_core::pv::bounce::{self, Undeliverable};
+use hv_core::pv::cpuid::{CpuidSource, Leaf, Lfence, Policies};
+use hv_core::pv::cpuid::guest::{GuestTsc, MachineFacts};
+use hv_core::pv::msr::MsrLog;
+use hv_core::pv::ports::{PortBus, PortMap, SharedPorts, Width};
+use hv_core::pv::privop::{CodeSegment, Effect, PrivEnv, PrivTables, Stepping, Trap, Verdict, emulate, hardware_cr4, GUEST_CR4};
+use hv_core::pv::state::PvState;
+use spin::Once;
+use xen_abi::errno::Errno;
+use xen_abi::xen::VCPU_INFO_CR2;
+
+use super::cpu::{self, msr};
+use super::host::{HW, Hw};
+use super::{clock, fpu};
+
+/// CPUID of the CPU that runs this.
+pub struct HostCpuid;
+
+impl CpuidSource for HostCpuid {
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> Leaf {
+        Leaf::from(cpu::cpuid(leaf, subleaf))
+    }
+}
+
+static TABLES: Once<PrivTables> = Once::new();
+
+/// Derives the policies; once, on the boot CPU, after the clock is set.
+pub fn init(version: u32, address_bits: u32) {
+    TABLES.call_once(|| PrivTables {
+        policies: Policies::new(&HostCpuid, Lfence::Unknown),
+        shared_ports: SharedPorts::new(),
+        msr_log: MsrLog::new(),
+        machine: MachineFacts { version, tsc_khz: (clock::tsc_hz() / 1000) as u32, address_bits },
+    });
+}
+
+/// The tables.
+pub fn tables() -> &'static PrivTables {
+    TABLES.get().expect("the policies are derived before any guest runs")
+}
+
+/// The vCPU that trapped.
+struct Env<'a> {
+    domain: &'a Domain,
+    vcpu: &'a Vcpu,
+}
+
+impl PortBus for Env<'_> {
+    fn port_in(&self, port: u16, width: Width) -> u32 {
+        match width {
+            Width::Byte => u32::from(cpu::inb(port)),
+            Width::Word => u32::from(cpu::inw(port)),
+            Width::Dword => cpu::inl(port),
+        }
+    }
+
+    fn port_out(&self, port: u16, width: Width, value: u32) {
+        match width {
+            Width::Byte => cpu::outb(port, value as u8),
+            Width::Word => cpu::outw(port, value as u16),
+            Width::Dword => cpu::outl(port, value),
+        }
+    }
+}
+
+impl PrivEnv for Env<'_> {
+    fn tables(&self) -> &PrivTables {
+        tables()
+    }
+
+    fn domain_id(&self) -> DomId {
+        self.domain.id
+    }
+
+    fn vcpu_id(&self) -> VcpuId {
+        self.vcpu.id
+    }
+
+    fn rights(&self) -> Rights {
+        self.domain.rights
+    }
+
+    fn ports(&self) -> &PortMap {
+        &self.domain.ports
+    }
+
+    fn guest_tsc(&self) -> Option<GuestTsc> {
+        None
+    }
+
+    fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        HW.copy_in(to, from)
+    }
+
+    fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
+        HW.copy_out(to, from)
+    }
+
+    fn code_segment(&self, selector: u16) -> CodeSegment {
+        let (rights, valid): (u32, u8);
+        // SAFETY: LAR only reads the descriptor; a selector that is not there clears ZF.
+        unsafe {
+            core::arch::asm!("xor {r:e}, {r:e}", "lar {r:e}, {s:e}", "setz {v}",
+                r = out(reg) rights, s = in(reg) u32::from(selector), v = out(reg_byte) valid, options(nostack))
+        };
+        // Present code of type S; L and D (AMD APM vol. 2, 4.8.1).
+        if valid == 0 || rights & 0x9800 != 0x9800 {
+            CodeSegment::Other
+        } else if rights & (1 << 21) != 0 {
+            CodeSegment::Long
+        } else if rights & (1 << 22) != 0 {
+            CodeSegment::Flat32
+        } else {
+            CodeSegment::Other
+        }
+    }
+
+    fn read_base(&self, which: SegmentBase) -> u64 {
+        HW.read_base(which)
+    }
+
+    fn load_base(&self, which: SegmentBase, value: u64) {
+        HW.load_base(which, value);
+    }
+
+    fn load_debug(&self, index: usize, value: u64) {
+        HW.load_debug(index, value);
+    }
+
+    fn read_debug(&self, index: usize) -> u64 {
+        HW.read_debug(index)
+    }
+
+    fn load_controls(&self, state: &PvState) {
+        HW.set_task_switched(if state.task_switched { TaskSwitched::Set } else { TaskSwitched::Clear });
+        load_cr4(state);
+    }
+
+    fn fault_address(&self) -> u64 {
+        self.cr2().map_or(0, |w| w.load(Ordering::Relaxed))
+    }
+
+    fn set_fault_address(&self, address: u64) {
+        if let Some(word) = self.cr2() {
+            word.store(address, Ordering::Relaxed);
+        }
+    }
+
+    fn xcr0(&self) -> u64 {
+        fpu::xcr0()
+    }
+
+    fn tsc_aux(&self) -> u32 {
+        cpu::rdmsr_safe(msr::TSC_AUX).unwrap_or(0) as u32
+    }
+
+    fn load_tsc_aux(&self, value: u32) {
+        // SAFETY: only guests read the register.
+        unsafe { cpu::wrmsr_safe(msr::TSC_AUX, u64::from(value)) };
+    }
+
+    fn tsc(&self) -> u64 {
+        cpu::rdtsc()
+    }
+
+    fn read_host_msr(&self, index: u32) -> Option<u64> {
+        cpu::rdmsr_safe(index)
+    }
+
+    fn forget_branches(&self) {
+        // SAFETY: IBPB has no effect but on branch prediction.
+        unsafe { cpu::wrmsr_safe(0x49, 1) };
+    }
+}
+
+impl Env<'_> {
+    fn cr2(&self) -> Option<&'static core::sync::atomic::AtomicU64> {
+        let (frame, offset) = self.vcpu.info_place()?;
+        HW.words(frame).get((offset + VCPU_INFO_CR2) / 8)
+    }
+}
+
+/// Loads the CR4 bits that the guest may choose.
+pub fn load_cr4(state: &PvState) {
+    let now = cpu::cr4();
+    let want = (now & !(GUEST_CR4 & !super::cpu::cr4::OSXSAVE)) | hardware_cr4(state) | keep_fsgsbase();
+    if want != now {
+        // SAFETY: the bits only allow or forbid instructions at CPL 3.
+        unsafe { cpu::set_cr4(want) };
+    }
+}
+
+/// FSGSBASE stays on where the CPU has it: what guests may use is for their CPUID to say.
+fn keep_fsgsbase() -> u64 {
+    if cpu::cpuid(0, 0)[0] >= 7 && cpu::cpuid(7, 0)[1] & 1 != 0 { super::cpu::cr4::FSGSBASE } else { 0 }
+}
+
+/// #UD.
+///
+/// # Errors
+/// When the guest must get the exception and cannot.
+pub fn invalid_opcode(cx: &mut Ctx<'_, Hw>) -> Result<(), Undeliverable> {
+    run(cx, Trap::InvalidOpcode, 6, None)
+}
+
+/// #GP.
+///
+/// # Errors
+/// As above.
+pub fn general_protection(cx: &mut Ctx<'_, Hw>, error: u32) -> Result<(), Undeliverable> {
+    run(cx, Trap::GeneralProtection { error }, 13, Some(error))
+}
+
+fn run(cx: &mut Ctx<'_, Hw>, why: Trap, vector: u8, error: Option<u32>) -> Result<(), Undeliverable> {
+    let env = Env { domain: cx.domain, vcpu: cx.vcpu };
+    let verdict = emulate(&env, cx.regs, cx.state, why);
+    // Registers changed: rcx and r11 must not be clobbered on the way out.
+    cx.regs.entry = 0;
+    match verdict {
+        Verdict::Done(effect, stepping) => {
+            enact(cx, effect);
+            if stepping == Stepping::DebugTrap { bounce::trap(cx, 1, None) } else { Ok(()) }
+        }
+        Verdict::NewBase { mfn, next_rip } => match mmu::set_root(cx, RootKind::Kernel, Some(mfn)) {
+            Ok(()) => {
+                cx.regs.rip = next_rip;
+                Ok(())
+            }
+            Err(Stop::Restart) => Ok(()),
+            Err(Stop::Refused(_)) => bounce::trap(cx, vector, error),
+        },
+        Verdict::Again => Ok(()),
+        Verdict::Reflect => bounce::trap(cx, vector, error),
+        Verdict::PageFault { address, error } => bounce::page_fault(cx, address, error),
+    }
+}
+
+fn enact(cx: &mut Ctx<'_, Hw>, effect: Effect) {
+    use hv_core::hypercall::Flush;
+    match effect {
+        Effect::Nothing => {}
+        Effect::Block => sched::block(cx),
+        Effect::FlushPage(va) => cx.host.flush_here(Flush::Page(va)),
+        Effect::WriteBackCaches => cx.host.write_back_caches(),
+        // The host's XCR0 holds all that guests may use; a smaller choice of the guest changes nothing
+        // that it could see.
+        Effect::SetXcr0(_) => {}
+        // POPF does not trap, so what CLI masked might never be unmasked: Linux brackets code with
+        // PUSHF, CLI and POPF and would hang. With the I/O privilege both do nothing.
+        Effect::MaskEvents | Effect::UnmaskEvents => {}
+    }
+}

@@ -1,0 +1,99 @@
+//! What a vCPU is told when it starts or stops running: its clock and its runstate.
+
+use core::sync::atomic::Ordering;
+
+use hv_core::domain::Owed;
+use hv_core::hypercall::Host;
+use hv_core::pv::state::Mode;
+use hv_core::time::pvclock::{self, SharedWords};
+use hv_core::time::runstate::{self, RunstateArea, UpdateFlag};
+use xen_abi::errno::Errno;
+use xen_abi::xen::{VCPU_INFO_TIME, VMASST_TYPE_runstate_update_flag};
+use zerocopy::IntoBytes;
+
+use super::host::HW;
+use super::run::Loaded;
+use super::{clock, cpu};
+
+struct Words<'a>(&'a [core::sync::atomic::AtomicU32]);
+
+impl SharedWords for Words<'_> {
+    fn load(&self, index: usize) -> u32 {
+        self.0.get(index).map_or(0, |w| w.load(Ordering::SeqCst))
+    }
+    fn store(&self, index: usize, value: u32) {
+        if let Some(word) = self.0.get(index) {
+            word.store(value, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Clock and runstate, at the start of a run.
+pub fn all(l: &mut Loaded) {
+    let _now_done = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE);
+    time(l);
+    runstate(l);
+}
+
+/// What is owed of it.
+pub fn owed(l: &mut Loaded) {
+    let bits = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE);
+    if bits & Owed::TIME != 0 {
+        time(l);
+    }
+    if bits & Owed::RUNSTATE != 0 {
+        runstate(l);
+        time(l);
+    }
+}
+
+fn time(l: &Loaded) {
+    let info = pvclock::time_info(&clock::clock(), 0);
+    if let Some((frame, offset)) = l.vcpu().info_place() {
+        let words = l.domain.machine.words32(frame);
+        pvclock::publish(&Words(&words[(offset + VCPU_INFO_TIME) / 4..]), &info);
+    }
+    let area = l.vcpu().time_area.load(Ordering::Acquire);
+    if area != 0 {
+        with_kernel_tables(l, || {
+            // The guest's page may be gone: that is its own business.
+            let _ = HW.copy_out(area, info.as_bytes());
+        });
+    }
+}
+
+struct Area(u64);
+
+impl RunstateArea for Area {
+    type Error = Errno;
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Errno> {
+        HW.copy_out(self.0.wrapping_add(offset as u64), bytes)
+    }
+}
+
+/// The runstate into the guest's area, if it has one.
+pub fn runstate(l: &Loaded) {
+    let area = l.vcpu().runstate_area.load(Ordering::Acquire);
+    if area == 0 || l.idle {
+        return;
+    }
+    let info = l.vcpu().runstate.lock().info();
+    let flag = if l.domain.has_assist(VMASST_TYPE_runstate_update_flag) { UpdateFlag::Used } else { UpdateFlag::Unused };
+    with_kernel_tables(l, || {
+        // As above.
+        let _ = runstate::publish(&mut Area(area), &info, flag);
+    });
+}
+
+/// The guest's kernel addresses are not mapped while its user mode is loaded.
+fn with_kernel_tables(l: &Loaded, write: impl FnOnce()) {
+    let user = l.state.mode == Mode::User;
+    if user && let Some(root) = l.state.roots.kernel {
+        // SAFETY: the guest's own validated root, held by a reference.
+        unsafe { cpu::set_cr3(root.addr().0) };
+    }
+    write();
+    if user {
+        HW.load_root(&l.state);
+    }
+}

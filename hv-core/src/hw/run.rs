@@ -1,0 +1,326 @@
+//! The run loop of each CPU: do what is owed, ask the scheduler, run the guest, handle its exit.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use hv_core::base::VcpuId;
+use hv_core::domain::{Domain, Vcpu};
+use hv_core::hypercall::{Ctx, Host};
+use hv_core::pv::frame::GuestFrame;
+use hv_core::pv::state::PvState;
+use hv_core::sched::{Place, Unit};
+use hv_core::time::runstate::State;
+
+use super::cpuinfo::{CpuInfo, enter_guest};
+use super::host::{HW, SHUTDOWN, hv};
+use super::percpu::{self, PerCpu, softirq};
+use super::{clock, context, cpu, exits, irq, paging, power, publish, serial_line, tlb};
+
+/// A vCPU whose state is on this CPU.
+pub struct Loaded {
+    /// Its domain.
+    pub domain: Arc<Domain>,
+    /// Which of the domain's.
+    pub id: VcpuId,
+    /// Its state, ours until it is saved.
+    pub state: Box<PvState>,
+    /// It waits for an event and the CPU idles: its root is not in CR3.
+    pub idle: bool,
+}
+
+impl Loaded {
+    /// The vCPU as others see it.
+    pub fn vcpu(&self) -> &Vcpu {
+        &self.domain.vcpus()[self.id as usize]
+    }
+
+    /// The scheduler's handle.
+    pub fn unit(&self) -> Option<Unit> {
+        self.vcpu().unit.get().copied()
+    }
+
+    /// What handlers work with.
+    pub fn context<'a>(&'a mut self, regs: &'a mut GuestFrame) -> Ctx<'a, super::host::Hw> {
+        Ctx {
+            hv: hv(),
+            host: &HW,
+            domain: &self.domain,
+            vcpu: &self.domain.vcpus()[self.id as usize],
+            state: &mut self.state,
+            regs,
+        }
+    }
+}
+
+/// Runs guests on this CPU, for good.
+pub fn run_cpu() -> ! {
+    let this = percpu::this();
+    // A secondary CPU may be here before there is anything to run.
+    while super::host::HV.get().is_none() {
+        cpu::cli();
+        tlb::serve();
+        cpu::halt_until_interrupt();
+        cpu::sti();
+    }
+    this.remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+    cpu::sti();
+    let mut loaded: Option<Loaded> = None;
+    loop {
+        work(this, &mut loaded);
+        match &mut loaded {
+            Some(l) if !l.idle => run_guest(this, l),
+            _ => idle(this),
+        }
+    }
+}
+
+/// Sleeps until an interrupt, unless something is owed.
+fn idle(this: &PerCpu) {
+    cpu::cli();
+    if this.remote.softirq.load(Ordering::Relaxed) == 0 {
+        this.remote.idle.store(true, Ordering::Relaxed);
+        let since = clock::now();
+        cpu::halt_until_interrupt();
+        this.remote.idle_ns.fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);
+        this.remote.idle.store(false, Ordering::Relaxed);
+    }
+    cpu::sti();
+}
+
+/// Does what is owed until nothing is.
+fn work(this: &PerCpu, loaded: &mut Option<Loaded>) {
+    loop {
+        let bits = this.remote.softirq.swap(0, Ordering::SeqCst);
+        if bits == 0 {
+            return;
+        }
+        if bits & softirq::VECTORS != 0 {
+            irq::take_vectors(super::devices::arrived);
+        }
+        if bits & softirq::TIMER != 0 {
+            timer(this);
+        }
+        if bits & softirq::SERIAL != 0 {
+            serial_line::reports();
+        }
+        if bits & (softirq::SCHEDULE | softirq::SYNC) != 0 {
+            power::sleep_if_planned();
+            if SHUTDOWN.load(Ordering::SeqCst) != 0 {
+                shut_machine_down(this, loaded);
+            }
+            schedule(this, loaded);
+        }
+    }
+}
+
+fn timer(this: &PerCpu) {
+    clock::fired();
+    clock::take_due(|id| {
+        if let Some((domain, vcpu)) = hv().vcpu_of(hv_core::sched::Unit::from_index(id.0))
+            && let Some(vcpu) = domain.vcpu(vcpu)
+        {
+            domain.fire_timers(vcpu);
+        }
+    });
+    serial_line::poll();
+    super::devices::end_storms();
+    let end = this.slice_end.get();
+    if end != 0 && end <= clock::now() {
+        this.slice_end.set(0);
+        this.remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+    }
+    clock::program();
+}
+
+/// Asks the scheduler and does what it says.
+fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
+    let sched = hv().backing.sched;
+    if let Some(l) = loaded {
+        // It stops here of its own accord, or because somebody paused it.
+        let vcpu = l.vcpu();
+        if !l.domain.runnable(vcpu)
+            && let Some(unit) = l.unit()
+        {
+            let _this_cpu = sched.sleep(unit);
+            // A wake-up between the look and the call would be lost.
+            if l.domain.runnable(vcpu) {
+                l.domain.wake(vcpu);
+            }
+        }
+    }
+    let now = clock::now();
+    let decision = sched.schedule(this.id, now);
+    if let Some(other) = decision.kick {
+        hv().backing.machine.reschedule(other);
+    }
+    this.slice_end.set(decision.run_for.map_or(0, |slice| now.saturating_add(slice)));
+    let current = loaded.as_ref().and_then(Loaded::unit);
+    if decision.save.is_some() && decision.save == current {
+        stop_running(loaded);
+        save(this, loaded);
+    }
+    match decision.next {
+        Some(unit) if loaded.as_ref().and_then(Loaded::unit) == Some(unit) => resume(this, loaded),
+        Some(unit) => {
+            stop_running(loaded);
+            save(this, loaded);
+            load(this, loaded, unit);
+        }
+        None => go_idle(loaded),
+    }
+    clock::program();
+}
+
+/// The loaded vCPU no longer runs; its state stays.
+fn stop_running(loaded: &mut Option<Loaded>) {
+    let Some(l) = loaded else { return };
+    if l.idle {
+        return;
+    }
+    let now = clock::now();
+    let state = if !l.vcpu().is_up() {
+        State::Offline
+    } else if l.domain.runnable(l.vcpu()) {
+        State::Runnable
+    } else if l.vcpu().flags() != 0 {
+        State::Blocked
+    } else {
+        State::Offline
+    };
+    l.vcpu().runstate.lock().change(state, now);
+    publish::runstate(l);
+    l.vcpu().set_running(None);
+}
+
+/// Keeps the state loaded while the CPU idles, but leaves the guest's page tables.
+fn go_idle(loaded: &mut Option<Loaded>) {
+    stop_running(loaded);
+    if let Some(l) = loaded
+        && !l.idle
+    {
+        l.idle = true;
+        paging::load_master();
+    }
+}
+
+/// The loaded vCPU runs (again).
+fn resume(this: &PerCpu, loaded: &mut Option<Loaded>) {
+    let Some(l) = loaded else { return };
+    if l.idle {
+        l.idle = false;
+        HW.load_root(&l.state);
+    } else if l.vcpu().running_on().is_some() {
+        return;
+    }
+    l.vcpu().set_running(Some(this.id));
+    l.vcpu().runstate.lock().change(State::Running, clock::now());
+    publish::all(l);
+}
+
+/// Takes the state off this CPU so that another may load it.
+fn save(this: &PerCpu, loaded: &mut Option<Loaded>) {
+    let Some(mut l) = loaded.take() else { return };
+    let info: *mut CpuInfo = percpu::info();
+    // SAFETY: this CPU's own frame, with the guest out.
+    context::save(&mut l.state, unsafe { &(*info).regs });
+    paging::load_master();
+    context::clear(this.id);
+    let unit = l.unit();
+    let Loaded { domain, id, state, .. } = l;
+    if let Some(vcpu) = domain.vcpu(id) {
+        *vcpu.state.lock() = Some(state);
+    }
+    if let Some(unit) = unit
+        && let Some(other) = hv().backing.sched.context_saved(this.id, unit, clock::now())
+    {
+        hv().backing.machine.reschedule(other);
+    }
+}
+
+/// Loads a vCPU that rests.
+fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
+    let Some((domain, id)) = hv().vcpu_of(unit) else {
+        log::error!("the scheduler chose a vCPU that is gone");
+        return;
+    };
+    let Some(state) = domain.vcpu(id).and_then(|v| v.state.lock().take()) else {
+        log::error!("d{}v{id}: chosen to run without registers: stopped", domain.id);
+        domain.pause();
+        domain.stop_running();
+        return;
+    };
+    let changed = this.tlb_domain.borrow().as_ref().is_none_or(|d| !Arc::ptr_eq(d, &domain));
+    domain.mark_dirty(this.id);
+    if changed && let Some(old) = this.tlb_domain.borrow_mut().replace(domain.clone()) {
+        // Global entries of the old domain go; after that it need not flush here.
+        tlb::flush_all_here();
+        old.clear_dirty(this.id);
+    } else {
+        // Another vCPU of the same domain may run another process: its user entries are global.
+        tlb::flush_all_here();
+    }
+    let mut l = Loaded { domain, id, state, idle: false };
+    let info: *mut CpuInfo = percpu::info();
+    // SAFETY: this CPU's own frame, with no guest in it.
+    let good = context::load(&mut l.state, unsafe { &mut (*info).regs }, this.id);
+    l.vcpu().set_running(Some(this.id));
+    l.vcpu().runstate.lock().change(State::Running, clock::now());
+    publish::all(&mut l);
+    let slot = loaded.insert(l);
+    if !good {
+        exits::bad_selectors(slot);
+    }
+}
+
+/// Runs the loaded vCPU until something is owed.
+fn run_guest(this: &PerCpu, l: &mut Loaded) {
+    let info: *mut CpuInfo = percpu::info();
+    loop {
+        cpu::cli();
+        if this.remote.softirq.load(Ordering::Relaxed) != 0 {
+            cpu::sti();
+            return;
+        }
+        if !exits::before_entry(l) {
+            cpu::sti();
+            return;
+        }
+        percpu::count(&this.counts.exits);
+        // SAFETY: the frame holds registers that a guest may have: CPL 3 selectors, IF set.
+        let reason = unsafe { enter_guest(info) };
+        exits::handle(l, reason);
+    }
+}
+
+/// What dom0's shutdown asks of the machine.
+fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
+    let reason = SHUTDOWN.load(Ordering::SeqCst) - 1;
+    if this.id != 0 {
+        stop_running(loaded);
+        cpu::stop();
+    }
+    match reason {
+        xen_abi::sched::SHUTDOWN_poweroff => {
+            crate::say!("Hardware Dom0 halted: halting machine");
+            power::off()
+        }
+        xen_abi::sched::SHUTDOWN_crash => {
+            crate::say!("Hardware Dom0 crashed: rebooting machine");
+            power::reboot()
+        }
+        xen_abi::sched::SHUTDOWN_reboot => {
+            crate::say!("Hardware Dom0 shutdown: rebooting machine");
+            power::reboot()
+        }
+        other => {
+            crate::say!("Hardware Dom0 shutdown: reason {other}, rebooting machine");
+            power::reboot()
+        }
+    }
+}
+
+/// Whether a unit runs somewhere (for the debug keys).
+pub fn is_running(unit: Unit) -> bool {
+    hv().backing.sched.info(unit).is_some_and(|i| matches!(i.place, Place::Running(_)))
+}

@@ -1,0 +1,67 @@
+//! The serial line's input, and reports that interrupt handlers left.
+
+use core::fmt::Write as _;
+use core::sync::atomic::Ordering;
+
+use hv_core::console::InputEffect;
+use hv_core::domain::Domain;
+use hv_core::events;
+use hv_core::hypercall::debugkeys;
+use xen_abi::xen::VIRQ_CONSOLE;
+
+use super::host::HV;
+use super::{console, percpu, serial};
+
+/// Takes what has come in and gives it to whom it belongs.
+pub fn poll() {
+    while let Some(byte) = serial::read() {
+        let effects = console::input().lock().receive(byte);
+        for effect in effects {
+            enact(effect);
+        }
+    }
+}
+
+fn enact(effect: InputEffect) {
+    let Some(hv) = HV.get() else { return };
+    match effect {
+        InputEffect::RaiseVirqConsole => {
+            if let Some(dom0) = hv.control_domain() {
+                let dom0: &Domain = &dom0;
+                events::raise_global_virq(dom0, VIRQ_CONSOLE);
+            }
+        }
+        InputEffect::DebugKey(key) => debugkeys::press(hv, key),
+        InputEffect::FocusMoved(_) => {
+            let banner = console::input().lock().banner();
+            console::print(format_args!("{banner}"));
+        }
+    }
+}
+
+/// Says what interrupt handlers could only note.
+pub fn reports() {
+    let remote = &percpu::this().remote;
+    let errors = remote.apic_errors.swap(0, Ordering::Relaxed);
+    if errors != 0 {
+        log::warn!("local APIC error {errors:#x}");
+    }
+    let nmi = remote.nmi_reason.swap(0, Ordering::Relaxed);
+    if nmi != 0 {
+        log::warn!("NMI, reason port {:#x}, at {:#x}", nmi & 0xff, remote.nmi_rip.load(Ordering::Relaxed));
+    }
+    poll();
+}
+
+/// Registers as a line of text, for the debug key.
+pub fn registers(out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    for cpu in percpu::online() {
+        let Some(remote) = percpu::remote(cpu) else { continue };
+        writeln!(out, "CPU{cpu}: idle {}, softirq {:#x}, flushed at {}",
+            remote.idle.load(Ordering::Relaxed), remote.softirq.load(Ordering::Relaxed), remote.flushed_at.load(Ordering::Relaxed))?;
+    }
+    let (exits, roots, flushes) = super::context::counts();
+    let mut line = alloc::string::String::new();
+    write!(line, "this CPU: {exits} guest entries, {roots} CR3 loads, {flushes} full TLB flushes")?;
+    writeln!(out, "{line}")
+}

@@ -1,0 +1,202 @@
+//! The hypervisor's one value, from the boot's facts.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use hv_core::base::CpuId;
+use hv_core::console::{ConsoleSink, ReadRequest, ReadResult};
+use hv_core::domain::{
+    Backing, CpuPlace, CpuPolicy, Diagnostics, Facts, Hypervisor, Identity, PolicyView, Processor, Services,
+};
+use hv_core::pv::cpuid::{Policy, Which};
+use hv_core::sched::{Credit2, Layout, Scheduler};
+use hv_core::time::wallclock::WallClock;
+use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
+
+use super::host::{self, HV, HW};
+use super::percpu::{self, MAX_CPUS, MAX_UNITS};
+use super::start::{Boot, refuse};
+use super::{clock, console, cpu, devices, privileged, serial_line};
+
+/// The console as hypercalls reach it.
+struct Sink;
+
+impl ConsoleSink for Sink {
+    fn control_write(&self, text: &[u8]) {
+        console::console().lock().out_only(text);
+    }
+
+    fn host_line(&self, line: &str) {
+        console::print(format_args!("{line}"));
+    }
+
+    fn read_input(&self, out: &mut [u8]) -> usize {
+        console::input().lock().read(out)
+    }
+
+    fn read_ring(&self, request: ReadRequest, out: &mut [u8]) -> ReadResult {
+        console::console().lock().read(request, out)
+    }
+}
+
+/// CPUID policies as tools see them.
+struct Views;
+
+impl Views {
+    fn policy(view: PolicyView) -> &'static Policy {
+        privileged::tables().policies.get(match view {
+            PolicyView::Raw => Which::Raw,
+            PolicyView::Host => Which::Host,
+            PolicyView::PvMax => Which::PvMax,
+            PolicyView::PvDefault => Which::PvDefault,
+        })
+    }
+}
+
+impl CpuPolicy for Views {
+    fn leaves(&self, view: PolicyView) -> Vec<CpuidLeaf> {
+        Self::policy(view).leaves().unwrap_or_default()
+    }
+
+    fn msrs(&self, view: PolicyView) -> Vec<MsrEntry> {
+        Self::policy(view).msrs().to_vec()
+    }
+
+    fn featureset(&self, view: PolicyView) -> Vec<u32> {
+        Self::policy(view).featureset().to_vec()
+    }
+}
+
+/// Machine state for the debug keys.
+struct State;
+
+impl Diagnostics for State {
+    fn registers(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        serial_line::registers(out)
+    }
+
+    fn interrupts(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+        host::hv().irqs.dump(out)
+    }
+}
+
+/// Sets everything up that domains stand on.
+pub fn hypervisor(boot: &Boot) {
+    let layout = Layout { max_cpus: MAX_CPUS as u32, group_width: 16, max_units: MAX_UNITS };
+    let sched: &'static Credit2 = match Credit2::new(layout) {
+        Ok(sched) => Box::leak(Box::new(sched)),
+        Err(why) => refuse(format_args!("scheduler: {why}")),
+    };
+    for cpu in percpu::online() {
+        add_cpu(sched, cpu);
+    }
+    let irqs = devices::init(&boot.acpi);
+    let backing = Backing { machine: &HW, sched, pirqs: irqs };
+    let services = Services { console: &Sink, cpu_policy: &Views, diagnostics: &State };
+    let abi = boot.command_line.options.abi;
+    let facts = facts(boot);
+    privileged::init(u32::from(abi.major) << 16 | u32::from(abi.minor), address_bits(&facts));
+    HV.call_once(|| Hypervisor::new(backing, services, irqs, identity(boot), facts));
+    host::fix_slots();
+    let century = boot.acpi.fadt.as_ref().map_or(0, |f| f.century);
+    if let Ok(wall) = WallClock::set(clock::read_rtc(century), 0, clock::now()) {
+        host::hv().set_wallclock(wall);
+    }
+}
+
+fn add_cpu(sched: &Credit2, cpu: CpuId) {
+    if let Err(why) = sched.add_cpu(cpu, clock::now()) {
+        log::error!("CPU {cpu} is not scheduled on: {why}");
+    }
+}
+
+fn identity(boot: &Boot) -> Identity {
+    let abi = boot.command_line.options.abi;
+    Identity {
+        major: abi.major,
+        minor: abi.minor,
+        extra: ".0-xenolith".to_string(),
+        changeset: String::new(),
+        compiler: concat!("rustc, Xenolith ", env!("CARGO_PKG_VERSION")).to_string(),
+        compile_by: "xenolith".to_string(),
+        compile_domain: String::new(),
+        compile_date: String::new(),
+        command_line: boot.info.command_line.clone(),
+        build_id: alloc::vec::Vec::new(),
+    }
+}
+
+fn facts(boot: &Boot) -> Facts {
+    let madt = boot.acpi.madt.as_ref();
+    let local = madt.map_or(hv_core::base::PhysAddr(0xfee0_0000), |m| m.local_apic_address);
+    let io: alloc::vec::Vec<_> = madt.iter().flat_map(|m| &m.io_apics).map(|a| a.address).collect();
+    Facts {
+        max_page: boot.memory.max_page(),
+        total_pages: boot.memory.total_frames(),
+        memory_map: boot.memory.machine_map(local, &io).regions().iter().map(|r| (*r).into()).collect(),
+        m2p_frames: boot.m2p.clone(),
+        tsc_khz: (clock::tsc_hz() / 1000) as u32,
+        processor: processor(boot),
+    }
+}
+
+/// Physical interrupts that dom0 may bind.
+pub fn dom0_pirqs() -> u32 {
+    host::hv().irqs.pirq_limit()
+}
+
+/// Bits of the highest machine address, as the Xen leaves tell.
+fn address_bits(facts: &Facts) -> u32 {
+    let last = (facts.max_page.max(1) << 12) - 1;
+    (64 - last.leading_zeros()).max(32)
+}
+
+/// What the boot CPU says of itself, and where each CPU sits.
+fn processor(boot: &Boot) -> Processor {
+    let top = cpu::cpuid(0, 0);
+    let signature = cpu::cpuid(1, 0);
+    let mut vendor = [0; 12];
+    for (part, word) in vendor.chunks_mut(4).zip([top[1], top[3], top[2]]) {
+        part.copy_from_slice(&word.to_le_bytes());
+    }
+    let brand = core::array::from_fn(|i| {
+        let mut text = [0; 16];
+        for (part, word) in text.chunks_mut(4).zip(cpu::cpuid(0x8000_0002 + i as u32, 0)) {
+            part.copy_from_slice(&word.to_le_bytes());
+        }
+        text
+    });
+    let (base_family, base_model) = (signature[0] >> 8 & 0xf, signature[0] >> 4 & 0xf);
+    let extended = base_family == 0xf;
+    let wide_model = extended || base_family == 6;
+    Processor {
+        vendor,
+        brand,
+        max_leaf: top[0],
+        family: base_family + if extended { signature[0] >> 20 & 0xff } else { 0 },
+        model: base_model + if wide_model { (signature[0] >> 16 & 0xf) << 4 } else { 0 },
+        stepping: signature[0] & 0xf,
+        address_bits: cpu::cpuid(0x8000_0008, 0)[0] as u8,
+        cache_line: (signature[1] >> 8 & 0xff) * 8,
+        cpus: percpu::online().map(|c| place(boot, c)).collect(),
+    }
+}
+
+/// Socket, core and thread from the APIC id: the widths are those that the boot CPU tells (leaf 0xb on Intel
+/// and newer AMD, else leaf 0x80000008).
+fn place(boot: &Boot, id: CpuId) -> CpuPlace {
+    let apic_id = percpu::apic_id(id).unwrap_or(0);
+    let acpi_id = boot.acpi.madt.iter().flat_map(|m| &m.cpus).find(|c| c.apic_id == apic_id).map_or(id, |c| c.acpi_uid);
+    let (thread_bits, package_bits) = if cpu::cpuid(0, 0)[0] >= 0xb && cpu::cpuid(0xb, 0)[1] != 0 {
+        (cpu::cpuid(0xb, 0)[0] & 0x1f, cpu::cpuid(0xb, 1)[0] & 0x1f)
+    } else {
+        (0, cpu::cpuid(0x8000_0008, 0)[2] >> 12 & 0xf)
+    };
+    CpuPlace {
+        apic_id,
+        acpi_id,
+        socket: apic_id.checked_shr(package_bits).unwrap_or(0),
+        core: (apic_id & ((1u32 << package_bits) - 1)) >> thread_bits,
+        thread: apic_id & ((1 << thread_bits) - 1),
+    }
+}

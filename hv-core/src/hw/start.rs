@@ -1,0 +1,263 @@
+//! The way from the loader's entry to the first guest.
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+
+use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::boot::PhysMem;
+use hv_core::boot::acpi::{self, AcpiFacts};
+use hv_core::boot::cmdline::{AfterPanic, Baud, ConsoleSink, LogLevel, LogThreshold, Options, Parsed};
+use hv_core::boot::info::{BootInfo, Module, Rsdp};
+use hv_core::boot::memmap::{MemoryMap, UsableFrames};
+use hv_core::console::levels::Thresholds;
+use hv_core::mm::buddy::Buddy;
+
+use super::layout::DIRECT_MAP;
+use super::{console, cpu, cpuinfo, dom0, heap, memory, pages, percpu, power, serial, setup, smp, tables, traps};
+use crate::say;
+
+/// Physical memory below 4 GiB by the boot's map.
+pub struct EarlyMemory;
+
+impl PhysMem for EarlyMemory {
+    fn read(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
+        let end = addr.0.checked_add(len as u64)?;
+        // SAFETY: the boot's tables map all of it, and nothing writes what the loader left.
+        (end <= 4 << 30).then(|| unsafe { core::slice::from_raw_parts((DIRECT_MAP + addr.0) as *const u8, len) })
+    }
+}
+
+/// What the first half of the boot hands to the second, which runs on the boot CPU's own stack.
+pub struct Boot {
+    /// Options and what dom0's command line gets from ours.
+    pub command_line: Parsed,
+    /// The loader's information.
+    pub info: BootInfo,
+    /// The memory map.
+    pub memory: MemoryMap,
+    /// Frames of the M2P.
+    pub m2p: Vec<Option<Mfn>>,
+    /// The firmware's static tables.
+    pub acpi: AcpiFacts,
+    /// dom0's kernel, unpacked.
+    pub kernel: Vec<u8>,
+    /// RAM that modules occupied and that is free once dom0 is built.
+    pub kernel_module: Module,
+}
+
+/// The heap's first memory, before the memory map is known.
+#[repr(C, align(4096))]
+struct FirstHeap(UnsafeCell<[u8; 512 << 10]>);
+// SAFETY: handed to the allocator once, by the boot CPU.
+unsafe impl Sync for FirstHeap {}
+static FIRST_HEAP: FirstHeap = FirstHeap(UnsafeCell::new([0; 512 << 10]));
+
+/// Stops the boot with a line that says why.
+pub fn refuse(why: core::fmt::Arguments<'_>) -> ! {
+    say!("****************************************");
+    say!("Cannot boot: {why}");
+    say!("****************************************");
+    power::crash_stop()
+}
+
+/// Called by boot.S with what the loader left in its registers.
+#[unsafe(no_mangle)]
+extern "C" fn start(protocol: u32, info: u32) -> ! {
+    serial::init(0x3f8, 115_200);
+    tables::fill_idt(8, false);
+    tables::load_idt();
+    // SAFETY: the array is used for nothing else.
+    unsafe { heap::add(FIRST_HEAP.0.get() as *mut u8, 512 << 10) };
+    console::install_logger();
+    let info = match BootInfo::parse(&EarlyMemory, protocol, PhysAddr(u64::from(info))) {
+        Ok(info) => info,
+        Err(why) => refuse(format_args!("the boot loader's information: {why}")),
+    };
+    let command_line = Parsed::new(&info.command_line);
+    configure_console(&command_line.options, &info);
+    banner(&info, &command_line);
+    setup::require_features();
+
+    let width = if cpu::cpuid(0x8000_0000, 0)[0] >= 0x8000_0008 { cpu::cpuid(0x8000_0008, 0)[0] & 0xff } else { 36 };
+    let (memory, warnings) = MemoryMap::new(&info.memory_map, 1 << width.min(42));
+    say!("Memory map of the {}:", info.protocol);
+    memory.regions().iter().for_each(|r| say!(" {r}"));
+    warnings.iter().for_each(|w| log::warn!("{w}"));
+    let mut free = free_frames(&info, &memory);
+    start_pages(&free);
+    let acpi = read_acpi(&info);
+
+    setup::cpu_features();
+    if setup::has_smap() {
+        traps::patch_clac();
+    }
+    let m2p = memory::build(&memory);
+    hand_over_pages(&mut free);
+    say!("System RAM: {} MiB ({} KiB)", memory.total_frames() >> 8, memory.total_frames() << 2);
+
+    let (kernel_module, kernel) = dom0::unpack_kernel(&info);
+    let boot = Box::new(Boot { command_line, info, memory, m2p, acpi, kernel, kernel_module });
+    to_own_stack(boot)
+}
+
+fn configure_console(options: &Options, info: &BootInfo) {
+    let wanted = options.console.contains(&ConsoleSink::Com1);
+    match options.com1 {
+        _ if !wanted => serial::init(0, 0),
+        Some(settings) => {
+            let baud = match settings.baud {
+                Baud::Auto => 0,
+                Baud::Rate(rate) => rate,
+            };
+            serial::init(settings.io_base, baud);
+        }
+        None => serial::init(0x3f8, 0),
+    }
+    let vga = options.console.contains(&ConsoleSink::Vga)
+        && matches!(info.video, hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown);
+    let threshold = thresholds(options.loglvl);
+    console::console().lock().configure(options.conring_size, threshold, vga);
+    power::set_noreboot(options.after_panic == AfterPanic::Halt);
+}
+
+fn banner(info: &BootInfo, command_line: &Parsed) {
+    let abi = command_line.options.abi;
+    say!("Xenolith {} (Xen ABI {}.{})", env!("CARGO_PKG_VERSION"), abi.major, abi.minor);
+    say!("Bootloader: {} ({})", info.loader_name, info.protocol);
+    say!("Command line: {}", info.command_line);
+    command_line.diagnostics.iter().for_each(|d| say!("{d}"));
+    say!("Video: {}", info.video);
+}
+
+/// RAM that nobody uses: without the first MiB, the image and the modules.
+fn free_frames(info: &BootInfo, memory: &MemoryMap) -> UsableFrames {
+    let mut free = UsableFrames::new(memory);
+    free.carve_out_low_mib();
+    let (start, len) = memory::image();
+    free.carve_out(start, len);
+    for module in &info.modules {
+        free.carve_out(module.start, module.len);
+    }
+    free
+}
+
+/// Lets the boot allocate: from the largest run that its own tables map.
+fn start_pages(free: &UsableFrames) {
+    let limit = (4u64 << 30) / PAGE_SIZE as u64;
+    let best = free
+        .runs()
+        .map(|run| (run.start.0, run.end.0.min(limit)))
+        .max_by_key(|(start, end)| end.saturating_sub(*start))
+        .filter(|(start, end)| end > start);
+    match best {
+        Some((start, end)) => pages::start_early(Mfn(start), Mfn(end)),
+        None => refuse(format_args!("no usable RAM below 4 GiB in the memory map")),
+    }
+}
+
+fn read_acpi(info: &BootInfo) -> AcpiFacts {
+    let (facts, warnings) = match &info.rsdp {
+        Some(Rsdp::Copy(bytes)) => AcpiFacts::parse_copy(&EarlyMemory, bytes),
+        Some(Rsdp::Address(at)) => AcpiFacts::parse(&EarlyMemory, *at),
+        None => match acpi::find_rsdp(&EarlyMemory) {
+            Some(at) => AcpiFacts::parse(&EarlyMemory, at),
+            None => {
+                log::warn!("ACPI: no RSDP: one CPU, no I/O APIC");
+                (AcpiFacts::default(), Vec::new())
+            }
+        },
+    };
+    facts.tables.iter().for_each(|t| say!("{t}"));
+    warnings.iter().for_each(|w| say!("{w}"));
+    facts
+}
+
+/// Gives all free RAM to the page allocator.
+fn hand_over_pages(free: &mut UsableFrames) {
+    // Allocations that this makes come from the early region: what is left of it is handed over last.
+    let mut buddy = Buddy::new();
+    let (first, _) = pages::early_left();
+    let runs: Vec<_> = free.runs().collect();
+    let mut early = None;
+    for run in runs {
+        if run.contains(&first) {
+            early = Some(run);
+        } else {
+            add(&mut buddy, run);
+        }
+    }
+    if let Some(run) = early {
+        let words = Buddy::words_for(&run);
+        let mut store = Vec::new();
+        store.resize(words, 0u64);
+        // From here on nothing is taken early any more.
+        let (first, end) = pages::early_left();
+        let left = first..end;
+        let store: &'static mut [u64] = Box::leak(store.into_boxed_slice());
+        if let Err(why) = buddy.add_region_in(left, store) {
+            refuse(format_args!("page allocator: {why:?}"));
+        }
+        // What lies above the region's mapped part.
+        if run.end > end && run.end.0 > (4u64 << 30) / PAGE_SIZE as u64 {
+            let above = Mfn((4u64 << 30) / PAGE_SIZE as u64)..run.end;
+            if above.start < above.end {
+                pages::start_buddy(buddy);
+                pages::with_buddy(|b| add(b, above));
+                return;
+            }
+        }
+    }
+    pages::start_buddy(buddy);
+}
+
+fn add(buddy: &mut Buddy, run: core::ops::Range<Mfn>) {
+    if let Err(why) = buddy.add_region(run.clone()) {
+        log::warn!("RAM at frame {:#x} is not used: {why:?}", run.start);
+    }
+}
+
+/// Goes on in `continue_boot` on the boot CPU's final stack.
+fn to_own_stack(boot: Box<Boot>) -> ! {
+    let data = percpu::create(0, 0);
+    let Some(info) = tables::create_area(0, data) else { refuse(format_args!("no memory for the boot CPU's stacks")) };
+    tables::fill_idt(tables::HYP_CS, true);
+    tables::load(0);
+    let stack = info as u64 - cpuinfo::FRAME_GAP;
+    // SAFETY: the stack is mapped and empty; the argument is an owned pointer that the callee takes back.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, {stack}", "xor ebp, ebp", "call {next}", "ud2",
+            stack = in(reg) stack, in("rdi") Box::into_raw(boot), next = sym continue_boot, options(noreturn)
+        )
+    }
+}
+
+extern "C" fn continue_boot(boot: *mut Boot) -> ! {
+    // SAFETY: from `to_own_stack`, which has given it up.
+    let boot = unsafe { Box::from_raw(boot) };
+    super::bringup::machine(&boot);
+    super::bringup::cpus(&boot);
+    smp::release_trampoline();
+    dom0::create(boot);
+    super::run::run_cpu()
+}
+
+/// Text of a module for messages.
+pub fn name_of(module: &Module) -> String {
+    if module.command_line.is_empty() { "module".to_string() } else { module.command_line.clone() }
+}
+
+/// The console's thresholds for an option's.
+pub fn thresholds(option: LogThreshold) -> Thresholds {
+    let word = |level| match level {
+        LogLevel::None => "none",
+        LogLevel::Error => "error",
+        LogLevel::Warning => "warning",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "all",
+    };
+    let text = alloc::format!("{}/{}", word(option.always), word(option.limited));
+    Thresholds::parse(&text).unwrap_or(Thresholds::HOST)
+}

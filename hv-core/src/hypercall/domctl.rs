@@ -1,0 +1,347 @@
+//! domctl: the toolstack's control of domains (xen/domctl.h).
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use xen_abi::domctl::{self as abi, Domctl};
+use xen_abi::errno::Errno;
+use xen_abi::xen::DOMID_FIRST_RESERVED;
+
+use super::arguments::{argument, edit, store};
+use super::context::{Args, Ctx, DONE, Host, Reply};
+use super::domain_info;
+use crate::base::{PAGE_SHIFT, VcpuId};
+use crate::domain::{Domain, DomainKind, Family, Owed, RunFlags, Vcpu};
+use crate::sched::{Affinity, Params, Unit};
+
+/// Interfaces spoken: each release of the tools has its own number, and its own layouts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Interface {
+    /// The tools of 4.17.
+    V4_17,
+}
+
+impl Interface {
+    const fn from_version(version: u32) -> Option<Self> {
+        match version {
+            abi::XEN_DOMCTL_INTERFACE_VERSION => Some(Self::V4_17),
+            _ => None,
+        }
+    }
+}
+
+/// domctl(request).
+///
+/// # Errors
+/// `EPERM` for all but the control domain, `EACCES` for an interface version that is not spoken,
+/// `ESRCH`, `EFAULT`, those of the operations; `EOPNOTSUPP` for what is not implemented, `ENOSYS`
+/// for an unknown operation.
+pub fn domctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    cx.require_control()?;
+    let at = args[0];
+    let mut op: Domctl = cx.read(at)?;
+    match Interface::from_version(op.interface_version) {
+        Some(Interface::V4_17) => {}
+        None => {
+            let (cmd, version) = (op.cmd, op.interface_version);
+            let name = "domctl with another interface version";
+            cx.hv
+                .note_missing_once(cx.domain.id, Family::Domctl, 0, name);
+            log::debug!("domctl {cmd}: interface version {version:#x}");
+            return Err(Errno::EACCES);
+        }
+    }
+    if run(cx, &mut op)? == After::WriteBack {
+        cx.write(at, &op)?;
+    }
+    DONE
+}
+
+/// What is left to do with the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It carries an answer.
+    WriteBack,
+    /// Nothing.
+    Nothing,
+}
+
+fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
+    if op.cmd == abi::XEN_DOMCTL_getdomaininfo {
+        return describe(cx, op);
+    }
+    if let Some(name) = missing(op.cmd) {
+        cx.hv
+            .note_missing_once(cx.domain.id, Family::Domctl, op.cmd, name);
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let domain = cx.hv.domain(op.domain).ok_or(Errno::ESRCH)?;
+    let u = &mut op.u;
+    match op.cmd {
+        abi::XEN_DOMCTL_pausedomain => pause(cx, &domain),
+        abi::XEN_DOMCTL_unpausedomain => unpause(&domain),
+        abi::XEN_DOMCTL_getvcpuinfo => answer(edit(u, |r| vcpu_info(&domain, r))),
+        abi::XEN_DOMCTL_setvcpuaffinity => set_affinity(cx, &domain, &argument(u)?),
+        abi::XEN_DOMCTL_getvcpuaffinity => get_affinity(cx, &domain, &argument(u)?),
+        abi::XEN_DOMCTL_scheduler_op => scheduler(&domain, u),
+        abi::XEN_DOMCTL_max_mem => max_mem(&domain, argument(u)?),
+        abi::XEN_DOMCTL_setdomainhandle => {
+            let request: abi::DomctlSetDomainHandle = argument(u)?;
+            *domain.handle.lock() = request.handle;
+            Ok(After::Nothing)
+        }
+        abi::XEN_DOMCTL_sendtrigger => send_trigger(&domain, argument(u)?),
+        abi::XEN_DOMCTL_get_address_size => answer(edit(u, |r| address_size(&domain, r))),
+        abi::XEN_DOMCTL_set_address_size => set_address_size(&domain, argument(u)?),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn answer(done: Result<(), Errno>) -> Result<After, Errno> {
+    done.map(|()| After::WriteBack)
+}
+
+/// Names of the operations that exist in the ABI and not here.
+fn missing(cmd: u32) -> Option<&'static str> {
+    Some(match cmd {
+        abi::XEN_DOMCTL_createdomain => "domctl createdomain",
+        abi::XEN_DOMCTL_destroydomain => "domctl destroydomain",
+        abi::XEN_DOMCTL_shadow_op => "domctl shadow_op",
+        abi::XEN_DOMCTL_setvcpucontext => "domctl setvcpucontext",
+        abi::XEN_DOMCTL_getvcpucontext => "domctl getvcpucontext",
+        abi::XEN_DOMCTL_max_vcpus => "domctl max_vcpus",
+        abi::XEN_DOMCTL_setdebugging => "domctl setdebugging",
+        abi::XEN_DOMCTL_irq_permission => "domctl irq_permission",
+        abi::XEN_DOMCTL_iomem_permission => "domctl iomem_permission",
+        abi::XEN_DOMCTL_ioport_permission => "domctl ioport_permission",
+        abi::XEN_DOMCTL_hypercall_init => "domctl hypercall_init",
+        abi::XEN_DOMCTL_settimeoffset => "domctl settimeoffset",
+        abi::XEN_DOMCTL_resumedomain => "domctl resumedomain",
+        abi::XEN_DOMCTL_subscribe => "domctl subscribe",
+        abi::XEN_DOMCTL_gethvmcontext => "domctl gethvmcontext",
+        abi::XEN_DOMCTL_sethvmcontext => "domctl sethvmcontext",
+        abi::XEN_DOMCTL_gethvmcontext_partial => "domctl gethvmcontext_partial",
+        abi::XEN_DOMCTL_assign_device => "domctl assign_device",
+        abi::XEN_DOMCTL_test_assign_device => "domctl test_assign_device",
+        abi::XEN_DOMCTL_deassign_device => "domctl deassign_device",
+        abi::XEN_DOMCTL_get_device_group => "domctl get_device_group",
+        abi::XEN_DOMCTL_bind_pt_irq => "domctl bind_pt_irq",
+        abi::XEN_DOMCTL_unbind_pt_irq => "domctl unbind_pt_irq",
+        abi::XEN_DOMCTL_memory_mapping => "domctl memory_mapping",
+        abi::XEN_DOMCTL_ioport_mapping => "domctl ioport_mapping",
+        abi::XEN_DOMCTL_set_ext_vcpucontext => "domctl set_ext_vcpucontext",
+        abi::XEN_DOMCTL_get_ext_vcpucontext => "domctl get_ext_vcpucontext",
+        abi::XEN_DOMCTL_set_target => "domctl set_target",
+        abi::XEN_DOMCTL_debug_op => "domctl debug_op",
+        abi::XEN_DOMCTL_vm_event_op => "domctl vm_event_op",
+        abi::XEN_DOMCTL_mem_sharing_op => "domctl mem_sharing_op",
+        abi::XEN_DOMCTL_gettscinfo => "domctl gettscinfo",
+        abi::XEN_DOMCTL_settscinfo => "domctl settscinfo",
+        abi::XEN_DOMCTL_getpageframeinfo3 => "domctl getpageframeinfo3",
+        abi::XEN_DOMCTL_setvcpuextstate => "domctl setvcpuextstate",
+        abi::XEN_DOMCTL_getvcpuextstate => "domctl getvcpuextstate",
+        abi::XEN_DOMCTL_set_access_required => "domctl set_access_required",
+        abi::XEN_DOMCTL_audit_p2m => "domctl audit_p2m",
+        abi::XEN_DOMCTL_set_virq_handler => "domctl set_virq_handler",
+        abi::XEN_DOMCTL_set_broken_page_p2m => "domctl set_broken_page_p2m",
+        abi::XEN_DOMCTL_setnodeaffinity => "domctl setnodeaffinity",
+        abi::XEN_DOMCTL_getnodeaffinity => "domctl getnodeaffinity",
+        abi::XEN_DOMCTL_get_vcpu_msrs => "domctl get_vcpu_msrs",
+        abi::XEN_DOMCTL_set_vcpu_msrs => "domctl set_vcpu_msrs",
+        abi::XEN_DOMCTL_setvnumainfo => "domctl setvnumainfo",
+        abi::XEN_DOMCTL_psr_cmt_op => "domctl psr_cmt_op",
+        abi::XEN_DOMCTL_psr_alloc => "domctl psr_alloc",
+        abi::XEN_DOMCTL_monitor_op => "domctl monitor_op",
+        abi::XEN_DOMCTL_soft_reset => "domctl soft_reset",
+        abi::XEN_DOMCTL_get_cpu_policy => "domctl get_cpu_policy",
+        abi::XEN_DOMCTL_set_cpu_policy => "domctl set_cpu_policy",
+        abi::XEN_DOMCTL_vmtrace_op => "domctl vmtrace_op",
+        abi::XEN_DOMCTL_get_paging_mempool_size => "domctl get_paging_mempool_size",
+        abi::XEN_DOMCTL_set_paging_mempool_size => "domctl set_paging_mempool_size",
+        abi::XEN_DOMCTL_gdbsx_guestmemio
+        | abi::XEN_DOMCTL_gdbsx_pausevcpu
+        | abi::XEN_DOMCTL_gdbsx_unpausevcpu
+        | abi::XEN_DOMCTL_gdbsx_domstatus => "domctl for the debugger (gdbsx)",
+        _ => return None,
+    })
+}
+
+/// Says on the log why something is refused.
+fn refused(domain: &Domain, what: &str, why: &str, errno: Errno) -> Errno {
+    log::info!("domctl {what} on d{}: {why}", domain.id);
+    errno
+}
+
+/// The first domain whose number is at least the one asked for; tools compare.
+fn describe<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
+    if op.domain >= DOMID_FIRST_RESERVED {
+        return Err(Errno::ESRCH);
+    }
+    let domain = cx.hv.domain_from(op.domain).ok_or(Errno::ESRCH)?;
+    op.domain = domain.id;
+    store(&mut op.u, &domain_info::describe(cx.hv, &domain))?;
+    Ok(After::WriteBack)
+}
+
+fn pause<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>) -> Result<After, Errno> {
+    if domain.id == cx.domain.id {
+        return Err(refused(
+            domain,
+            "pausedomain",
+            "a domain cannot pause itself",
+            Errno::EINVAL,
+        ));
+    }
+    domain.pause_by_tool()?;
+    domain.stop_running();
+    Ok(After::Nothing)
+}
+
+fn unpause(domain: &Domain) -> Result<After, Errno> {
+    let last = domain
+        .unpause_by_tool()
+        .map_err(|e| refused(domain, "unpausedomain", "no tool has paused it", e))?;
+    if last {
+        domain.wake_all();
+    }
+    Ok(After::Nothing)
+}
+
+/// A vCPU with its scheduler's handle.
+fn vcpu_of(domain: &Domain, id: VcpuId) -> Result<(&Vcpu, Unit), Errno> {
+    let vcpu = domain.vcpu(id).ok_or(Errno::EINVAL)?;
+    let unit = vcpu.unit.get().copied().ok_or(Errno::ESRCH)?;
+    Ok((vcpu, unit))
+}
+
+fn vcpu_info(domain: &Domain, request: &mut abi::DomctlGetVcpuInfo) -> Result<(), Errno> {
+    let vcpu = domain.vcpu(request.vcpu).ok_or(Errno::EINVAL)?;
+    *request = domain_info::describe_vcpu(vcpu, domain.machine.now());
+    Ok(())
+}
+
+fn checked_flags(request: &abi::DomctlVcpuAffinity) -> Result<(bool, bool), Errno> {
+    let (hard, soft) = (
+        request.flags & abi::XEN_VCPUAFFINITY_HARD != 0,
+        request.flags & abi::XEN_VCPUAFFINITY_SOFT != 0,
+    );
+    if hard || soft {
+        Ok((hard, soft))
+    } else {
+        Err(Errno::EINVAL)
+    }
+}
+
+/// Sets where a vCPU may run; the sets in effect, of the CPUs that are online, are written back.
+fn set_affinity<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Domain,
+    request: &abi::DomctlVcpuAffinity,
+) -> Result<After, Errno> {
+    let (_, unit) = vcpu_of(domain, request.vcpu)?;
+    let (hard, soft) = checked_flags(request)?;
+    let mut wanted: Affinity = domain.sched.affinity(unit).ok_or(Errno::ESRCH)?;
+    if hard {
+        wanted.hard = cx.read_cpus(&request.cpumap_hard)?;
+    }
+    if soft {
+        wanted.soft = cx.read_cpus(&request.cpumap_soft)?;
+    }
+    let again = domain
+        .sched
+        .set_affinity(unit, &wanted, domain.machine.now())
+        .map_err(|e| refused(domain, "setvcpuaffinity", "no such CPU is online", e))?;
+    if let Some(cpu) = again {
+        domain.machine.reschedule(cpu);
+    }
+    let effective = wanted.hard.intersection(&domain.sched.online());
+    if hard {
+        cx.write_cpus(&request.cpumap_hard, &effective)?;
+    }
+    if soft {
+        cx.write_cpus(&request.cpumap_soft, &effective.intersection(&wanted.soft))?;
+    }
+    Ok(After::Nothing)
+}
+
+/// The affinity as it was set, CPUs that are not online included.
+fn get_affinity<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Domain,
+    request: &abi::DomctlVcpuAffinity,
+) -> Result<After, Errno> {
+    let (_, unit) = vcpu_of(domain, request.vcpu)?;
+    let (hard, soft) = checked_flags(request)?;
+    let affinity = domain.sched.affinity(unit).ok_or(Errno::ESRCH)?;
+    if hard {
+        cx.write_cpus(&request.cpumap_hard, &affinity.hard)?;
+    }
+    if soft {
+        cx.write_cpus(&request.cpumap_soft, &affinity.soft)?;
+    }
+    Ok(After::Nothing)
+}
+
+/// Scheduling parameters; those of credit2 have a weight and a cap.
+fn scheduler(domain: &Domain, union: &mut [u64]) -> Result<After, Errno> {
+    let mut request: abi::DomctlSchedulerOp = argument(union)?;
+    if request.sched_id != domain.sched.id() {
+        return Err(Errno::EINVAL);
+    }
+    match request.cmd {
+        abi::XEN_DOMCTL_SCHEDOP_getinfo => {
+            let Params { weight, cap } = domain.sched.params(domain.id);
+            store(&mut request.u, &abi::DomctlSchedCredit2 { weight, cap })?;
+            store(union, &request)?;
+            Ok(After::WriteBack)
+        }
+        abi::XEN_DOMCTL_SCHEDOP_putinfo => {
+            let abi::DomctlSchedCredit2 { weight, cap } = argument(&request.u)?;
+            domain
+                .sched
+                .set_params(domain.id, Params { weight, cap })
+                .map_err(|e| refused(domain, "scheduler_op", "caps are not supported", e))?;
+            Ok(After::Nothing)
+        }
+        // This scheduler has no parameters of single vCPUs.
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Limits a domain's memory. It may be below what the domain has: then it gets no more.
+fn max_mem(domain: &Domain, request: abi::DomctlMaxMem) -> Result<After, Errno> {
+    let pages = request.max_memkb >> (PAGE_SHIFT - 10);
+    domain.max_pages.store(pages, Ordering::Relaxed);
+    Ok(After::Nothing)
+}
+
+fn send_trigger(domain: &Domain, request: abi::DomctlSendTrigger) -> Result<After, Errno> {
+    let vcpu = domain.vcpu(request.vcpu).ok_or(Errno::EINVAL)?;
+    if request.trigger != abi::XEN_DOMCTL_SENDTRIGGER_NMI {
+        let why = "only an NMI can be sent to a PV domain";
+        return Err(refused(domain, "sendtrigger", why, Errno::ENOSYS));
+    }
+    vcpu.owe(Owed::NMI);
+    domain.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
+    Ok(After::Nothing)
+}
+
+/// Bits of a PV domain's words.
+const fn word_size(domain: &Domain) -> u32 {
+    match domain.kind {
+        DomainKind::Pv64 => 64,
+    }
+}
+
+fn address_size(domain: &Domain, request: &mut abi::DomctlAddressSize) -> Result<(), Errno> {
+    request.size = word_size(domain);
+    Ok(())
+}
+
+fn set_address_size(domain: &Domain, request: abi::DomctlAddressSize) -> Result<After, Errno> {
+    if request.size != word_size(domain) {
+        let why = "only 64-bit PV domains are supported";
+        return Err(refused(domain, "set_address_size", why, Errno::EINVAL));
+    }
+    Ok(After::Nothing)
+}

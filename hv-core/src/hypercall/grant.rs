@@ -1,0 +1,315 @@
+//! grant_table_op: batches of grant operations (xen/grant_table.h). Each element is decided by
+//! `grants`; this copies arguments and results, and bounds how long a batch runs.
+
+use alloc::sync::Arc;
+
+use arrayvec::ArrayVec;
+use xen_abi::errno::Errno;
+use xen_abi::grant_table as abi;
+use xen_abi::xen::DOMID_SELF;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply};
+use super::grant_host::Caller;
+use crate::base::DomId;
+use crate::domain::{Domain, Family};
+use crate::grants::copy::{CopyRequest, copy};
+use crate::grants::map::{map_grant_ref, prepare_unmap};
+use crate::grants::status::code;
+use crate::grants::{
+    FrameKind, GrantError, GrantHandle, MapRequest, PendingUnmap, UnmapRequest, Version, cache,
+};
+use crate::sched::CpuSet;
+
+/// Bits of the command that are the command; above stands where a cache flush goes on.
+const COMMAND: u32 = 0xfff;
+/// Unmappings that share one TLB flush.
+const UNMAPS: usize = 16;
+
+/// grant_table_op(cmd, list, count).
+///
+/// # Errors
+/// `EINVAL` for a count that makes no sense, `EFAULT`, `EOPNOTSUPP` for what is not implemented,
+/// `ENOSYS` for an unknown command. What becomes of an element is in its status.
+pub fn grant_table_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    // What is owed of page tables comes before anything else with them.
+    if cx.state.owed_puts.finish(cx.host).is_err() {
+        return Ok(Outcome::Restart(args));
+    }
+    let (cmd, from) = (
+        args[0] as u32 & COMMAND,
+        args[0] as u32 >> COMMAND.count_ones(),
+    );
+    let count = args[2] as u32;
+    if i32::try_from(count).is_err() || (from != 0 && cmd != abi::GNTTABOP_cache_flush) {
+        return Err(Errno::EINVAL);
+    }
+    let args = [args[0], args[1], count.into(), 0, 0, 0];
+    match cmd {
+        abi::GNTTABOP_map_grant_ref => each(cx, args, map),
+        abi::GNTTABOP_unmap_grant_ref => unmap::<H, abi::GnttabUnmapGrantRef>(cx, args),
+        abi::GNTTABOP_unmap_and_replace => unmap::<H, abi::GnttabUnmapAndReplace>(cx, args),
+        abi::GNTTABOP_copy => each(cx, args, copy_one),
+        abi::GNTTABOP_swap_grant_ref => each(cx, args, swap),
+        abi::GNTTABOP_query_size => single(cx, args, query_size),
+        abi::GNTTABOP_get_version => single(cx, args, get_version),
+        abi::GNTTABOP_setup_table => single(cx, args, setup_table),
+        abi::GNTTABOP_get_status_frames => single(cx, args, status_frames),
+        abi::GNTTABOP_set_version => set_version(cx, args),
+        abi::GNTTABOP_cache_flush => flush_cache(cx, args, from),
+        other => Err(refuse(cx, other)),
+    }
+}
+
+fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
+    let name = match cmd {
+        abi::GNTTABOP_transfer => "grant_table_op transfer",
+        abi::GNTTABOP_dump_table => "grant_table_op dump_table",
+        _ => return Errno::ENOSYS,
+    };
+    cx.hv
+        .note_missing_once(cx.domain.id, Family::Grant, cmd, name);
+    Errno::EOPNOTSUPP
+}
+
+/// An argument of the ABI, as plain bytes.
+trait Element: FromBytes + IntoBytes + Immutable {}
+impl<T: FromBytes + IntoBytes + Immutable> Element for T {}
+
+/// Runs over a batch; the position is kept in the guest's own arguments.
+fn each<H: Host, T: Element>(
+    cx: &mut Ctx<'_, H>,
+    [cmd, mut at, mut left, ..]: Args,
+    work: fn(&mut Ctx<'_, H>, &mut T),
+) -> Reply {
+    while left != 0 {
+        let mut op: T = cx.read(at)?;
+        work(cx, &mut op);
+        cx.write(at, &op)?;
+        at = cx.element::<T>(at, 1)?;
+        left -= 1;
+        let owing = cx.state.owed_puts.finish(cx.host).is_err();
+        if left != 0 && (owing || cx.host.preempt_pending()) {
+            return Ok(Outcome::Restart([cmd, at, left, 0, 0, 0]));
+        }
+    }
+    DONE
+}
+
+/// Runs an operation that is made for one element only.
+fn single<H: Host, T: Element>(
+    cx: &mut Ctx<'_, H>,
+    args: Args,
+    work: fn(&mut Ctx<'_, H>, &mut T) -> Result<(), Errno>,
+) -> Reply {
+    if args[2] != 1 {
+        return Err(Errno::EINVAL);
+    }
+    let mut op: T = cx.read(args[1])?;
+    work(cx, &mut op)?;
+    cx.write(args[1], &op)?;
+    DONE
+}
+
+fn map<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabMapGrantRef) {
+    let result = map_grant_ref(&Caller::new(cx), &MapRequest::from(&*op));
+    op.status = code(&result);
+    if let Ok(mapped) = result {
+        op.handle = mapped.handle;
+        op.dev_bus_addr = mapped.dev_bus_addr;
+    }
+}
+
+fn copy_one<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabCopy) {
+    let done = CopyRequest::try_from(&*op).and_then(|request| copy(&Caller::new(cx), &request));
+    op.status = code(&done);
+}
+
+fn swap<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabSwapGrantRef) {
+    op.status = code(&cx.domain.grants.swap(op.ref_a, op.ref_b));
+}
+
+/// The two forms of unmapping.
+trait UnmapOp: Element {
+    fn request(&self) -> UnmapRequest;
+    fn set_status(&mut self, status: i16);
+}
+
+impl UnmapOp for abi::GnttabUnmapGrantRef {
+    fn request(&self) -> UnmapRequest {
+        UnmapRequest::from(self)
+    }
+
+    fn set_status(&mut self, status: i16) {
+        self.status = status;
+    }
+}
+
+impl UnmapOp for abi::GnttabUnmapAndReplace {
+    fn request(&self) -> UnmapRequest {
+        UnmapRequest::from(self)
+    }
+
+    fn set_status(&mut self, status: i16) {
+        self.status = status;
+    }
+}
+
+/// Unmaps in groups: remove the entries, flush once, let go of the pages, report.
+fn unmap<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, [cmd, mut at, mut left, ..]: Args) -> Reply {
+    while left != 0 {
+        let size = left.min(UNMAPS as u64);
+        let mut ops: ArrayVec<T, UNMAPS> = ArrayVec::new();
+        for index in 0..size {
+            ops.push(cx.read(cx.element::<T>(at, index)?)?);
+        }
+        let done = unmap_group(cx, &mut ops) as u64;
+        for (op, index) in ops.iter().zip(0..done) {
+            cx.write(cx.element::<T>(at, index)?, op)?;
+        }
+        at = cx.element::<T>(at, done)?;
+        left -= done;
+        if left != 0 && (!cx.state.owed_puts.is_empty() || cx.host.preempt_pending()) {
+            return Ok(Outcome::Restart([cmd, at, left, 0, 0, 0]));
+        }
+    }
+    DONE
+}
+
+/// Unmaps a group; returns how many elements were dealt with, at least one.
+fn unmap_group<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, ops: &mut [T]) -> usize {
+    let mut pending: ArrayVec<PendingUnmap<Arc<Domain>>, UNMAPS> = ArrayVec::new();
+    let mut done = 0;
+    for op in ops {
+        let result = prepare_unmap(&Caller::new(cx), &op.request());
+        op.set_status(code(&result));
+        pending.extend(result);
+        done += 1;
+        if cx.state.owed_puts.finish(cx.host).is_err() {
+            break;
+        }
+    }
+    if pending.iter().any(PendingUnmap::needs_flush) {
+        cx.host.flush_on(&CpuSet::ALL, cx.domain, Flush::All);
+    }
+    let caller = Caller::new(cx);
+    for unmap in pending {
+        unmap.finish(&caller);
+    }
+    done
+}
+
+/// The domain whose table is meant, with the status that tells why it cannot be.
+fn table_of<H: Host>(cx: &Ctx<'_, H>, id: DomId) -> Result<Arc<Domain>, GrantError> {
+    if id == DOMID_SELF {
+        return Ok(cx.domain.clone());
+    }
+    cx.target(id).map_err(|e| match e {
+        Errno::EPERM => GrantError::PermissionDenied,
+        _ => GrantError::BadDomain,
+    })
+}
+
+fn query_size<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabQuerySize) -> Result<(), Errno> {
+    let found = table_of(cx, op.dom).map(|d| d.grants.query_size());
+    op.status = code(&found);
+    if let Ok(size) = found {
+        op.nr_frames = size.frames;
+        op.max_nr_frames = size.max_frames;
+    }
+    Ok(())
+}
+
+fn get_version<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabGetVersion) -> Result<(), Errno> {
+    // This operation alone has no status: errors are the call's.
+    op.version = cx.target(op.dom)?.grants.version().number();
+    Ok(())
+}
+
+fn setup_table<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabSetupTable) -> Result<(), Errno> {
+    let grown = table_of(cx, op.dom).and_then(|domain| {
+        domain
+            .grants
+            .setup_table(op.nr_frames, &domain.grant_pool())?;
+        Ok(domain)
+    });
+    op.status = code(&grown);
+    let Ok(domain) = grown else { return Ok(()) };
+    let list = op.frame_list.address();
+    list_frames(cx, &domain, FrameKind::Shared, op.nr_frames, list)
+}
+
+fn status_frames<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    op: &mut abi::GnttabGetStatusFrames,
+) -> Result<(), Errno> {
+    let checked = table_of(cx, op.dom).and_then(|domain| {
+        domain.grants.check_status_frames(op.nr_frames)?;
+        Ok(domain)
+    });
+    op.status = code(&checked);
+    let Ok(domain) = checked else { return Ok(()) };
+    let list = op.frame_list.address();
+    list_frames(cx, &domain, FrameKind::Status, op.nr_frames, list)
+}
+
+/// Writes frame numbers. Their count was checked against the size of the table.
+fn list_frames<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Domain,
+    kind: FrameKind,
+    count: u32,
+    list: u64,
+) -> Result<(), Errno> {
+    for index in 0..count {
+        let frame = domain.grants.frame(kind, index).ok_or(Errno::EINVAL)?;
+        cx.write(cx.element::<u64>(list, index.into())?, &frame.0)?;
+    }
+    Ok(())
+}
+
+/// Reports the version in effect also when it could not be changed.
+fn set_version<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    if args[2] != 1 {
+        return Err(Errno::EINVAL);
+    }
+    let mut op: abi::GnttabSetVersion = cx.read(args[1])?;
+    let wanted = op.version;
+    let changed = cx
+        .domain
+        .grants
+        .set_version(wanted, &cx.domain.grant_pool());
+    op.version = Version::number(cx.domain.grants.version());
+    cx.write(args[1], &op)?;
+    changed?;
+    DONE
+}
+
+/// Caches are coherent with devices on x86. The whole cache goes, so this is for the control domain.
+fn flush_cache<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    [_, mut at, mut left, ..]: Args,
+    mut from: GrantHandle,
+) -> Reply {
+    let command = u64::from(abi::GNTTABOP_cache_flush);
+    if !cx.domain.is_control() {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    while left != 0 {
+        let op: abi::GnttabCacheFlush = cx.read(at)?;
+        match cache::flush_cache(&Caller::new(cx), &op, from)? {
+            cache::Flush::Done => {}
+            cache::Flush::Later(handle) => {
+                let command = command | u64::from(handle) << COMMAND.count_ones();
+                return Ok(Outcome::Restart([command, at, left, 0, 0, 0]));
+            }
+        }
+        from = 0;
+        at = cx.element::<abi::GnttabCacheFlush>(at, 1)?;
+        left -= 1;
+        if left != 0 && cx.host.preempt_pending() {
+            return Ok(Outcome::Restart([command, at, left, 0, 0, 0]));
+        }
+    }
+    DONE
+}

@@ -1,0 +1,321 @@
+//! The operations of sysctl about CPUs, memory, pools, schedulers and CPU policies.
+
+use alloc::vec::Vec;
+
+use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
+use xen_abi::errno::Errno;
+use xen_abi::physdev::PhysdevPciDevice;
+use xen_abi::sysctl as abi;
+use zerocopy::{Immutable, IntoBytes};
+
+use super::arguments::{argument, edit};
+use super::context::{Ctx, Host};
+use crate::base::PAGE_SHIFT;
+use crate::domain::PolicyView;
+use crate::sched::CpuSet;
+
+/// The only CPU pool.
+const POOL: u32 = 0;
+/// Distance of the only node to itself, as firmware tables have it (ACPI 5.2.17).
+const LOCAL_DISTANCE: u32 = 10;
+/// What guests of the built-in kinds can have.
+const CAPABILITIES: u32 = abi::XEN_SYSCTL_PHYSCAP_pv
+    | abi::XEN_SYSCTL_PHYSCAP_gnttab_v1
+    | abi::XEN_SYSCTL_PHYSCAP_gnttab_v2;
+/// Most PCI devices that one call asks about.
+const MAX_DEVICES: u32 = 1 << 13;
+
+/// The machine at a glance.
+pub(super) fn phys_info<H: Host>(
+    cx: &Ctx<'_, H>,
+    info: &mut abi::SysctlPhysInfo,
+) -> Result<(), Errno> {
+    let facts = &cx.hv.facts;
+    let features = cx.hv.services.cpu_policy.featureset(PolicyView::Host);
+    let mut hw_cap = [0; 8];
+    hw_cap
+        .iter_mut()
+        .zip(&features)
+        .for_each(|(to, from)| *to = *from);
+    *info = abi::SysctlPhysInfo {
+        threads_per_core: facts.processor.threads_per_core(),
+        cores_per_socket: facts.processor.cores_per_socket(),
+        nr_cpus: cx.hv.backing.sched.online().len(),
+        max_cpu_id: facts.processor.max_cpu(),
+        nr_nodes: 1,
+        max_node_id: 0,
+        cpu_khz: facts.tsc_khz,
+        capabilities: CAPABILITIES,
+        total_pages: facts.total_pages,
+        free_pages: cx.hv.backing.machine.free_pages(),
+        max_mfn: facts.max_page.saturating_sub(1),
+        hw_cap,
+        ..abi::SysctlPhysInfo::default()
+    };
+    Ok(())
+}
+
+pub(super) fn idle_times<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlGetCpuInfo,
+) -> Result<(), Errno> {
+    let count = request
+        .max_cpus
+        .min(cx.hv.facts.processor.cpus.len() as u32);
+    for cpu in 0..count {
+        let idletime = cx.hv.backing.machine.idle_time(cpu);
+        let slot = cx.element::<abi::SysctlCpuInfo>(request.info.address(), cpu.into())?;
+        cx.write(slot, &abi::SysctlCpuInfo { idletime })?;
+    }
+    request.nr_cpus = count;
+    Ok(())
+}
+
+/// Free bytes of the machine. Free memory is not counted by address.
+pub(super) fn free_memory<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlAvailHeap,
+) -> Result<(), Errno> {
+    if request.min_bitwidth != 0 || request.max_bitwidth != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if request.node > 0 {
+        return Err(Errno::EINVAL);
+    }
+    request.avail_bytes = cx.hv.backing.machine.free_pages() << PAGE_SHIFT;
+    Ok(())
+}
+
+pub(super) fn cpu_topology<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlCpuTopoInfo,
+) -> Result<(), Errno> {
+    let online = cx.hv.backing.sched.online();
+    let known = cx.hv.facts.processor.cpus.len() as u32;
+    if request.cputopo.is_null() {
+        request.num_cpus = known;
+        return Ok(());
+    }
+    request.num_cpus = request.num_cpus.min(known);
+    for (cpu, place) in (0..request.num_cpus).zip(&cx.hv.facts.processor.cpus) {
+        let found = if online.contains(cpu) {
+            abi::SysctlCpuTopo {
+                core: place.core,
+                socket: place.socket,
+                node: 0,
+            }
+        } else {
+            abi::SysctlCpuTopo {
+                core: abi::XEN_INVALID_CORE_ID,
+                socket: abi::XEN_INVALID_SOCKET_ID,
+                node: abi::XEN_INVALID_NODE_ID,
+            }
+        };
+        let slot = cx.element::<abi::SysctlCpuTopo>(request.cputopo.address(), cpu.into())?;
+        cx.write(slot, &found)?;
+    }
+    Ok(())
+}
+
+/// All memory counts as one node.
+pub(super) fn numa_nodes<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlNumaInfo,
+) -> Result<(), Errno> {
+    if request.meminfo.is_null() && request.distance.is_null() {
+        request.num_nodes = 1;
+        return Ok(());
+    }
+    request.num_nodes = request.num_nodes.min(1);
+    if request.num_nodes == 0 {
+        return Ok(());
+    }
+    if !request.meminfo.is_null() {
+        let node = abi::SysctlMeminfo {
+            memsize: cx.hv.facts.total_pages << PAGE_SHIFT,
+            memfree: cx.hv.backing.machine.free_pages() << PAGE_SHIFT,
+        };
+        cx.write(request.meminfo.address(), &node)?;
+    }
+    if !request.distance.is_null() {
+        cx.write(request.distance.address(), &LOCAL_DISTANCE)?;
+    }
+    Ok(())
+}
+
+/// Nodes of PCI devices: none is known to the hypervisor.
+pub(super) fn pci_topology<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlPciTopoInfo,
+) -> Result<(), Errno> {
+    if request.num_devs == 0 {
+        return Ok(());
+    }
+    if request.devs.is_null() || request.nodes.is_null() || request.num_devs > MAX_DEVICES {
+        return Err(Errno::EINVAL);
+    }
+    for index in 0..request.num_devs {
+        let device = cx.element::<PhysdevPciDevice>(request.devs.address(), index.into())?;
+        cx.read::<PhysdevPciDevice>(device)?;
+        let slot = cx.element::<u32>(request.nodes.address(), index.into())?;
+        cx.write(slot, &abi::XEN_INVALID_DEV)?;
+    }
+    Ok(())
+}
+
+/// All CPUs and all domains are in pool 0, which cannot be changed.
+pub(super) fn pool<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlCpuPoolOp,
+) -> Result<(), Errno> {
+    let sched = cx.hv.backing.sched;
+    match request.op {
+        abi::XEN_SYSCTL_CPUPOOL_OP_INFO => {
+            // The first pool from the asked number on; "any" is beyond the last.
+            if request.cpupool_id > POOL {
+                return Err(Errno::ENOENT);
+            }
+            request.cpupool_id = POOL;
+            request.sched_id = sched.id();
+            request.n_dom = cx.hv.domains().len() as u32;
+            cx.write_cpus(&request.cpumap, &sched.online())
+        }
+        abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => cx.write_cpus(&request.cpumap, &CpuSet::EMPTY),
+        abi::XEN_SYSCTL_CPUPOOL_OP_CREATE
+        | abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY
+        | abi::XEN_SYSCTL_CPUPOOL_OP_ADDCPU
+        | abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU
+        | abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN => {
+            log::info!(
+                "d{}: sysctl cpupool_op: only pool 0 is supported",
+                cx.domain.id
+            );
+            Err(Errno::EOPNOTSUPP)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+pub(super) fn scheduler<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlSchedulerOp,
+) -> Result<(), Errno> {
+    let sched = cx.hv.backing.sched;
+    if request.cpupool_id != POOL {
+        return Err(Errno::ESRCH);
+    }
+    if request.sched_id != sched.id() {
+        return Err(Errno::EINVAL);
+    }
+    match request.cmd {
+        abi::XEN_SYSCTL_SCHEDOP_getinfo => {
+            let ratelimit_us = sched.ratelimit_us();
+            edit(&mut request.u, |p: &mut abi::SysctlCredit2Schedule| {
+                p.ratelimit_us = ratelimit_us;
+                Ok(())
+            })
+        }
+        abi::XEN_SYSCTL_SCHEDOP_putinfo => {
+            let wanted: abi::SysctlCredit2Schedule = argument(&request.u)?;
+            sched.set_ratelimit_us(wanted.ratelimit_us)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The errno of a power operation: nothing is known of frequencies, and idle states are not managed.
+pub(super) fn power_errno(union: &[u64]) -> Errno {
+    match argument::<abi::SysctlPmOp>(union) {
+        Ok(op) if op.cmd & abi::PM_PARA_CATEGORY_MASK == abi::CPUFREQ_PARA => Errno::EINVAL,
+        _ => Errno::EOPNOTSUPP,
+    }
+}
+
+/// Feature words. With too little room, as many as fit and `ENOBUFS`.
+pub(super) fn featureset<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlCpuFeatureset,
+) -> Result<(), Errno> {
+    let view = match request.index {
+        abi::XEN_SYSCTL_cpu_featureset_raw => PolicyView::Raw,
+        abi::XEN_SYSCTL_cpu_featureset_host => PolicyView::Host,
+        abi::XEN_SYSCTL_cpu_featureset_pv => PolicyView::PvDefault,
+        abi::XEN_SYSCTL_cpu_featureset_pv_max => PolicyView::PvMax,
+        abi::XEN_SYSCTL_cpu_featureset_hvm | abi::XEN_SYSCTL_cpu_featureset_hvm_max => {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    let words = cx.hv.services.cpu_policy.featureset(view);
+    let room = if request.features.is_null() {
+        None
+    } else {
+        Some((request.features.address(), request.nr_features))
+    };
+    let (count, result) = put_some(cx, room, &words);
+    request.nr_features = count;
+    result
+}
+
+/// CPUID leaves and MSRs of a view. Without buffers, how much room is enough for any view.
+pub(super) fn policy<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::SysctlCpuPolicy,
+) -> Result<(), Errno> {
+    let view = match request.index {
+        abi::XEN_SYSCTL_cpu_policy_raw => PolicyView::Raw,
+        abi::XEN_SYSCTL_cpu_policy_host => PolicyView::Host,
+        abi::XEN_SYSCTL_cpu_policy_pv_max => PolicyView::PvMax,
+        abi::XEN_SYSCTL_cpu_policy_pv_default => PolicyView::PvDefault,
+        abi::XEN_SYSCTL_cpu_policy_hvm_max | abi::XEN_SYSCTL_cpu_policy_hvm_default => {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    let policies = cx.hv.services.cpu_policy;
+    let leaves = if request.leaves.is_null() {
+        request.nr_leaves = largest(|v| policies.leaves(v).len());
+        Ok(())
+    } else {
+        let list: Vec<CpuidLeaf> = policies.leaves(view);
+        let room = Some((request.leaves.address(), request.nr_leaves));
+        let (count, result) = put_some(cx, room, &list);
+        request.nr_leaves = count;
+        result
+    };
+    let msrs = if request.msrs.is_null() {
+        request.nr_msrs = largest(|v| policies.msrs(v).len());
+        Ok(())
+    } else {
+        let list: Vec<MsrEntry> = policies.msrs(view);
+        let room = Some((request.msrs.address(), request.nr_msrs));
+        let (count, result) = put_some(cx, room, &list);
+        request.nr_msrs = count;
+        result
+    };
+    leaves.and(msrs)
+}
+
+fn largest(size: impl Fn(PolicyView) -> usize) -> u32 {
+    PolicyView::ALL.into_iter().map(size).max().unwrap_or(0) as u32
+}
+
+/// Writes as much of a list as there is room for; returns how many elements were written (all there
+/// are, when nobody gave room), and `ENOBUFS` if some did not fit.
+fn put_some<H: Host, T: IntoBytes + Immutable>(
+    cx: &Ctx<'_, H>,
+    room: Option<(u64, u32)>,
+    list: &[T],
+) -> (u32, Result<(), Errno>) {
+    let Some((at, room)) = room else {
+        return (list.len() as u32, Ok(()));
+    };
+    let fits = &list[..list.len().min(room as usize)];
+    let copied = cx.host.copy_out(at, fits.as_bytes());
+    let all = if fits.len() == list.len() {
+        Ok(())
+    } else {
+        Err(Errno::ENOBUFS)
+    };
+    (fits.len() as u32, copied.and(all))
+}

@@ -1,0 +1,192 @@
+//! How the policies follow from each other.
+
+use super::features::{AMD_REPEATED, Feature, KNOWN, PV_DEFAULT, PV_MAX, WORDS, Words};
+use super::policy::{BASIC, EXTENDED, EXTENDED_BASE, FEATURES, Leaf, Policy, STATES};
+use super::{CpuidSource, Lfence, Vendor};
+
+/// XCR0 of a guest without any choice: x87 and SSE.
+const X87_SSE: u64 = 0b11;
+/// Size of the legacy area and the header of an XSAVE image (Intel SDM vol. 1, 13.4).
+pub(super) const XSAVE_HEADER_END: u32 = 576;
+/// Extended leaves with facts that are not feature bits and can be passed on.
+const PASSED_EXTENDED: [usize; 9] = [0, 1, 2, 3, 4, 5, 6, 8, 0xa];
+
+/// Reads the hardware.
+pub(super) fn raw<S: CpuidSource>(cpu: &S) -> Policy {
+    let mut policy = Policy::empty();
+    let last = (cpu.cpuid(0, 0)[0] as usize).min(BASIC - 1);
+    for (index, leaf) in policy.basic.iter_mut().enumerate().take(last + 1) {
+        if !matches!(index, 4 | 7 | 0xb | 0xd) {
+            *leaf = cpu.cpuid(index as u32, 0);
+        }
+    }
+    let fill = |leaf: u32, list: &mut [Leaf]| {
+        if leaf as usize <= last {
+            for (slot, index) in list.iter_mut().zip(0..) {
+                *slot = cpu.cpuid(leaf, index);
+            }
+        }
+    };
+    fill(4, &mut policy.caches);
+    fill(7, &mut policy.features[..1]);
+    // Beyond the last sub-leaf an Intel CPU would repeat another leaf.
+    let count = (policy.features[0][0] as usize + 1).min(FEATURES);
+    fill(7, &mut policy.features[..count]);
+    fill(0xb, &mut policy.topology);
+    fill(0xd, &mut policy.states);
+    policy.extended[0] = cpu.cpuid(EXTENDED_BASE, 0);
+    for index in 1..policy.extended_limit() {
+        policy.extended[index] = cpu.cpuid(EXTENDED_BASE + index as u32, 0);
+    }
+    // The boot CPU's APIC id says nothing about others.
+    policy.basic[1][1] &= 0x00ff_ffff;
+    policy
+}
+
+/// What we can make use of or pass on.
+pub(super) fn host(raw: &Policy, lfence: Lfence) -> Policy {
+    let mut policy = raw.clone();
+    let vendor = raw.vendor();
+    policy.basic[0][0] = policy.basic[0][0].min(BASIC as u32 - 1);
+    for leaf in [5, 6, 8, 9, 0xa] {
+        policy.basic[leaf] = [0; 4];
+    }
+    policy.topology = Default::default();
+    for (index, leaf) in policy.extended.iter_mut().enumerate() {
+        if !PASSED_EXTENDED.contains(&index) && !matches!(index, 7 | 0x21) {
+            *leaf = [0; 4];
+        }
+    }
+    let last = (EXTENDED as u32 - 1) | EXTENDED_BASE;
+    if vendor.is_amd_like() {
+        // Leaf 0x8000_0021 may have to tell more than the CPU's own.
+        policy.extended[0][0] = last;
+    } else {
+        policy.extended[0][0] = policy.extended[0][0].min(EXTENDED_BASE | 8);
+    }
+    let mut words = masked(raw.featureset(), &KNOWN);
+    clear(&mut words, Feature::OSXSAVE);
+    clear(&mut words, Feature::OSPKE);
+    if vendor.is_amd_like() {
+        // AMD CPUs have no SYSENTER in long mode.
+        clear(&mut words, Feature::SEP);
+        if lfence == Lfence::Dispatching {
+            set(&mut words, Feature::LFENCE_DISPATCH);
+        }
+    }
+    put_features(&mut policy, words);
+    policy.features[0][0] = raw.features[0][0].min(FEATURES as u32 - 1);
+    // Sizes depend on what is on at the moment.
+    policy.states[0][1] = 0;
+    policy.states[1][1] = 0;
+    policy
+}
+
+/// The most for a PV guest.
+pub(super) fn pv_max(host: &Policy) -> Policy {
+    let mut policy = pv(host, &PV_MAX);
+    policy.basic[1][2] |= Feature::X2APIC.mask;
+    policy.features[0][0] = FEATURES as u32 - 1;
+    policy
+}
+
+/// What a PV guest gets.
+pub(super) fn pv_default(host: &Policy) -> Policy {
+    let mut policy = pv(host, &PV_DEFAULT);
+    let used = |list: &[Leaf]| list.iter().rposition(|l| *l != [0; 4]).unwrap_or(0) as u32;
+    policy.features[0][0] = used(&policy.features);
+    let mut basic = policy.basic;
+    basic[4] = policy.caches[0];
+    basic[7] = policy.features[0];
+    basic[0xd] = policy.states[0];
+    policy.basic[0][0] = policy.basic[0][0].min(used(&basic));
+    if policy.extended_limit() != 0 {
+        policy.extended[0][0] = EXTENDED_BASE | used(&policy.extended[..policy.extended_limit()]);
+    }
+    policy
+}
+
+/// The control domain stays on this machine: it may know that the TSC never stops.
+pub(super) fn control(pv_default: &Policy, host: &Policy) -> Policy {
+    let mut policy = pv_default.clone();
+    policy.extended[7][3] |= host.extended[7][3] & Feature::ITSC.mask;
+    policy
+}
+
+fn pv(host: &Policy, mask: &Words) -> Policy {
+    let mut policy = host.clone();
+    let mut words = masked(host.featureset(), mask);
+    set(&mut words, Feature::HYPERVISOR);
+    // Quirks of the FPU are there for everybody.
+    words[5] |= host.featureset()[5] & (Feature::FDP_EXCP_ONLY.mask | Feature::NO_FPU_SEL.mask);
+    put_features(&mut policy, words);
+    if host.vendor() != Vendor::Intel {
+        policy.basic[2] = [0; 4];
+        policy.caches = Default::default();
+    }
+    // Only five-level paging, which PV has not, makes linear addresses wider; no second address width.
+    let address_bits = policy.extended[8][0] & 0xff;
+    policy.extended[8][0] = address_bits | 48 << 8;
+    policy.extended[8][3] = 0;
+    policy.extended[0xa] = [0; 4];
+    restrict_states(&mut policy);
+    policy
+}
+
+/// Leaves the state components that go with the features.
+fn restrict_states(policy: &mut Policy) {
+    let mut mask = 0;
+    if policy.has(Feature::XSAVE) {
+        mask |= X87_SSE;
+        for (feature, components) in [(Feature::AVX, 1 << 2), (Feature::AVX512F, 0b111 << 5)] {
+            mask |= if policy.has(feature) { components } else { 0 };
+        }
+    }
+    mask &= policy.xcr0_mask();
+    let old = core::mem::replace(&mut policy.states, [[0; 4]; STATES]);
+    policy.states[0] = [mask as u32, 0, 0, (mask >> 32) as u32];
+    policy.states[1][0] = if mask == 0 { 0 } else { old[1][0] };
+    for component in (2..STATES).filter(|i| mask & 1 << i != 0) {
+        policy.states[component] = [old[component][0], old[component][1], old[component][2] & !1, 0];
+    }
+    policy.states[0][2] = if mask == 0 { 0 } else { image_size(policy, mask) };
+}
+
+/// Size of an XSAVE image in the standard format with these components, in bytes.
+pub(super) fn image_size(policy: &Policy, components: u64) -> u32 {
+    let ends = policy.states.iter().enumerate().skip(2).filter(|(i, _)| components & 1 << i != 0);
+    ends.map(|(_, [size, offset, ..])| size.saturating_add(*offset)).fold(XSAVE_HEADER_END, u32::max)
+}
+
+/// Size of an XSAVE image in the compacted format, in bytes.
+pub(super) fn compact_size(policy: &Policy, components: u64) -> u32 {
+    policy.states.iter().enumerate().skip(2).filter(|(i, _)| components & 1 << i != 0).fold(
+        XSAVE_HEADER_END,
+        |end, (_, [size, _, flags, _])| {
+            let start = if flags & 2 != 0 { end.next_multiple_of(64) } else { end };
+            start.saturating_add(*size)
+        },
+    )
+}
+
+fn put_features(policy: &mut Policy, mut words: Words) {
+    if policy.vendor().is_amd_like() {
+        words[2] |= words[0] & AMD_REPEATED;
+    }
+    policy.set_featureset(&words);
+}
+
+fn masked(mut words: Words, mask: &Words) -> Words {
+    for index in 0..WORDS {
+        words[index] &= mask[index];
+    }
+    words
+}
+
+fn set(words: &mut Words, feature: Feature) {
+    words[feature.word] |= feature.mask;
+}
+
+fn clear(words: &mut Words, feature: Feature) {
+    words[feature.word] &= !feature.mask;
+}

@@ -1,0 +1,110 @@
+//! Feature words in the order of xen/arch-x86/cpufeatureset.h, and which features PV guests get.
+//!
+//! The masks follow the letters of that header (A and a: for all guests; S and H: not for PV), except
+//! that what would need registers that we do not keep for a guest is left out: the speculation
+//! control MSRs (IBRSB, STIBP, SSBD, PSFD) and ARCH_CAPABILITIES.
+
+/// Words of a feature set.
+pub const WORDS: usize = 19;
+
+/// A feature set.
+pub type Words = [u32; WORDS];
+
+/// A bit of a feature set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Feature {
+    /// Index of the word.
+    pub word: usize,
+    /// The bit in it.
+    pub mask: u32,
+}
+
+const fn feature(word: usize, bit: u32) -> Feature {
+    Feature { word, mask: 1 << bit }
+}
+
+/// Features that the code asks for (cpufeatureset.h).
+#[allow(missing_docs, reason = "named as in the header")]
+impl Feature {
+    pub const SEP: Self = feature(0, 11);
+    pub const MTRR: Self = feature(0, 12);
+    pub const X2APIC: Self = feature(1, 21);
+    pub const XSAVE: Self = feature(1, 26);
+    pub const OSXSAVE: Self = feature(1, 27);
+    pub const AVX: Self = feature(1, 28);
+    pub const HYPERVISOR: Self = feature(1, 31);
+    pub const RDTSCP: Self = feature(2, 27);
+    pub const LWP: Self = feature(3, 15);
+    pub const XSAVEC: Self = feature(4, 1);
+    pub const XSAVES: Self = feature(4, 3);
+    pub const FSGSBASE: Self = feature(5, 0);
+    pub const FDP_EXCP_ONLY: Self = feature(5, 6);
+    pub const NO_FPU_SEL: Self = feature(5, 13);
+    pub const MPX: Self = feature(5, 14);
+    pub const AVX512F: Self = feature(5, 16);
+    pub const PKU: Self = feature(6, 3);
+    pub const OSPKE: Self = feature(6, 4);
+    pub const RDPID: Self = feature(6, 22);
+    pub const ITSC: Self = feature(7, 8);
+    pub const IBPB: Self = feature(8, 12);
+    pub const LFENCE_DISPATCH: Self = feature(11, 2);
+}
+
+/// Features that have a name in the header: others are not passed on.
+pub const KNOWN: Words = [
+    0xbfeb_fbff,
+    0xfffe_f3ff,
+    0xee50_0800,
+    0x2469_bfff,
+    0x0000_000f,
+    0xffbf_ffff,
+    0x3a40_5fdf,
+    0x0000_0780,
+    0x779f_d205,
+    0xfc91_ef1c,
+    0x0000_1c30,
+    0xf800_0164,
+    0x0000_0001,
+    0x0000_0037,
+    0,
+    0x0004_0000,
+    0x1fbe_ffff,
+    0x4000_0000,
+    0x0000_0006,
+];
+
+/// Features of a PV guest unless it is told otherwise.
+pub const PV_DEFAULT: Words = [
+    0x1fc9_cbf5,
+    0xf6d8_3203,
+    0xea50_0800,
+    0x0421_09e3,
+    0x0000_0007,
+    0xfdaf_0b29,
+    0x0240_5f43,
+    0,
+    0x6400_1005,
+    0x0000_441c,
+    0x0000_1c30,
+    0x7800_0064,
+    0,
+    0x0000_0020,
+    0,
+    0,
+    0,
+    0,
+    0x0000_0006,
+];
+
+/// The most that a PV guest can be given.
+pub const PV_MAX: Words = {
+    let mut words = PV_DEFAULT;
+    words[5] |= 0x0000_0010;
+    words[6] |= 0x1800_0000;
+    words[7] |= 0x0000_0100;
+    words[9] |= 0x0001_0100;
+    words
+};
+
+/// Bits that AMD CPUs repeat from leaf 1 EDX in leaf 0x8000_0001 EDX (AMD APM vol. 3, appendix E.4).
+pub const AMD_REPEATED: u32 = 0x0183_f3ff;

@@ -1,0 +1,92 @@
+//! Control, debug and extended control registers as a PV guest's kernel sees them.
+
+use super::execute::{Refusal, Step};
+use super::{Effect, GUEST_CR4, PrivEnv, cr4};
+use crate::base::PhysAddr;
+use crate::hypercall::misc::checked_debug;
+use crate::pv::state::PvState;
+
+/// CR0 of every PV guest: paging, write protection, alignment checks possible, native FPU errors.
+const CR0: u64 = 0x8005_0033;
+const CR0_TASK_SWITCHED: u64 = 1 << 3;
+/// CR4 bits that every PV guest sees set.
+const CR4_FIXED: u64 = cr4::PAE | cr4::MCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
+/// CR3: page-level cache bits, without effect here.
+const CR3_IGNORED: u64 = 0b1_1000;
+
+/// MOV from CR0-CR4.
+pub(super) fn read<E: PrivEnv>(env: &E, state: &PvState, index: u8) -> Option<u64> {
+    match index {
+        0 => Some(CR0 | if state.task_switched { CR0_TASK_SWITCHED } else { 0 }),
+        2 => Some(env.fault_address()),
+        3 => state.roots.kernel.map(|root| root.addr().0),
+        4 => Some(CR4_FIXED | state.cr4 & GUEST_CR4),
+        _ => None,
+    }
+}
+
+/// MOV to CR0-CR4.
+pub(super) fn write<E: PrivEnv>(env: &E, state: &mut PvState, index: u8, value: u64) -> Result<Step, Refusal> {
+    match index {
+        0 => {
+            let other = (value ^ CR0) & !CR0_TASK_SWITCHED;
+            if other != 0 {
+                log::warn!("d{}v{}: wants to change CR0 by {other:#x}", env.domain_id(), env.vcpu_id());
+                return Err(Refusal::Exception);
+            }
+            state.task_switched = value & CR0_TASK_SWITCHED != 0;
+            env.load_controls(state);
+        }
+        2 => env.set_fault_address(value),
+        3 => {
+            // Anything but a page's address would be an option that PV does not have.
+            if value & 0xfff & !CR3_IGNORED != 0 {
+                return Err(Refusal::Exception);
+            }
+            return Ok(Step::NewBase(PhysAddr(value).mfn()));
+        }
+        4 => {
+            let other = (value ^ CR4_FIXED) & !GUEST_CR4;
+            if other != 0 {
+                // Kernels set what they know of; CPUID and reading back tell what there is.
+                log::debug!("d{}v{}: CR4 bits {other:#x} stay as they are", env.domain_id(), env.vcpu_id());
+            }
+            state.cr4 = value & GUEST_CR4;
+            env.load_controls(state);
+        }
+        _ => return Err(Refusal::Exception),
+    }
+    Ok(Step::Done(Effect::Nothing))
+}
+
+/// Whether XCR0 may have a value (Intel SDM vol. 1, 13.3), given the components that there are.
+pub(super) fn is_valid_xcr0(mask: u64, value: u64) -> bool {
+    const X87: u64 = 1 << 0;
+    const SSE: u64 = 1 << 1;
+    const AVX: u64 = 1 << 2;
+    const AVX512: u64 = 0b111 << 5;
+    let avx512_fits = value & AVX512 == 0 || (value & AVX512 == AVX512 && value & AVX != 0);
+    value & !mask == 0 && value & X87 != 0 && (value & AVX == 0 || value & SSE != 0) && avx512_fits
+}
+
+/// MOV from DR0-DR7; DR4 and DR5 are other names of DR6 and DR7 unless CR4.DE is set.
+pub(super) fn read_debug<E: PrivEnv>(env: &E, state: &PvState, index: u8) -> Option<u64> {
+    debug_index(state, index).map(|index| env.read_debug(index))
+}
+
+/// MOV to DR0-DR7.
+pub(super) fn write_debug<E: PrivEnv>(env: &E, state: &mut PvState, index: u8, value: u64) -> Result<Step, Refusal> {
+    let index = debug_index(state, index).ok_or(Refusal::Exception)?;
+    let value = checked_debug(index, value).map_err(|_| Refusal::Exception)?;
+    state.debug[index] = value;
+    env.load_debug(index, value);
+    Ok(Step::Done(Effect::Nothing))
+}
+
+fn debug_index(state: &PvState, index: u8) -> Option<usize> {
+    match index {
+        4 | 5 if state.cr4 & cr4::DE == 0 => Some(usize::from(index) + 2),
+        0..=3 | 6 | 7 => Some(index.into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,257 @@
+//! Does what a decoded instruction says.
+
+use super::control;
+use super::fetch::Access;
+use super::privdecode::{Address, AddressSize, Decoded, Operation, PortOperand, Register, Segment};
+use super::{Effect, PrivEnv, cr4, strings};
+use crate::base::{GuestVa, Mfn};
+use crate::hypercall::SegmentBase;
+use crate::pv::cpuid::guest;
+use crate::pv::frame::GuestFrame;
+use crate::pv::msr;
+use crate::pv::ports::Width;
+use crate::pv::state::{Mode, PvState};
+
+/// How far it went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    Done(Effect),
+    NewBase(Mfn),
+    /// The registers say what is left of a repeated instruction.
+    Unfinished,
+}
+
+/// Why it was not done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// The guest gets its exception.
+    Exception,
+    PageFault { address: u64, access: Access },
+}
+
+const DONE: Result<Step, Refusal> = Ok(Step::Done(Effect::Nothing));
+
+/// Executes; rip is the caller's business.
+pub(super) fn execute<E: PrivEnv>(
+    env: &E,
+    regs: &mut GuestFrame,
+    state: &mut PvState,
+    decoded: &Decoded,
+) -> Result<Step, Refusal> {
+    match decoded.operation {
+        Operation::Cpuid => cpuid(env, regs, state.mode),
+        Operation::ReadTsc => read_tsc(env, regs, state),
+        Operation::ReadTscAndAux => {
+            read_tsc(env, regs, state)?;
+            regs.rcx = u64::from(env.tsc_aux());
+            DONE
+        }
+        Operation::In { width, port } => {
+            require_ports(state)?;
+            input(env, regs, width, port_number(regs, port))
+        }
+        Operation::Out { width, port } => {
+            require_ports(state)?;
+            env.ports().write(env, &env.tables().shared_ports, port_number(regs, port), width, regs.rax as u32);
+            DONE
+        }
+        Operation::InString(io) => {
+            require_ports(state)?;
+            strings::input(env, regs, &io)
+        }
+        Operation::OutString(io) => {
+            require_ports(state)?;
+            strings::output(env, regs, &io)
+        }
+        _ => {
+            require_kernel(state)?;
+            kernel_only(env, regs, state, decoded)
+        }
+    }
+}
+
+/// What the guest's user programs cannot do.
+fn kernel_only<E: PrivEnv>(
+    env: &E,
+    regs: &mut GuestFrame,
+    state: &mut PvState,
+    decoded: &Decoded,
+) -> Result<Step, Refusal> {
+    match decoded.operation {
+        Operation::ReadMsr => {
+            let value = msr::read(env, regs.rcx as u32).map_err(|_| Refusal::Exception)?;
+            set_edx_eax(regs, value);
+            DONE
+        }
+        Operation::WriteMsr => {
+            msr::write(env, state, regs.rcx as u32, edx_eax(regs)).map_err(|_| Refusal::Exception)?;
+            DONE
+        }
+        Operation::ReadControl { index, to } => {
+            *register(regs, to) = control::read(env, state, index).ok_or(Refusal::Exception)?;
+            DONE
+        }
+        Operation::WriteControl { index, from } => {
+            let value = *register(regs, from);
+            control::write(env, state, index, value)
+        }
+        Operation::ReadDebug { index, to } => {
+            *register(regs, to) = control::read_debug(env, state, index).ok_or(Refusal::Exception)?;
+            DONE
+        }
+        Operation::WriteDebug { index, from } => {
+            let value = *register(regs, from);
+            control::write_debug(env, state, index, value)
+        }
+        Operation::ClearTaskSwitched => {
+            state.task_switched = false;
+            env.load_controls(state);
+            DONE
+        }
+        Operation::Halt => Ok(Step::Done(Effect::Block)),
+        Operation::WriteBackCaches => {
+            // Without devices no one can tell whether it was done.
+            let has_devices = env.rights() == crate::domain::Rights::Control;
+            Ok(Step::Done(if has_devices { Effect::WriteBackCaches } else { Effect::Nothing }))
+        }
+        Operation::InvalidatePage(address) => {
+            Ok(Step::Done(Effect::FlushPage(linear(env, regs, &address, decoded.length))))
+        }
+        Operation::SetXcr => {
+            let value = edx_eax(regs);
+            if regs.rcx as u32 != 0 || !control::is_valid_xcr0(policy(env).xcr0_mask(), value) {
+                return Err(Refusal::Exception);
+            }
+            Ok(Step::Done(Effect::SetXcr0(value)))
+        }
+        Operation::ClearInterrupts => {
+            require_ports(state)?;
+            Ok(Step::Done(Effect::MaskEvents))
+        }
+        Operation::SetInterrupts => {
+            require_ports(state)?;
+            Ok(Step::Done(Effect::UnmaskEvents))
+        }
+        Operation::Cpuid
+        | Operation::ReadTsc
+        | Operation::ReadTscAndAux
+        | Operation::In { .. }
+        | Operation::Out { .. }
+        | Operation::InString(_)
+        | Operation::OutString(_) => Err(Refusal::Exception),
+    }
+}
+
+/// The CPUID policy of the guest.
+pub(super) fn policy<E: PrivEnv>(env: &E) -> &crate::pv::cpuid::Policy {
+    env.tables().policies.of_domain(env.rights())
+}
+
+fn require_kernel(state: &PvState) -> Result<(), Refusal> {
+    if state.mode == Mode::Kernel { Ok(()) } else { Err(Refusal::Exception) }
+}
+
+/// The guest's kernel counts as ring 1 and its user programs as ring 3 against the I/O privilege.
+fn require_ports(state: &PvState) -> Result<(), Refusal> {
+    let level = match state.mode {
+        Mode::Kernel => 1,
+        Mode::User => 3,
+    };
+    if state.iopl >= level { Ok(()) } else { Err(Refusal::Exception) }
+}
+
+fn cpuid<E: PrivEnv>(env: &E, regs: &mut GuestFrame, mode: Mode) -> Result<Step, Refusal> {
+    let [a, b, c, d] = guest::answer(policy(env), &super::view(env, mode), regs.rax as u32, regs.rcx as u32);
+    (regs.rax, regs.rbx) = (u64::from(a), u64::from(b));
+    (regs.rcx, regs.rdx) = (u64::from(c), u64::from(d));
+    DONE
+}
+
+fn read_tsc<E: PrivEnv>(env: &E, regs: &mut GuestFrame, state: &PvState) -> Result<Step, Refusal> {
+    // The guest's kernel itself may have forbidden it to its programs.
+    if state.mode == Mode::User && state.cr4 & cr4::TSD != 0 {
+        return Err(Refusal::Exception);
+    }
+    set_edx_eax(regs, env.tsc());
+    DONE
+}
+
+fn input<E: PrivEnv>(env: &E, regs: &mut GuestFrame, width: Width, port: u16) -> Result<Step, Refusal> {
+    let value = u64::from(env.ports().read(env, &env.tables().shared_ports, port, width));
+    regs.rax = match width {
+        Width::Dword => value,
+        Width::Byte | Width::Word => regs.rax & !u64::from(width.mask()) | value,
+    };
+    DONE
+}
+
+fn port_number(regs: &GuestFrame, port: PortOperand) -> u16 {
+    match port {
+        PortOperand::Immediate(number) => u16::from(number),
+        PortOperand::Dx => regs.rdx as u16,
+    }
+}
+
+fn edx_eax(regs: &GuestFrame) -> u64 {
+    regs.rdx << 32 | regs.rax & 0xffff_ffff
+}
+
+fn set_edx_eax(regs: &mut GuestFrame, value: u64) {
+    regs.rax = value & 0xffff_ffff;
+    regs.rdx = value >> 32;
+}
+
+/// A general register by its number.
+pub(super) fn register(regs: &mut GuestFrame, which: Register) -> &mut u64 {
+    match which.0 {
+        0 => &mut regs.rax,
+        1 => &mut regs.rcx,
+        2 => &mut regs.rdx,
+        3 => &mut regs.rbx,
+        4 => &mut regs.rsp,
+        5 => &mut regs.rbp,
+        6 => &mut regs.rsi,
+        7 => &mut regs.rdi,
+        8 => &mut regs.r8,
+        9 => &mut regs.r9,
+        10 => &mut regs.r10,
+        11 => &mut regs.r11,
+        12 => &mut regs.r12,
+        13 => &mut regs.r13,
+        14 => &mut regs.r14,
+        _ => &mut regs.r15,
+    }
+}
+
+/// Base of a segment in 64-bit code.
+pub(super) fn segment_base<E: PrivEnv>(env: &E, segment: Segment) -> u64 {
+    match segment {
+        Segment::Flat => 0,
+        Segment::Fs => env.read_base(SegmentBase::Fs),
+        // Only the kernel gets here with GS in use, or a program with I/O privilege: see `strings`.
+        Segment::Gs => env.read_base(SegmentBase::GsKernel),
+    }
+}
+
+/// Linear address of a memory operand.
+fn linear<E: PrivEnv>(env: &E, regs: &mut GuestFrame, address: &Address, length: u8) -> u64 {
+    let mut sum = address.displacement as i64 as u64;
+    if address.relative {
+        sum = sum.wrapping_add(regs.rip).wrapping_add(u64::from(length));
+    }
+    if let Some(base) = address.base {
+        sum = sum.wrapping_add(*register(regs, base));
+    }
+    if let Some((index, scale)) = address.index {
+        sum = sum.wrapping_add(*register(regs, index) << scale);
+    }
+    if address.size == AddressSize::Bits32 {
+        sum &= 0xffff_ffff;
+    }
+    sum.wrapping_add(segment_base(env, address.segment))
+}
+
+/// Whether a whole access is canonical.
+pub(super) fn is_canonical(first: u64, bytes: u64) -> bool {
+    GuestVa(first).is_canonical() && GuestVa(first.wrapping_add(bytes - 1)).is_canonical()
+}
