@@ -24,7 +24,7 @@ use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
 use super::start::{Boot, name_of, refuse};
-use super::{console, fpu, pages, percpu};
+use super::{console, fpu, pages, percpu, serial};
 use crate::say;
 
 /// Most bytes that an unpacked kernel may take.
@@ -180,7 +180,13 @@ fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
         .and_then(|d| d.create_vcpus(vcpus).map(|()| d))
         .and_then(|d| hv().add(d.clone()).map(|()| d));
     match made {
-        Ok(domain) => domain,
+        Ok(domain) => {
+            let uart = serial::port();
+            if uart != 0 && domain.ports.deny(uart, uart + 7).is_err() {
+                refuse(format_args!("dom0: the serial port {uart:#x} cannot be kept from it"));
+            }
+            domain
+        }
         Err(why) => refuse(format_args!("dom0: {why}")),
     }
 }

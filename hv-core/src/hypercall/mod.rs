@@ -31,4 +31,9 @@ mod sysctl_cpu;
 pub mod vcpu;
 pub mod version;
 
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply, SegmentBase, TaskSwitched};

@@ -9,9 +9,10 @@ use xen_abi::errno::Errno;
 use crate::base::{CpuId, DomId, Mfn, Nanos};
 use crate::domain::{
     Backing, Domain, DomainKind, Facts, Hypervisor, Identity, Limits, Machine, Rights,
-    ShutdownReason,
+    ShutdownReason, SleepRequest,
 };
 use crate::events;
+use crate::hypercall::testing;
 use crate::hypercall::{Ctx, Flush, Host, SegmentBase, TaskSwitched};
 use crate::irq::tests::machine as wires;
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
@@ -57,6 +58,12 @@ pub struct Ram {
 }
 
 impl Machine for Ram {
+    fn enter_sleep(&self, _: SleepRequest) -> Result<(), Errno> {
+        unreachable!()
+    }
+    fn idle_time(&self, _: CpuId) -> Nanos {
+        unreachable!()
+    }
     fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512] {
         page(mfn)
     }
@@ -282,7 +289,13 @@ impl World {
             Arc::new(domain)
         };
         let (dom0, guest) = (make(0, Rights::Control), make(5, Rights::Guest));
-        let hv = Hypervisor::new(backing, irqs, Identity::default(), Facts::default());
+        let hv = Hypervisor::new(
+            backing,
+            testing::services(Box::leak(Box::default())),
+            irqs,
+            Identity::default(),
+            Facts::default(),
+        );
         let hv: &'static Hypervisor = Box::leak(Box::new(hv));
         hv.add(dom0.clone()).unwrap();
         hv.add(guest.clone()).unwrap();

@@ -1,0 +1,320 @@
+//! A small hypervisor for tests of hypercall handlers: a machine of a few frames, dom0 and what
+//! domains a test adds, guest memory as one flat range of addresses, a console that remembers.
+//!
+//! [`Fixture::call`] goes the way of a guest's call, through the table of calls.
+
+mod host;
+mod machine;
+
+pub use host::FakeHost;
+pub use machine::{FRAMES, FakeMachine};
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
+use xen_abi::errno::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{Ctx, Host, Outcome, front};
+use crate::base::{DomId, VcpuId};
+use crate::console::{ConsoleSink, LogRing, ReadRequest, ReadResult};
+use crate::domain::{
+    Backing, CpuPlace, CpuPolicy, Diagnostics, Domain, DomainKind, Facts, Hypervisor, Identity,
+    Limits, PirqLayer, PolicyView, Processor, Rights, RunFlags, Services,
+};
+use crate::events::PirqSharing;
+use crate::irq::tests::machine as wires;
+use crate::pv::frame::GuestFrame;
+use crate::pv::state::PvState;
+use crate::sched::{Affinity, Credit2, Layout, Scheduler};
+
+/// CPUs of the machine; one core each.
+pub const CPUS: u32 = 2;
+/// Where the caller's memory begins.
+pub const GUEST: u64 = 0x10_0000;
+/// Its size in bytes.
+pub const GUEST_SIZE: usize = 0x2_0000;
+/// An address that nothing is mapped at.
+pub const NOWHERE: u64 = 0xdead_0000;
+/// vCPUs of each domain.
+pub const VCPUS: u32 = 2;
+/// Pages that a domain may have.
+pub const MAX_PAGES: u64 = 64;
+
+/// A console that keeps what is printed.
+#[derive(Default)]
+pub struct FakeConsole {
+    pub control: Mutex<Vec<u8>>,
+    pub lines: Mutex<Vec<String>>,
+    pub keys: Mutex<Vec<u8>>,
+    pub ring: Mutex<Option<LogRing<Vec<u8>>>>,
+}
+
+impl FakeConsole {
+    /// Adds text to the log ring.
+    pub fn log(&self, text: &[u8]) {
+        let mut ring = self.ring.lock().unwrap();
+        let ring = ring.get_or_insert_with(|| LogRing::try_on_heap(None).unwrap());
+        ring.write(text);
+    }
+}
+
+impl ConsoleSink for FakeConsole {
+    fn control_write(&self, text: &[u8]) {
+        self.control.lock().unwrap().extend_from_slice(text);
+    }
+
+    fn host_line(&self, line: &str) {
+        assert!(!line.contains('\n'));
+        self.lines.lock().unwrap().push(line.to_owned());
+    }
+
+    fn read_input(&self, out: &mut [u8]) -> usize {
+        let mut keys = self.keys.lock().unwrap();
+        let count = keys.len().min(out.len());
+        out[..count].copy_from_slice(&keys[..count]);
+        keys.drain(..count);
+        count
+    }
+
+    fn read_ring(&self, request: ReadRequest, out: &mut [u8]) -> ReadResult {
+        self.log(b"");
+        let mut ring = self.ring.lock().unwrap();
+        ring.as_mut().unwrap().read(request, out)
+    }
+}
+
+/// Three feature words and two leaves, told apart by view.
+struct FakePolicy;
+
+impl CpuPolicy for FakePolicy {
+    fn leaves(&self, view: PolicyView) -> Vec<CpuidLeaf> {
+        let count = if view == PolicyView::Raw { 3 } else { 2 };
+        let leaf = |leaf| CpuidLeaf {
+            leaf,
+            a: view as u32,
+            ..CpuidLeaf::default()
+        };
+        (0..count).map(leaf).collect()
+    }
+
+    fn msrs(&self, _: PolicyView) -> Vec<MsrEntry> {
+        vec![MsrEntry::default()]
+    }
+
+    fn featureset(&self, view: PolicyView) -> Vec<u32> {
+        (0..10).map(|i| i + 100 * (view as u32)).collect()
+    }
+}
+
+struct FakeDiagnostics;
+
+impl Diagnostics for FakeDiagnostics {
+    fn registers(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "the registers")
+    }
+
+    fn interrupts(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        writeln!(out, "the interrupts")
+    }
+}
+
+struct FakePirqs;
+
+impl PirqLayer for FakePirqs {
+    fn bind(&self, _: &Domain, pirq: u32, _: PirqSharing, _: VcpuId) -> Result<(), Errno> {
+        if pirq == 9 { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    fn unbind(&self, _: &Domain, _: u32) {}
+    fn route(&self, _: &Domain, _: u32, _: VcpuId) {}
+}
+
+/// The whole world of a test.
+pub struct Fixture {
+    pub hv: &'static Hypervisor,
+    pub machine: &'static FakeMachine,
+    pub console: &'static FakeConsole,
+    pub host: FakeHost,
+    /// Who makes the calls.
+    pub caller: Arc<Domain>,
+    pub state: Box<PvState>,
+    pub regs: GuestFrame,
+    /// Times that [`Fixture::call`] was restarted.
+    pub restarts: u32,
+}
+
+impl Fixture {
+    /// dom0 makes the calls.
+    pub fn control() -> Self {
+        let machine = FakeMachine::new();
+        let console: &'static FakeConsole = Box::leak(Box::default());
+        let backing = Backing {
+            machine,
+            sched: scheduler(),
+            pirqs: &FakePirqs,
+        };
+        let (_, irqs) = wires::Machine::start(wires::Setup::default());
+        let irqs = Box::leak(Box::new(irqs));
+        let hv = Hypervisor::new(backing, services(console), irqs, identity(), facts());
+        let hv: &'static Hypervisor = Box::leak(Box::new(hv));
+        let host = FakeHost::new(machine);
+        let caller = add_domain(hv, 0, Rights::Control);
+        let state = PvState::new(host.fpu_lines()).unwrap();
+        Self {
+            hv,
+            machine,
+            console,
+            host,
+            caller,
+            state,
+            regs: GuestFrame::default(),
+            restarts: 0,
+        }
+    }
+
+    /// A domain without rights makes the calls: d1.
+    pub fn guest() -> Self {
+        let mut fixture = Self::control();
+        fixture.caller = fixture.add(1);
+        fixture
+    }
+
+    /// Adds a domain without rights.
+    pub fn add(&self, id: DomId) -> Arc<Domain> {
+        add_domain(self.hv, id, Rights::Guest)
+    }
+
+    /// Makes a hypercall, again and again while it is preempted.
+    pub fn call(&mut self, number: u32, args: &[u64]) -> Result<u64, Errno> {
+        let mut now = [0; 6];
+        now[..args.len()].copy_from_slice(args);
+        loop {
+            match self.call_once(number, now)? {
+                Outcome::Return(value) => return Ok(value),
+                Outcome::Restart(again) => now = again,
+                other => panic!("an outcome that this call cannot have: {other:?}"),
+            }
+            self.restarts += 1;
+            assert!(self.restarts < 10_000, "a call that never ends");
+        }
+    }
+
+    /// Makes a hypercall once.
+    pub fn call_once(&mut self, number: u32, args: [u64; 6]) -> Result<Outcome, Errno> {
+        let caller = self.caller.clone();
+        let mut cx = Ctx {
+            hv: self.hv,
+            host: &self.host,
+            domain: &caller,
+            vcpu: &caller.vcpus()[0],
+            state: &mut self.state,
+            regs: &mut self.regs,
+        };
+        front::dispatch(&mut cx, number.into(), args)
+    }
+
+    /// Writes a value into the caller's memory.
+    pub fn put<T: IntoBytes + Immutable + ?Sized>(&self, at: u64, value: &T) {
+        self.host.copy_out(at, value.as_bytes()).unwrap();
+    }
+
+    /// Reads a value from the caller's memory.
+    pub fn get<T: FromBytes + IntoBytes>(&self, at: u64) -> T {
+        let mut value = T::new_zeroed();
+        self.host.copy_in(value.as_mut_bytes(), at).unwrap();
+        value
+    }
+
+    /// A zero-terminated text in the caller's memory.
+    pub fn text(&self, at: u64) -> String {
+        let bytes = (at..).map(|a| self.get::<u8>(a)).take_while(|b| *b != 0);
+        String::from_utf8(bytes.collect()).unwrap()
+    }
+}
+
+/// The parts of the binary that tools reach.
+pub fn services(console: &'static FakeConsole) -> Services {
+    Services {
+        console,
+        cpu_policy: &FakePolicy,
+        diagnostics: &FakeDiagnostics,
+    }
+}
+
+fn scheduler() -> &'static dyn Scheduler {
+    let layout = Layout {
+        max_cpus: 4,
+        group_width: 4,
+        max_units: 32,
+    };
+    let sched = Credit2::new(layout).unwrap();
+    for cpu in 0..CPUS {
+        sched.add_cpu(cpu, 0).unwrap();
+        assert_eq!(sched.schedule(cpu, 0).next, None, "the CPU idles");
+    }
+    Box::leak(Box::new(sched))
+}
+
+fn add_domain(hv: &'static Hypervisor, id: DomId, rights: Rights) -> Arc<Domain> {
+    let limits = Limits {
+        vcpus: VCPUS,
+        max_pages: MAX_PAGES,
+        max_port: 1023,
+        pirqs: 16,
+    };
+    let domain = Domain::new(id, DomainKind::Pv64, rights, limits, hv.backing).unwrap();
+    domain.create_vcpus(VCPUS).unwrap();
+    let domain = Arc::new(domain);
+    for vcpu in domain.vcpus() {
+        hv.schedule_vcpu(&domain, vcpu, &Affinity::ANY).unwrap();
+    }
+    let first = &domain.vcpus()[0];
+    first.clear_flags(RunFlags::DOWN | RunFlags::UNINITIALISED);
+    if rights == Rights::Control {
+        first.set_running(Some(0));
+    }
+    hv.add(domain.clone()).unwrap();
+    domain
+}
+
+fn identity() -> Identity {
+    Identity {
+        major: 4,
+        minor: 17,
+        extra: ".test".into(),
+        changeset: "abc".into(),
+        compiler: "rustc".into(),
+        compile_by: "somebody with a long name".into(),
+        compile_domain: "here".into(),
+        compile_date: "today".into(),
+        command_line: "console=com1".into(),
+        build_id: (0..20).collect(),
+    }
+}
+
+fn facts() -> Facts {
+    let place = |cpu| CpuPlace {
+        apic_id: cpu * 2,
+        acpi_id: cpu + 1,
+        core: cpu,
+        ..CpuPlace::default()
+    };
+    Facts {
+        max_page: FRAMES as u64,
+        total_pages: FRAMES as u64,
+        tsc_khz: 2_600_000,
+        processor: Processor {
+            vendor: *b"AuthenticAMD",
+            family: 15,
+            model: 107,
+            stepping: 1,
+            address_bits: 40,
+            // One more than is started.
+            cpus: (0..=CPUS).map(place).collect(),
+            ..Processor::default()
+        },
+        ..Facts::default()
+    }
+}

@@ -1,0 +1,179 @@
+//! The CPU under the caller: guest memory is one flat range of addresses.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use xen_abi::errno::Errno;
+
+use super::machine::FakeMachine;
+use super::{CPUS, GUEST, GUEST_SIZE};
+use crate::base::{CpuId, DomId, Mfn};
+use crate::domain::Domain;
+use crate::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
+use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
+use crate::mm::{Frame, Globals, IoAccess, PtMachine, TlbScope};
+use crate::pv::state::PvState;
+use crate::sched::CpuSet;
+
+/// A CPU.
+pub struct FakeHost {
+    pub machine: &'static FakeMachine,
+    memory: Mutex<Vec<u8>>,
+    /// Questions for other work that are answered with "no" before a "yes"; all ones: never.
+    pub patience: AtomicU32,
+    left: AtomicU32,
+    /// From here on the caller's memory cannot be written.
+    read_only: AtomicU64,
+    /// TLB flushes of other CPUs.
+    pub flushes: AtomicU32,
+}
+
+impl FakeHost {
+    pub fn new(machine: &'static FakeMachine) -> Self {
+        Self {
+            machine,
+            memory: Mutex::new(vec![0; GUEST_SIZE]),
+            patience: AtomicU32::new(u32::MAX),
+            left: AtomicU32::new(u32::MAX),
+            read_only: AtomicU64::new(u64::MAX),
+            flushes: AtomicU32::new(0),
+        }
+    }
+
+    /// Other work comes up at every `n`-th question.
+    pub fn preempt_every(&self, n: u32) {
+        self.patience.store(n, Ordering::Relaxed);
+        self.left.store(n, Ordering::Relaxed);
+    }
+
+    /// Makes the caller's memory read-only from an address on.
+    pub fn read_only_from(&self, at: u64) {
+        self.read_only.store(at, Ordering::Relaxed);
+    }
+
+    fn range(at: u64, len: usize) -> Result<std::ops::Range<usize>, Errno> {
+        let start = at.checked_sub(GUEST).ok_or(Errno::EFAULT)?;
+        let start = usize::try_from(start).map_err(|_| Errno::EFAULT)?;
+        let end = start.checked_add(len).filter(|end| *end <= GUEST_SIZE);
+        Ok(start..end.ok_or(Errno::EFAULT)?)
+    }
+}
+
+impl Host for FakeHost {
+    fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        if !to.is_empty() {
+            let range = Self::range(from, to.len())?;
+            to.copy_from_slice(&self.memory.lock().unwrap()[range]);
+        }
+        Ok(())
+    }
+
+    fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
+        if !from.is_empty() {
+            let range = Self::range(to, from.len())?;
+            if to + from.len() as u64 > self.read_only.load(Ordering::Relaxed) {
+                return Err(Errno::EFAULT);
+            }
+            self.memory.lock().unwrap()[range].copy_from_slice(from);
+        }
+        Ok(())
+    }
+
+    fn flush_on(&self, _: &CpuSet, _: &Domain, _: Flush) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn online_cpus(&self) -> CpuId {
+        CPUS
+    }
+
+    fn fpu_lines(&self) -> usize {
+        9
+    }
+
+    fn read_base(&self, _: SegmentBase) -> u64 {
+        0
+    }
+
+    fn load_gs_user_selector(&self, _: u16) -> bool {
+        true
+    }
+
+    fn read_debug(&self, _: usize) -> u64 {
+        0
+    }
+
+    fn load_base(&self, _: SegmentBase, _: u64) {}
+    fn swap_gs(&self) {}
+    fn load_gdt(&self, _: &PvState) {}
+    fn load_ldt(&self, _: &PvState) {}
+    fn load_root(&self, _: &PvState) {}
+    fn load_debug(&self, _: usize, _: u64) {}
+    fn set_task_switched(&self, _: TaskSwitched) {}
+    fn flush_here(&self, _: Flush) {}
+    fn write_back_caches(&self) {}
+    fn reschedule_here(&self) {}
+}
+
+impl PtMachine for FakeHost {
+    fn preempt_pending(&self) -> bool {
+        if self.patience.load(Ordering::Relaxed) == u32::MAX {
+            return false;
+        }
+        let left = self.left.load(Ordering::Relaxed).saturating_sub(1);
+        let now = left == 0;
+        let patience = self.patience.load(Ordering::Relaxed);
+        self.left
+            .store(if now { patience } else { left }, Ordering::Relaxed);
+        now
+    }
+
+    fn frame(&self, mfn: Mfn) -> Option<&Frame> {
+        self.machine.frame(mfn)
+    }
+
+    fn table(&self, mfn: Mfn) -> &[AtomicU64; ENTRIES] {
+        self.machine.table(mfn)
+    }
+
+    fn hypervisor_slots(&self, owner: DomId) -> &[u64; HYPERVISOR_SLOTS] {
+        self.machine.hypervisor_slots(owner)
+    }
+
+    fn io_access(&self, by: DomId, mfn: Mfn) -> IoAccess {
+        self.machine.io_access(by, mfn)
+    }
+
+    fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool {
+        self.machine.may_map_foreign(by, owner)
+    }
+
+    fn shares_read_only(&self, by: DomId, mfn: Mfn) -> bool {
+        self.machine.shares_read_only(by, mfn)
+    }
+
+    fn globals(&self) -> Globals {
+        self.machine.globals()
+    }
+
+    fn flush_stale(&self, scope: TlbScope, stamp: u32) {
+        self.machine.flush_stale(scope, stamp);
+    }
+
+    fn tlb_clock(&self) -> u32 {
+        self.machine.tlb_clock()
+    }
+
+    fn flush_paging_structures(&self, owner: DomId) {
+        self.machine.flush_paging_structures(owner);
+    }
+
+    fn release(&self, mfn: Mfn) {
+        self.machine.release(mfn);
+    }
+
+    fn note(&self, why: fmt::Arguments<'_>) {
+        self.machine.note(why);
+    }
+}

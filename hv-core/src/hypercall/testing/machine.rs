@@ -1,0 +1,213 @@
+//! RAM of a few frames, with the page-table logic's view of it.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use xen_abi::errno::Errno;
+
+use crate::base::{CpuId, DomId, Mfn, Nanos};
+use crate::domain::{Machine, ShutdownReason, SleepRequest};
+use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
+use crate::mm::refs::{get_page, get_page_and_type, put_page, put_writable};
+use crate::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, TlbScope};
+use crate::sched::Unit;
+
+/// Frames of RAM.
+pub const FRAMES: usize = 96;
+
+/// The machine. Frames stay for good, as RAM does.
+pub struct FakeMachine {
+    pub frames: Vec<Frame>,
+    words: &'static [[AtomicU64; ENTRIES]],
+    free: Mutex<Vec<u64>>,
+    pub now: AtomicU64,
+    slots: [u64; HYPERVISOR_SLOTS],
+    /// CPUs that were asked to reschedule or interrupted.
+    pub kicked: Mutex<Vec<CpuId>>,
+    pub sleep: Mutex<Option<SleepRequest>>,
+    /// Flushes asked for by page-table logic or handlers.
+    pub flushes: AtomicU32,
+}
+
+impl FakeMachine {
+    pub fn new() -> &'static Self {
+        let words: Vec<_> = (0..FRAMES)
+            .map(|_| [const { AtomicU64::new(0) }; ENTRIES])
+            .collect();
+        Box::leak(Box::new(Self {
+            frames: (0..FRAMES).map(|_| Frame::free()).collect(),
+            words: words.leak(),
+            // Frame 0 is never given out: its number would pass for "none".
+            free: Mutex::new((1..FRAMES as u64).rev().collect()),
+            now: AtomicU64::new(1_000_000),
+            slots: [0; HYPERVISOR_SLOTS],
+            kicked: Mutex::new(Vec::new()),
+            sleep: Mutex::new(None),
+            flushes: AtomicU32::new(0),
+        }))
+    }
+
+    /// A frame that belongs to `owner`.
+    pub fn page_of(&self, owner: DomId) -> Mfn {
+        let mfn = self.alloc_page().expect("the test machine has frames");
+        self.assign(mfn, owner);
+        mfn
+    }
+
+    pub fn frame_of(&self, mfn: Mfn) -> &Frame {
+        &self.frames[mfn.0 as usize]
+    }
+}
+
+impl Machine for FakeMachine {
+    fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512] {
+        &self.words[mfn.0 as usize]
+    }
+
+    fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024] {
+        let words: *const [AtomicU64; 512] = self.words(mfn);
+        // SAFETY: same size, smaller alignment, both are plain memory with interior mutability, and
+        // it is leaked. Mixed-size atomics are what guests do to real pages as well.
+        unsafe { &*words.cast() }
+    }
+
+    fn take_writable(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
+        get_page_and_type(self, mfn, owner, PageType::Writable, Reach::Owner)
+            .map_err(|_| Errno::EINVAL)
+    }
+
+    fn drop_writable(&self, mfn: Mfn) {
+        put_writable(self, mfn);
+    }
+
+    fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
+        self.assign(mfn, owner);
+        get_page(self, mfn, Owner::Domain(owner)).map_err(|_| Errno::EBUSY)
+    }
+
+    fn assign(&self, mfn: Mfn, owner: DomId) {
+        let done = self.frame_of(mfn).assign(Owner::Domain(owner));
+        done.expect("the frame was free");
+    }
+
+    fn steal(&self, _: Mfn, _: DomId) -> Result<(), Errno> {
+        Err(Errno::EBUSY)
+    }
+
+    fn relinquish(&self, mfn: Mfn, _: DomId) -> Result<(), Errno> {
+        if !self.frame_of(mfn).take_allocation() {
+            return Err(Errno::EINVAL);
+        }
+        put_page(self, mfn);
+        Ok(())
+    }
+
+    fn alloc_page(&self) -> Option<Mfn> {
+        self.free.lock().unwrap().pop().map(Mfn)
+    }
+
+    fn alloc_block(&self, order: u32, _: u32) -> Option<Mfn> {
+        (order == 0).then(|| self.alloc_page()).flatten()
+    }
+
+    fn free_page(&self, mfn: Mfn) {
+        self.free.lock().unwrap().push(mfn.0);
+    }
+
+    fn free_pages(&self) -> u64 {
+        self.free.lock().unwrap().len() as u64
+    }
+
+    fn set_m2p(&self, _: Mfn, _: u64) {}
+
+    fn m2p(&self, _: Mfn) -> u64 {
+        u64::MAX
+    }
+
+    fn now(&self) -> Nanos {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    fn this_cpu(&self) -> CpuId {
+        0
+    }
+
+    fn interrupt(&self, cpu: CpuId) {
+        self.kicked.lock().unwrap().push(cpu);
+    }
+
+    fn reschedule(&self, cpu: CpuId) {
+        self.kicked.lock().unwrap().push(cpu);
+    }
+
+    fn hardware_shutdown(&self, _: ShutdownReason) {}
+
+    fn enter_sleep(&self, request: SleepRequest) -> Result<(), Errno> {
+        *self.sleep.lock().unwrap() = Some(request);
+        Ok(())
+    }
+
+    fn idle_time(&self, cpu: CpuId) -> Nanos {
+        1000 + u64::from(cpu)
+    }
+
+    fn arm_vcpu_timer(&self, _: Unit, _: Option<Nanos>) {}
+
+    fn unshare(&self, mfn: Mfn) {
+        put_page(self, mfn);
+    }
+}
+
+impl PtMachine for FakeMachine {
+    fn frame(&self, mfn: Mfn) -> Option<&Frame> {
+        self.frames.get(usize::try_from(mfn.0).ok()?)
+    }
+
+    fn table(&self, mfn: Mfn) -> &[AtomicU64; ENTRIES] {
+        self.words(mfn)
+    }
+
+    fn hypervisor_slots(&self, _: DomId) -> &[u64; HYPERVISOR_SLOTS] {
+        &self.slots
+    }
+
+    fn io_access(&self, _: DomId, _: Mfn) -> IoAccess {
+        IoAccess::Denied
+    }
+
+    fn may_map_foreign(&self, by: DomId, _: DomId) -> bool {
+        by == 0
+    }
+
+    fn shares_read_only(&self, _: DomId, _: Mfn) -> bool {
+        false
+    }
+
+    fn globals(&self) -> Globals {
+        Globals::UserMappings
+    }
+
+    fn preempt_pending(&self) -> bool {
+        false
+    }
+
+    fn flush_stale(&self, _: TlbScope, _: u32) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn tlb_clock(&self) -> u32 {
+        1
+    }
+
+    fn flush_paging_structures(&self, _: DomId) {}
+
+    fn release(&self, mfn: Mfn) {
+        self.frame_of(mfn)
+            .free_up()
+            .expect("the last reference went");
+        self.free_page(mfn);
+    }
+
+    fn note(&self, _: fmt::Arguments<'_>) {}
+}

@@ -1,0 +1,13 @@
+//! Tests of handlers, through the table of calls.
+
+mod console;
+mod control;
+mod debugkeys;
+mod domctl;
+mod event;
+mod grant;
+mod hostile;
+mod platform;
+mod sysctl;
+mod sysctl_cpu;
+mod version;
