@@ -55,15 +55,23 @@ fn clippy_host(layout: &Layout) -> Result<()> {
 
 fn clippy_hypervisor(layout: &Layout) -> Result<()> {
     let mut clippy = Toolchain::select(layout)?.cargo(layout, "clippy");
-    clippy.args(["--quiet", "--package", "hv-core", "--bin", "xenolith"]);
+    clippy.args([
+        "--quiet",
+        "--package",
+        "hv-core",
+        "--package",
+        "micro-pv",
+        "--bins",
+    ]);
     process::run(clippy.args(["--", "-D", "warnings"]))
 }
 
-/// Where `unsafe` may stand: what touches the machine, and tests (some call other crates' unsafe
+/// Where `unsafe` may stand: what touches the machine, a test kernel, and tests (some call other crates' unsafe
 /// functions to compare answers).
 fn may_be_unsafe(path: &Path) -> bool {
     path.starts_with("hv-core/src/hw")
         || path == Path::new("hv-core/src/main.rs")
+        || path.starts_with("tests-linux-guests/micro-pv")
         || path.ends_with("tests.rs")
         || path.components().any(|part| part.as_os_str() == "tests")
 }
