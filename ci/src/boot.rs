@@ -74,6 +74,23 @@ pub fn complete(
     Ok(files)
 }
 
+/// `cargo xtask image`: all files, and the ISO with the command lines of a plain boot.
+pub fn iso(layout: &Layout) -> Result<()> {
+    let files = prepare(layout, Hypervisor::Xenolith)?;
+    let mut case = Case::BASE;
+    case.machine.loader = Loader::Grub;
+    let hypervisor_line = case.hypervisor_line();
+    let kernel_line = case.interactive_kernel_line();
+    let software = Software {
+        hypervisor_line: &hypervisor_line,
+        payload: Payload::Linux,
+        kernel_line: &kernel_line,
+    };
+    let files = complete(layout, &files, &case.machine, "xenolith", software)?;
+    println!("{}", files.iso.display());
+    Ok(())
+}
+
 /// `cargo xtask run`: an interactive boot on this terminal.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let hypervisor = which(&mut arguments)?;
@@ -97,8 +114,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     case.dom0_mib = 1024.min(case.machine.memory_mib / 2);
 
     let hypervisor_line = format!("{} {hypervisor_words}", case.hypervisor_line());
-    // An interactive boot runs no test script.
-    let kernel_line = case.kernel_line().replace("XTEST=boot", &kernel_words);
+    let kernel_line = format!("{} {kernel_words}", case.interactive_kernel_line());
     let software = Software {
         hypervisor_line: hypervisor_line.trim(),
         payload: Payload::Linux,

@@ -32,7 +32,8 @@ usage: cargo xtask COMMAND
   setup    install the Debian packages that the rest needs (as root)
   build    the hypervisor: target/image/xenolith, .debug and .gz
              --check          only type-check it
-  image    the dom0 image from Debian's packages: target/image/dom0.cpio.gz
+  image    build, and the dom0 image from Debian's packages: target/image/dom0.cpio.gz,
+           and an ISO with GRUB that boots both: target/image/xenolith.iso
   run      boot to an interactive dom0 prompt in QEMU
              --smp N, --mem MIB, --grub, --qemu10, --hypervisor xenolith|xen
              --xen-args TEXT, --linux-args TEXT     added to the command lines
@@ -85,7 +86,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
         }
         "image" => {
             arguments.finish()?;
-            image::build(&layout)?;
+            boot::iso(&layout)?;
         }
         "run" => boot::run(&layout, arguments)?,
         "lint" => {

@@ -84,6 +84,15 @@ impl Case {
         }
     }
 
+    /// The command line of a Linux that gives a prompt.
+    #[must_use]
+    pub fn interactive_kernel_line(&self) -> String {
+        format!(
+            "console=hvc0 earlyprintk=xen XCPUS={} XTOTAL={} XDOM0={}",
+            self.machine.cpus, self.machine.memory_mib, self.dom0_mib
+        )
+    }
+
     /// The kernel's command line. What the kernel does not know reaches the init script as
     /// environment variables, and so the test scripts.
     #[must_use]
@@ -91,10 +100,7 @@ impl Case {
         if self.payload() == Payload::Micro {
             return self.kernel_args.to_owned();
         }
-        let mut line = format!(
-            "console=hvc0 earlyprintk=xen XCPUS={} XTOTAL={} XDOM0={}",
-            self.machine.cpus, self.machine.memory_mib, self.dom0_mib
-        );
+        let mut line = self.interactive_kernel_line();
         if let Script::Guest(name) = self.script {
             line.push_str(&format!(" XTEST={name}"));
         }
