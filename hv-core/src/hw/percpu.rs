@@ -56,8 +56,6 @@ pub mod softirq {
     pub const SERIAL: u32 = 1 << 3;
     /// State that another CPU needs must be saved: leave the lazily kept vCPU.
     pub const SYNC: u32 = 1 << 4;
-    /// Stop this CPU for good.
-    pub const STOP: u32 = 1 << 5;
 }
 
 /// Data of one CPU.

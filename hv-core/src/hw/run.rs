@@ -9,7 +9,7 @@ use hv_core::domain::{Domain, Vcpu};
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::PvState;
-use hv_core::sched::{Place, Unit};
+use hv_core::sched::Unit;
 use hv_core::time::runstate::State;
 
 use super::cpuinfo::{CpuInfo, enter_guest};
@@ -263,7 +263,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
     let mut l = Loaded { domain, id, state, idle: false };
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
-    let good = context::load(&mut l.state, unsafe { &mut (*info).regs }, this.id);
+    let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
     l.vcpu().set_running(Some(this.id));
     l.vcpu().runstate.lock().change(State::Running, clock::now());
     publish::all(&mut l);
@@ -318,9 +318,4 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
             power::reboot()
         }
     }
-}
-
-/// Whether a unit runs somewhere (for the debug keys).
-pub fn is_running(unit: Unit) -> bool {
-    hv().backing.sched.info(unit).is_some_and(|i| matches!(i.place, Place::Running(_)))
 }
