@@ -10,4 +10,5 @@ mod hostile;
 mod platform;
 mod sysctl;
 mod sysctl_cpu;
+mod sysctl_power;
 mod version;
