@@ -1,6 +1,7 @@
 //! Preparing and starting boots: the files, `cargo xtask run`, and one boot test.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use tests_linux_guests::case::Case;
 use tests_linux_guests::emulator::{
@@ -26,6 +27,11 @@ pub fn which(arguments: &mut Arguments) -> Result<Hypervisor> {
 
 /// Builds all that boots of this hypervisor need, apart from ISO files and QEMU 10.
 pub fn prepare(layout: &Layout, hypervisor: Hypervisor) -> Result<Files> {
+    let version = process::text(Command::new("qemu-system-x86_64").arg("--version"))?;
+    if !version.contains("version 7.2") {
+        let first = version.lines().next().unwrap_or_default();
+        println!("note: results are judged by QEMU 7.2; this is {first}");
+    }
     let image = image::build(layout)?;
     let elf = match hypervisor {
         Hypervisor::Xenolith => hypervisor::build(layout)?.image,

@@ -67,7 +67,11 @@ impl Set<'_> {
         if self.suite.is_none() && download().is_ok() {
             return Ok(());
         }
-        process::output(Command::new("apt-get").args(&options).arg("update"))?;
+        process::output(Command::new("apt-get").args(&options).args([
+            "-o",
+            "APT::Sandbox::User=root",
+            "update",
+        ]))?;
         download().map(drop)
     }
 
@@ -91,9 +95,10 @@ impl Set<'_> {
         Ok([
             format!("Dir::Etc::sourcelist={}", list.display()),
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            // What is installed here would be preferred to the suite's version.
+            "Dir::State::status=/dev/null".to_owned(),
             format!("Dir::State::Lists={folder}/lists"),
             format!("Dir::Cache={folder}/cache"),
-            "APT::Sandbox::User=root".to_owned(),
         ]
         .into_iter()
         .flat_map(|option| ["-o".to_owned(), option])

@@ -63,7 +63,6 @@ pub fn qemu10(layout: &Layout) -> Result<PathBuf> {
         "qemu-system-common",
         "qemu-system-data",
         "seabios",
-        "ipxe-qemu",
     ];
     Set {
         name: "qemu10",

@@ -59,9 +59,13 @@ fn clippy_hypervisor(layout: &Layout) -> Result<()> {
     process::run(clippy.args(["--", "-D", "warnings"]))
 }
 
-/// Where `unsafe` may stand.
+/// Where `unsafe` may stand: what touches the machine, and tests (some call other crates' unsafe
+/// functions to compare answers).
 fn may_be_unsafe(path: &Path) -> bool {
-    path.starts_with("hv-core/src/hw") || path == Path::new("hv-core/src/main.rs")
+    path.starts_with("hv-core/src/hw")
+        || path == Path::new("hv-core/src/main.rs")
+        || path.ends_with("tests.rs")
+        || path.components().any(|part| part.as_os_str() == "tests")
 }
 
 fn unsafe_code(layout: &Layout) -> Result<()> {
@@ -72,7 +76,7 @@ fn unsafe_code(layout: &Layout) -> Result<()> {
         }
         let text = std::fs::read_to_string(layout.root.join(&path)).context(path.display())?;
         for (number, line) in (1..).zip(text.lines()) {
-            if has_word(code_of(line), "unsafe") {
+            if has_word(&code_of(line), "unsafe") {
                 offences.push(format!("{}:{number}", path.display()));
             }
         }
@@ -86,8 +90,7 @@ const LAYERS: &[&[&str]] = &[
     &["boot", "console"],
     &["mm", "irq", "time"],
     &["domain", "sched", "events", "grants"],
-    &["hypercall"],
-    &["pv"],
+    &["hypercall", "pv"],
 ];
 
 fn layers(layout: &Layout) -> Result<()> {
@@ -107,7 +110,7 @@ fn layers(layout: &Layout) -> Result<()> {
         };
         let text = std::fs::read_to_string(layout.root.join(&path)).context(path.display())?;
         for (number, line) in (1..).zip(text.lines()) {
-            for used in crate_paths(code_of(line)) {
+            for used in crate_paths(&code_of(line)) {
                 if rank(used).is_some_and(|used| used > own_rank) {
                     offences.push(format!("{}:{number} uses {used}", path.display()));
                 }
@@ -134,10 +137,22 @@ fn crate_paths(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The line without a trailing comment. A `//` inside a string cuts too much, which hides at
-/// most what stands behind it on that line.
-fn code_of(line: &str) -> &str {
-    line.split("//").next().unwrap_or(line)
+/// The line without what stands in quotes and without a trailing comment. A string that goes over
+/// several lines is not understood.
+fn code_of(line: &str) -> String {
+    let mut code = String::new();
+    let mut quoted = false;
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if quoted => drop(letters.next()),
+            '"' => quoted = !quoted,
+            '/' if !quoted && letters.peek() == Some(&'/') => break,
+            _ if quoted => {}
+            _ => code.push(letter),
+        }
+    }
+    code
 }
 
 fn has_word(line: &str, word: &str) -> bool {
@@ -172,7 +187,9 @@ mod tests {
     fn words_are_found_whole_and_outside_comments() {
         assert!(has_word("    unsafe { x }", "unsafe"));
         assert!(!has_word("forbid(unsafe_code)", "unsafe"));
-        assert!(!has_word(code_of("let a = 1; // unsafe"), "unsafe"));
+        assert!(!has_word(&code_of("let a = 1; // unsafe"), "unsafe"));
+        let quoted = r#"say("unsafe \" // unsafe"); unsafe_one()"#;
+        assert!(!has_word(&code_of(quoted), "unsafe"));
     }
 
     #[test]

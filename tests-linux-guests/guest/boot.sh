@@ -12,7 +12,7 @@ matches "clock source" "$(cat /sys/devices/system/clocksource/clocksource0/curre
     '^(xen|tsc)$'
 equal "online CPUs" "$(nproc)" "$vcpus"
 total=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
-between "MemTotal in MiB" "$total" $((XDOM0 * 80 / 100)) "$XDOM0"
+between "MemTotal in MiB" "$total" $((XDOM0 * 96 / 100 - 128)) "$XDOM0"
 
 lacks "no hypercall failed in the kernel's log" "$log" \
     '(hypercall|HYPERVISOR_|xen[-_:].*) ?(failed|error)|xen_mc_flush|Failed to (bind|map).*(xen|irq)'

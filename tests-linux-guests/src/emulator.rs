@@ -165,7 +165,7 @@ fn program(emulator: Emulator, files: &Files) -> Command {
         Emulator::Ten => {
             let root = &files.qemu10;
             let mut qemu = Command::new(root.join("usr/bin/qemu-system-x86_64"));
-            for folder in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+            for folder in ["usr/share/qemu", "usr/share/seabios"] {
                 qemu.arg("-L").arg(root.join(folder));
             }
             qemu

@@ -11,7 +11,7 @@ use hv_core::pv::state::{Mode, PvState};
 use super::cpu::{self, cr4, msr};
 use super::host::HW;
 use super::percpu;
-use super::{fpu, tables};
+use super::{fpu, privileged, tables};
 
 /// Loads a data selector; `false` when it is bad (null is loaded then).
 macro_rules! load_selector {
@@ -111,6 +111,10 @@ pub fn load(state: &mut PvState, regs: &mut GuestFrame, cpu_id: CpuId) -> bool {
         cpu::wrmsr(msr::KERNEL_GS_BASE, kept);
     }
     fpu::restore(&state.fpu);
+    if state.xcr0 != 0 {
+        fpu::load_xcr0(state.xcr0);
+    }
+    privileged::load_cr4(state);
     if state.task_switched {
         HW.set_task_switched(hv_core::hypercall::TaskSwitched::Set);
     }
@@ -136,6 +140,9 @@ pub fn save(state: &mut PvState, regs: &GuestFrame) {
     match state.mode {
         Mode::Kernel => (state.bases.gs_kernel, state.bases.gs_user) = (active, kept),
         Mode::User => (state.bases.gs_user, state.bases.gs_kernel) = (active, kept),
+    }
+    if state.xcr0 != 0 {
+        fpu::load_xcr0(fpu::xcr0());
     }
     fpu::save(&mut state.fpu);
     for index in [0, 1, 2, 3, 6, 7] {

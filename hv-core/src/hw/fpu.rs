@@ -16,9 +16,9 @@ static LINES: AtomicUsize = AtomicUsize::new(8);
 /// State components that we let guests have: x87, SSE, AVX.
 const WANTED: u64 = 0b111;
 
-/// Finds what the boot CPU has. XSAVE stays off unless `xsave` is wanted.
-pub fn discover(xsave: bool) {
-    if xsave && cpu::cpuid(1, 0)[2] & (1 << 26) != 0 {
+/// Finds what the boot CPU has.
+pub fn discover() {
+    if cpu::cpuid(1, 0)[2] & (1 << 26) != 0 {
         let have = cpu::cpuid(0xd, 0);
         XCR0.store((u64::from(have[3]) << 32 | u64::from(have[0])) & WANTED, Ordering::Relaxed);
     }
@@ -48,6 +48,17 @@ pub fn xcr0() -> u64 {
     XCR0.load(Ordering::Relaxed)
 }
 
+/// XCR0 as it is loaded now; 0 where XSAVE is off.
+pub fn current_xcr0() -> u64 {
+    if xcr0() == 0 {
+        return 0;
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: XSAVE is on, so XGETBV is there; it has no effect.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
 /// 64-byte lines of an image.
 pub fn lines() -> usize {
     LINES.load(Ordering::Relaxed)
@@ -65,6 +76,14 @@ pub fn save(image: &mut [FpuLine]) {
         } else {
             asm!("xsave64 [{}]", in(reg) p, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nostack));
         }
+    }
+}
+
+/// Loads XCR0, so that the guest finds the components that it chose; nothing where XSAVE is off.
+pub fn load_xcr0(value: u64) {
+    if xcr0() != 0 {
+        // SAFETY: a subset of what the CPU offers, with x87, checked when the guest chose it.
+        unsafe { asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack)) };
     }
 }
 

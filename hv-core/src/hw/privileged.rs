@@ -8,7 +8,7 @@ use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu, sched};
 use hv_core::mm::Stop;
 use hv_core::mm::pins::RootKind;
 use hv_core::pv::bounce::{self, Undeliverable};
-use hv_core::pv::cpuid::{CpuidSource, Leaf, Lfence, Policies};
+use hv_core::pv::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, TscAux};
 use hv_core::pv::cpuid::guest::{GuestTsc, MachineFacts};
 use hv_core::pv::msr::MsrLog;
 use hv_core::pv::ports::{PortBus, PortMap, SharedPorts, Width};
@@ -36,11 +36,23 @@ static TABLES: Once<PrivTables> = Once::new();
 /// Derives the policies; once, on the boot CPU, after the clock is set.
 pub fn init(version: u32, address_bits: u32) {
     TABLES.call_once(|| PrivTables {
-        policies: Policies::new(&HostCpuid, Lfence::Unknown),
+        policies: Policies::new(&HostCpuid, &host_setup()),
         shared_ports: SharedPorts::new(),
         msr_log: MsrLog::new(),
         machine: MachineFacts { version, tsc_khz: (clock::tsc_hz() / 1000) as u32, address_bits },
     });
+}
+
+/// How this CPU is set up for guests.
+fn host_setup() -> HostSetup {
+    // AMD's DE_CFG; elsewhere there is no such register.
+    let lfence_bit = cpu::rdmsr_safe(0xc001_1029).is_some_and(|value| value & 2 != 0);
+    HostSetup {
+        lfence: if lfence_bit { Lfence::Dispatching } else { Lfence::Unknown },
+        // The register is not switched with the vCPU.
+        tsc_aux: TscAux::Missing,
+        xcr0: fpu::xcr0(),
+    }
 }
 
 /// The tables.
@@ -156,7 +168,7 @@ impl PrivEnv for Env<'_> {
     }
 
     fn xcr0(&self) -> u64 {
-        fpu::xcr0()
+        fpu::current_xcr0()
     }
 
     fn tsc_aux(&self) -> u32 {
@@ -251,9 +263,10 @@ fn enact(cx: &mut Ctx<'_, Hw>, effect: Effect) {
         Effect::Block => sched::block(cx),
         Effect::FlushPage(va) => cx.host.flush_here(Flush::Page(va)),
         Effect::WriteBackCaches => cx.host.write_back_caches(),
-        // The host's XCR0 holds all that guests may use; a smaller choice of the guest changes nothing
-        // that it could see.
-        Effect::SetXcr0(_) => {}
+        Effect::SetXcr0(value) => {
+            cx.state.xcr0 = value;
+            fpu::load_xcr0(value);
+        }
         // POPF does not trap, so what CLI masked might never be unmasked: Linux brackets code with
         // PUSHF, CLI and POPF and would hang. With the I/O privilege both do nothing.
         Effect::MaskEvents | Effect::UnmaskEvents => {}

@@ -15,7 +15,7 @@ use hv_core::console::levels::Thresholds;
 use hv_core::mm::buddy::Buddy;
 
 use super::layout::DIRECT_MAP;
-use super::{console, cpu, cpuinfo, dom0, heap, memory, pages, percpu, power, serial, setup, smp, tables, traps};
+use super::{console, cpu, cpuinfo, dom0, fpu, heap, memory, pages, percpu, power, serial, setup, smp, tables, traps};
 use crate::say;
 
 /// Physical memory below 4 GiB by the boot's map.
@@ -89,6 +89,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     start_pages(&free);
     let acpi = read_acpi(&info);
 
+    fpu::discover();
     setup::cpu_features();
     if setup::has_smap() {
         traps::patch_clac();

@@ -50,6 +50,8 @@ pub fn build<H: Host>(
     check_addresses(wanted).map_err(BuildError::Refused)?;
     let mut state = PvState::new(host.fpu_lines()).map_err(BuildError::Refused)?;
     state.regs = frame(&wanted.user_regs);
+    // The I/O privilege is virtual: the flag never reaches the hardware.
+    state.iopl = (wanted.user_regs.rflags >> 12 & 3) as u8;
     // A vCPU starts in its kernel; only a restored one may be elsewhere.
     state.mode = if wanted.flags & VGCF_in_kernel != 0 || wanted.ctrlreg[1] == 0 { Mode::Kernel } else { Mode::User };
     for (entry, trap) in state.traps.iter_mut().zip(&wanted.trap_ctxt) {

@@ -5,18 +5,12 @@
 //! (max) and what it gets (default). A guest's CPUID is answered from its policy plus what changes
 //! while it runs (`guest`).
 
-use xen_abi::sysctl::{
-    XEN_SYSCTL_cpu_featureset_host, XEN_SYSCTL_cpu_featureset_pv, XEN_SYSCTL_cpu_featureset_pv_max,
-    XEN_SYSCTL_cpu_featureset_raw, XEN_SYSCTL_cpu_policy_host, XEN_SYSCTL_cpu_policy_pv_default,
-    XEN_SYSCTL_cpu_policy_pv_max, XEN_SYSCTL_cpu_policy_raw,
-};
-
 pub mod derive;
 pub mod features;
 pub mod guest;
 pub mod policy;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use policy::{Leaf, Policy, Vendor};
 
@@ -35,6 +29,25 @@ pub enum Lfence {
     Unknown,
 }
 
+/// Whether each vCPU has its own TSC_AUX, which RDTSCP and RDPID read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "named by their meaning")]
+pub enum TscAux {
+    PerVcpu,
+    Missing,
+}
+
+/// How the hypervisor has set the CPU up, as far as guests notice.
+#[derive(Clone, Copy, Debug)]
+pub struct HostSetup {
+    /// See `Lfence`.
+    pub lfence: Lfence,
+    /// See `TscAux`.
+    pub tsc_aux: TscAux,
+    /// State components that are saved for guests; 0: XSAVE is off.
+    pub xcr0: u64,
+}
+
 /// Which of the policies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "explained above, named as in the ABI")]
@@ -43,32 +56,6 @@ pub enum Which {
     Host,
     PvMax,
     PvDefault,
-}
-
-impl Which {
-    /// From `XEN_SYSCTL_cpu_policy_*`; `None` for those of guests we do not have.
-    #[must_use]
-    pub fn from_policy_index(index: u32) -> Option<Self> {
-        match index {
-            i if i == XEN_SYSCTL_cpu_policy_raw => Some(Self::Raw),
-            i if i == XEN_SYSCTL_cpu_policy_host => Some(Self::Host),
-            i if i == XEN_SYSCTL_cpu_policy_pv_max => Some(Self::PvMax),
-            i if i == XEN_SYSCTL_cpu_policy_pv_default => Some(Self::PvDefault),
-            _ => None,
-        }
-    }
-
-    /// From `XEN_SYSCTL_cpu_featureset_*`; `None` for those of guests we do not have.
-    #[must_use]
-    pub fn from_featureset_index(index: u32) -> Option<Self> {
-        match index {
-            i if i == XEN_SYSCTL_cpu_featureset_raw => Some(Self::Raw),
-            i if i == XEN_SYSCTL_cpu_featureset_host => Some(Self::Host),
-            i if i == XEN_SYSCTL_cpu_featureset_pv_max => Some(Self::PvMax),
-            i if i == XEN_SYSCTL_cpu_featureset_pv => Some(Self::PvDefault),
-            _ => None,
-        }
-    }
 }
 
 /// All policies of this machine, and the control domain's.
@@ -84,13 +71,19 @@ pub struct Policies {
 impl Policies {
     /// Derives everything from one CPU, the boot CPU.
     #[must_use]
-    pub fn new<S: CpuidSource>(cpu: &S, lfence: Lfence) -> Self {
+    pub fn new<S: CpuidSource>(cpu: &S, setup: &HostSetup) -> Self {
         let raw = derive::raw(cpu);
-        let host = derive::host(&raw, lfence);
+        let host = derive::host(&raw, setup);
         let pv_max = derive::pv_max(&host);
         let pv_default = derive::pv_default(&host);
         let control = derive::control(&pv_default, &host);
-        Self { raw, host, pv_max, pv_default, control }
+        Self {
+            raw,
+            host,
+            pv_max,
+            pv_default,
+            control,
+        }
     }
 
     /// One of the policies.

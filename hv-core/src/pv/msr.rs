@@ -87,12 +87,16 @@ pub struct Refused;
 /// `Refused`.
 pub fn read<E: PrivEnv>(env: &E, msr: u32) -> Result<u64, Refused> {
     let policy = policy(env);
-    let found = base_register(msr).map(|which| env.read_base(which)).or_else(|| match msr {
-        _ if is_performance_counter(policy, msr) => Some(0),
-        index::MC0_CTL.. if msr < index::MC0_CTL + 4 * MC_BANKS => Some(machine_check_bank(msr)),
-        _ if msr < 0xc000_0000 => read_architectural(env, policy, msr),
-        _ => read_high(env, policy, msr),
-    });
+    let found = base_register(msr)
+        .map(|which| env.read_base(which))
+        .or_else(|| match msr {
+            _ if is_performance_counter(policy, msr) => Some(0),
+            index::MC0_CTL.. if msr < index::MC0_CTL + 4 * MC_BANKS => {
+                Some(machine_check_bank(msr))
+            }
+            _ if msr < 0xc000_0000 => read_architectural(env, policy, msr),
+            _ => read_high(env, policy, msr),
+        });
     found.ok_or_else(|| {
         complain(env, "RDMSR", msr);
         Refused
@@ -103,7 +107,12 @@ pub fn read<E: PrivEnv>(env: &E, msr: u32) -> Result<u64, Refused> {
 ///
 /// # Errors
 /// `Refused`.
-pub fn write<E: PrivEnv>(env: &E, state: &mut PvState, msr: u32, value: u64) -> Result<(), Refused> {
+pub fn write<E: PrivEnv>(
+    env: &E,
+    state: &mut PvState,
+    msr: u32,
+    value: u64,
+) -> Result<(), Refused> {
     if let Some(which) = base_register(msr) {
         if !GuestVa(value).is_canonical() {
             return Err(Refused);
@@ -135,7 +144,9 @@ pub fn write<E: PrivEnv>(env: &E, state: &mut PvState, msr: u32, value: u64) -> 
         // The counters stand still, whatever is written.
         _ if is_performance_counter(policy, msr) => true,
         index::MCG_STATUS => value == 0,
-        index::MC0_CTL.. if msr < index::MC0_CTL + 4 * MC_BANKS => msr % 4 == 0 || value == 0,
+        index::MC0_CTL.. if msr < index::MC0_CTL + 4 * MC_BANKS => {
+            msr.is_multiple_of(4) || value == 0
+        }
         // Choices that are ours: what the guest reads back tells it.
         index::HWCR | index::DE_CFG => amd,
         index::MISC_ENABLE => intel,
@@ -173,7 +184,14 @@ fn read_architectural<E: PrivEnv>(env: &E, policy: &Policy, msr: u32) -> Option<
     let intel = policy.vendor() == Vendor::Intel;
     match msr {
         index::TSC => Some(env.tsc()),
-        index::APIC_BASE => Some(APIC_BASE_ON | if env.vcpu_id() == 0 { APIC_BASE_BOOT_CPU } else { 0 }),
+        index::APIC_BASE => Some(
+            APIC_BASE_ON
+                | if env.vcpu_id() == 0 {
+                    APIC_BASE_BOOT_CPU
+                } else {
+                    0
+                },
+        ),
         index::PATCH_LEVEL => env.read_host_msr(msr),
         index::MCG_CAP => Some(u64::from(MC_BANKS)),
         index::MCG_STATUS => Some(0),
@@ -181,9 +199,9 @@ fn read_architectural<E: PrivEnv>(env: &E, policy: &Policy, msr: u32) -> Option<
         index::PLATFORM_ID if intel => env.read_host_msr(msr),
         index::PLATFORM_INFO if intel => Some(0),
         index::FEATURE_CONTROL if intel => Some(FEATURE_CONTROL_LOCKED),
-        index::MISC_ENABLE if intel => {
-            env.read_host_msr(msr).map(|value| value & !MISC_ENABLE_CLEAR | MISC_ENABLE_SET)
-        }
+        index::MISC_ENABLE if intel => env
+            .read_host_msr(msr)
+            .map(|value| value & !MISC_ENABLE_CLEAR | MISC_ENABLE_SET),
         _ if is_mtrr(msr) && env.rights() == Rights::Control => env.read_host_msr(msr),
         _ => None,
     }
@@ -195,11 +213,15 @@ fn read_high<E: PrivEnv>(env: &E, policy: &Policy, msr: u32) -> Option<u64> {
     match msr {
         index::EFER => Some(EFER_VALUE),
         index::TSC_AUX if has_tsc_aux(policy) => Some(env.tsc_aux().into()),
-        index::HWCR if amd && policy.has(Feature::ITSC) => Some(env.read_host_msr(msr)? & HWCR_TSC_AT_P0),
-        index::HWCR if amd => Some(0),
-        index::DE_CFG if amd => {
-            Some(if policy.has(Feature::LFENCE_DISPATCH) { DE_CFG_LFENCE } else { 0 })
+        index::HWCR if amd && policy.has(Feature::ITSC) => {
+            Some(env.read_host_msr(msr)? & HWCR_TSC_AT_P0)
         }
+        index::HWCR if amd => Some(0),
+        index::DE_CFG if amd => Some(if policy.has(Feature::LFENCE_DISPATCH) {
+            DE_CFG_LFENCE
+        } else {
+            0
+        }),
         index::NB_CFG | index::MMIO_CONFIG_BASE | index::PSTATE_LIMIT..=index::PSTATE_LAST
             if amd && env.rights() == Rights::Control =>
         {
@@ -211,7 +233,7 @@ fn read_high<E: PrivEnv>(env: &E, policy: &Policy, msr: u32) -> Option<u64> {
 
 /// Control all ones, the rest zero: everything is reported, and there is nothing to report.
 fn machine_check_bank(msr: u32) -> u64 {
-    if msr % 4 == 0 { !0 } else { 0 }
+    if msr.is_multiple_of(4) { !0 } else { 0 }
 }
 
 fn is_mtrr(msr: u32) -> bool {
@@ -230,8 +252,12 @@ fn is_mtrr(msr: u32) -> bool {
 /// Performance monitoring, which guests do not have: the registers exist and do nothing.
 fn is_performance_counter(policy: &Policy, msr: u32) -> bool {
     match policy.vendor() {
-        Vendor::Intel => matches!(msr, 0xc1..=0xc8 | 0x186..=0x18d | 0x309..=0x30b | 0x38d..=0x390 | 0x4c1..=0x4c8),
-        Vendor::Amd | Vendor::Hygon => matches!(msr, 0xc001_0000..=0xc001_0007 | 0xc001_0200..=0xc001_020b),
+        Vendor::Intel => {
+            matches!(msr, 0xc1..=0xc8 | 0x186..=0x18d | 0x309..=0x30b | 0x38d..=0x390 | 0x4c1..=0x4c8)
+        }
+        Vendor::Amd | Vendor::Hygon => {
+            matches!(msr, 0xc001_0000..=0xc001_0007 | 0xc001_0200..=0xc001_020b)
+        }
         Vendor::Other => false,
     }
 }
@@ -246,7 +272,9 @@ impl MsrLog {
     /// Nothing seen.
     #[must_use]
     pub const fn new() -> Self {
-        Self { seen: Mutex::new(ArrayVec::new_const()) }
+        Self {
+            seen: Mutex::new(ArrayVec::new_const()),
+        }
     }
 
     /// Whether this is the first time for the register; `false` too when the log is full.
@@ -258,6 +286,10 @@ impl MsrLog {
 
 fn complain<E: PrivEnv>(env: &E, what: &str, msr: u32) {
     if env.tables().msr_log.is_first(msr) {
-        log::info!("d{}v{}: {what} of MSR {msr:#x}, which guests do not have", env.domain_id(), env.vcpu_id());
+        log::info!(
+            "d{}v{}: {what} of MSR {msr:#x}, which guests do not have",
+            env.domain_id(),
+            env.vcpu_id()
+        );
     }
 }

@@ -89,7 +89,10 @@ impl SharedPorts {
     /// Nobody has the pairs.
     #[must_use]
     pub const fn new() -> Self {
-        Self { config: Mutex::new(()), cmos: Mutex::new(()) }
+        Self {
+            config: Mutex::new(()),
+            cmos: Mutex::new(()),
+        }
     }
 
     /// Reads PCI configuration space at `address` as written to port 0xcf8; `lane` is the first byte
@@ -101,7 +104,14 @@ impl SharedPorts {
     }
 
     /// Writes PCI configuration space, see `config_read`.
-    pub fn config_write<B: PortBus>(&self, bus: &B, address: u32, lane: u16, width: Width, value: u32) {
+    pub fn config_write<B: PortBus>(
+        &self,
+        bus: &B,
+        address: u32,
+        lane: u16,
+        width: Width,
+        value: u32,
+    ) {
         let _pair = self.config.lock();
         bus.port_out(PCI_ADDRESS, Width::Dword, address);
         bus.port_out(PCI_DATA + (lane & 3), width, value);
@@ -157,13 +167,23 @@ impl PortMap {
             let mut first = 0;
             for (from, to) in OURS {
                 if first < from {
-                    allowed.push(Range { first, last: from - 1 });
+                    allowed.push(Range {
+                        first,
+                        last: from - 1,
+                    });
                 }
                 first = to + 1;
             }
-            allowed.push(Range { first, last: u16::MAX });
+            allowed.push(Range {
+                first,
+                last: u16::MAX,
+            });
         }
-        Self { allowed: RwLock::new(allowed), config_address: AtomicU32::new(0), cmos_index: AtomicU8::new(0) }
+        Self {
+            allowed: RwLock::new(allowed),
+            config_address: AtomicU32::new(0),
+            cmos_index: AtomicU8::new(0),
+        }
     }
 
     /// Whether all ports from `first` to `last` are the domain's.
@@ -171,7 +191,10 @@ impl PortMap {
     pub fn permits(&self, first: u16, last: u16) -> bool {
         let allowed = self.allowed.read();
         let after = allowed.partition_point(|r| r.first <= first);
-        after.checked_sub(1).and_then(|i| allowed.get(i)).is_some_and(|r| last <= r.last)
+        after
+            .checked_sub(1)
+            .and_then(|i| allowed.get(i))
+            .is_some_and(|r| last <= r.last)
     }
 
     /// Gives the domain the ports from `first` to `last`.
@@ -183,12 +206,18 @@ impl PortMap {
             return Err(Errno::EINVAL);
         }
         let mut allowed = self.allowed.write();
-        let touches = |r: &Range| u32::from(r.first) <= u32::from(last) + 1 && u32::from(first) <= u32::from(r.last) + 1;
-        let joined = allowed.iter().filter(|r| touches(r)).fold(Range { first, last }, |sum, r| Range {
-            first: sum.first.min(r.first),
-            last: sum.last.max(r.last),
-        });
-        let mut ranges: ArrayVec<Range, MAX_RANGES> = allowed.iter().copied().filter(|r| !touches(r)).collect();
+        let touches = |r: &Range| {
+            u32::from(r.first) <= u32::from(last) + 1 && u32::from(first) <= u32::from(r.last) + 1
+        };
+        let joined = allowed
+            .iter()
+            .filter(|r| touches(r))
+            .fold(Range { first, last }, |sum, r| Range {
+                first: sum.first.min(r.first),
+                last: sum.last.max(r.last),
+            });
+        let mut ranges: ArrayVec<Range, MAX_RANGES> =
+            allowed.iter().copied().filter(|r| !touches(r)).collect();
         let at = ranges.partition_point(|r| r.first < joined.first);
         ranges.try_insert(at, joined).map_err(|_| Errno::ENOMEM)?;
         *allowed = ranges;
@@ -207,10 +236,20 @@ impl PortMap {
         let mut allowed = self.allowed.write();
         let mut ranges = ArrayVec::<Range, MAX_RANGES>::new();
         for range in allowed.iter() {
-            let below = first.checked_sub(1).map(|end| Range { first: range.first, last: range.last.min(end) });
-            let above = last.checked_add(1).map(|start| Range { first: range.first.max(start), last: range.last });
+            let below = first.checked_sub(1).map(|end| Range {
+                first: range.first,
+                last: range.last.min(end),
+            });
+            let above = last.checked_add(1).map(|start| Range {
+                first: range.first.max(start),
+                last: range.last,
+            });
             let whole = range.last < first || range.first > last;
-            let parts = if whole { [Some(*range), None] } else { [below, above] };
+            let parts = if whole {
+                [Some(*range), None]
+            } else {
+                [below, above]
+            };
             for part in parts.into_iter().flatten().filter(|p| p.first <= p.last) {
                 ranges.try_push(part).map_err(|_| Errno::ENOMEM)?;
             }
@@ -238,7 +277,14 @@ impl PortMap {
     }
 
     /// A guest's OUT.
-    pub fn write<B: PortBus>(&self, bus: &B, shared: &SharedPorts, port: u16, width: Width, value: u32) {
+    pub fn write<B: PortBus>(
+        &self,
+        bus: &B,
+        shared: &SharedPorts,
+        port: u16,
+        width: Width,
+        value: u32,
+    ) {
         let value = value & width.mask();
         if port == PCI_ADDRESS && width == Width::Dword {
             // The low two bits are hard-wired to zero.
@@ -261,7 +307,9 @@ impl PortMap {
     /// Whether an access lies in the configuration data port; then the address to use, if it makes a
     /// cycle at all, and the first byte.
     fn config_cycle(&self, port: u16, width: Width) -> Option<(Option<u32>, u16)> {
-        let lane = port.checked_sub(PCI_DATA).filter(|lane| lane + width.bytes() <= 4)?;
+        let lane = port
+            .checked_sub(PCI_DATA)
+            .filter(|lane| lane + width.bytes() <= 4)?;
         let address = self.config_address.load(Ordering::Relaxed);
         let cycle = address & PCI_ENABLE != 0 && self.permits(PCI_ADDRESS, PCI_DATA + 3);
         Some((cycle.then_some(address), lane))
@@ -269,7 +317,9 @@ impl PortMap {
 
     /// Whether an access may go to the hardware as it is.
     fn is_plain(&self, port: u16, width: Width) -> bool {
-        let Some(last) = port.checked_add(width.bytes() - 1) else { return false };
+        let Some(last) = port.checked_add(width.bytes() - 1) else {
+            return false;
+        };
         self.permits(port, last) && (port..=last).all(|p| self.treatment(p, width) == Place::Plain)
     }
 
@@ -289,7 +339,11 @@ impl PortMap {
     }
 
     fn place(&self, port: u16, width: Width) -> Place {
-        if self.permits(port, port) { self.treatment(port, width) } else { Place::Denied }
+        if self.permits(port, port) {
+            self.treatment(port, width)
+        } else {
+            Place::Denied
+        }
     }
 
     fn read_byte<B: PortBus>(&self, bus: &B, shared: &SharedPorts, port: u16, width: Width) -> u8 {
@@ -302,11 +356,20 @@ impl PortMap {
         }
     }
 
-    fn write_byte<B: PortBus>(&self, bus: &B, shared: &SharedPorts, port: u16, width: Width, value: u8) {
+    fn write_byte<B: PortBus>(
+        &self,
+        bus: &B,
+        shared: &SharedPorts,
+        port: u16,
+        width: Width,
+        value: u8,
+    ) {
         match self.place(port, width) {
             Place::Plain => bus.port_out(port, Width::Byte, u32::from(value)),
             Place::CmosIndex => self.cmos_index.store(value, Ordering::Relaxed),
-            Place::CmosData => shared.cmos_write(bus, self.cmos_index.load(Ordering::Relaxed), value),
+            Place::CmosData => {
+                shared.cmos_write(bus, self.cmos_index.load(Ordering::Relaxed), value)
+            }
             Place::PitCommand => {
                 if let Some(command) = counter_2_part(value) {
                     bus.port_out(port, Width::Byte, u32::from(command));

@@ -15,6 +15,7 @@ use super::state::{Mode, PvState};
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
+use privdecode::Bitness;
 
 mod control;
 mod execute;
@@ -22,7 +23,7 @@ mod fetch;
 pub mod privdecode;
 mod strings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Which exception brought the guest here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,7 +156,7 @@ pub trait PrivEnv: PortBus {
     fn fault_address(&self) -> u64;
     /// Changes the guest's CR2.
     fn set_fault_address(&self, address: u64);
-    /// The vCPU's XCR0.
+    /// The vCPU's XCR0; 0 when XSAVE is off.
     fn xcr0(&self) -> u64;
     /// The vCPU's TSC_AUX.
     fn tsc_aux(&self) -> u32;
@@ -196,16 +197,26 @@ pub mod cr4 {
 const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// Emulates the instruction at the guest's rip, after it raised `why`.
-pub fn emulate<E: PrivEnv>(env: &E, regs: &mut GuestFrame, state: &mut PvState, why: Trap) -> Verdict {
+pub fn emulate<E: PrivEnv>(
+    env: &E,
+    regs: &mut GuestFrame,
+    state: &mut PvState,
+    why: Trap,
+) -> Verdict {
     // An error code names a selector or a vector: that is about a segment load or INT n.
     if matches!(why, Trap::GeneralProtection { error } if error != 0) {
         return Verdict::Reflect;
     }
-    let decoded = match fetch::instruction(env, regs, state.mode, why) {
+    let bitness = match env.code_segment(regs.cs as u16) {
+        CodeSegment::Long => Bitness::Long,
+        CodeSegment::Flat32 => Bitness::Compatible,
+        CodeSegment::Other => return Verdict::Reflect,
+    };
+    let decoded = match fetch::instruction(env, regs, state.mode, bitness, why) {
         Ok(decoded) => decoded,
         Err(verdict) => return verdict,
     };
-    let next_rip = fetch::advanced(env, regs, decoded.length);
+    let next_rip = fetch::advanced(regs.rip, bitness, decoded.length);
     match execute::execute(env, regs, state, &decoded) {
         Ok(execute::Step::Done(effect)) => {
             regs.rip = next_rip;
@@ -219,9 +230,10 @@ pub fn emulate<E: PrivEnv>(env: &E, regs: &mut GuestFrame, state: &mut PvState, 
             Verdict::Again
         }
         Err(execute::Refusal::Exception) => Verdict::Reflect,
-        Err(execute::Refusal::PageFault { address, access }) => {
-            Verdict::PageFault { address, error: fetch::fault_code(state.mode, access) }
-        }
+        Err(execute::Refusal::PageFault { address, access }) => Verdict::PageFault {
+            address,
+            error: fetch::fault_code(state.mode, access),
+        },
     }
 }
 
@@ -237,5 +249,11 @@ fn step<E: PrivEnv>(env: &E, regs: &GuestFrame, state: &mut PvState) -> Stepping
 
 /// What the guest's CPUID depends on now.
 fn view<E: PrivEnv>(env: &E, mode: Mode) -> View {
-    View { rights: env.rights(), mode, xcr0: env.xcr0(), machine: env.tables().machine, tsc: env.guest_tsc() }
+    View {
+        rights: env.rights(),
+        mode,
+        xcr0: env.xcr0(),
+        machine: env.tables().machine,
+        tsc: env.guest_tsc(),
+    }
 }

@@ -111,6 +111,8 @@ pub struct PvState {
     pub iopl: u8,
     /// Whether an NMI is being handled: the next waits for its IRET.
     pub nmi_masked: bool,
+    /// XCR0 that the guest chose; 0: it has chosen none, and has all that the machine lets it.
+    pub xcr0: u64,
     /// FPU image; its length is fixed by the machine.
     pub fpu: Vec<FpuLine>,
 }
@@ -145,6 +147,7 @@ impl PvState {
             cr4: 0,
             iopl: 0,
             nmi_masked: false,
+            xcr0: 0,
             fpu,
         }))
     }

@@ -1,11 +1,18 @@
 //! How the policies follow from each other.
 
-use super::features::{AMD_REPEATED, Feature, KNOWN, PV_DEFAULT, PV_MAX, WORDS, Words};
+use super::features::{
+    AMD_REPEATED, Feature, KNOWN, NEED_AVX, NEED_AVX512, NEED_XSAVE, PV_DEFAULT, PV_MAX, WORDS,
+    Words,
+};
 use super::policy::{BASIC, EXTENDED, EXTENDED_BASE, FEATURES, Leaf, Policy, STATES};
-use super::{CpuidSource, Lfence, Vendor};
+use super::{CpuidSource, HostSetup, Lfence, TscAux, Vendor};
 
-/// XCR0 of a guest without any choice: x87 and SSE.
+/// State components: x87 and SSE, which always go together here.
 const X87_SSE: u64 = 0b11;
+/// The upper halves of the AVX registers.
+const AVX: u64 = 1 << 2;
+/// The three parts of AVX-512.
+const AVX512: u64 = 0b111 << 5;
 /// Size of the legacy area and the header of an XSAVE image (Intel SDM vol. 1, 13.4).
 pub(super) const XSAVE_HEADER_END: u32 = 576;
 /// Extended leaves with facts that are not feature bits and can be passed on.
@@ -44,7 +51,7 @@ pub(super) fn raw<S: CpuidSource>(cpu: &S) -> Policy {
 }
 
 /// What we can make use of or pass on.
-pub(super) fn host(raw: &Policy, lfence: Lfence) -> Policy {
+pub(super) fn host(raw: &Policy, setup: &HostSetup) -> Policy {
     let mut policy = raw.clone();
     let vendor = raw.vendor();
     policy.basic[0][0] = policy.basic[0][0].min(BASIC as u32 - 1);
@@ -64,22 +71,49 @@ pub(super) fn host(raw: &Policy, lfence: Lfence) -> Policy {
     } else {
         policy.extended[0][0] = policy.extended[0][0].min(EXTENDED_BASE | 8);
     }
-    let mut words = masked(raw.featureset(), &KNOWN);
-    clear(&mut words, Feature::OSXSAVE);
-    clear(&mut words, Feature::OSPKE);
-    if vendor.is_amd_like() {
-        // AMD CPUs have no SYSENTER in long mode.
-        clear(&mut words, Feature::SEP);
-        if lfence == Lfence::Dispatching {
-            set(&mut words, Feature::LFENCE_DISPATCH);
-        }
-    }
-    put_features(&mut policy, words);
+    put_features(&mut policy, host_features(raw, setup));
     policy.features[0][0] = raw.features[0][0].min(FEATURES as u32 - 1);
+    policy.states[0][0] &= setup.xcr0 as u32;
+    policy.states[0][3] &= (setup.xcr0 >> 32) as u32;
     // Sizes depend on what is on at the moment.
     policy.states[0][1] = 0;
     policy.states[1][1] = 0;
     policy
+}
+
+fn host_features(raw: &Policy, setup: &HostSetup) -> Words {
+    let mut words = masked(raw.featureset(), &KNOWN);
+    clear(&mut words, Feature::OSXSAVE);
+    clear(&mut words, Feature::OSPKE);
+    if setup.tsc_aux == TscAux::Missing {
+        clear(&mut words, Feature::RDTSCP);
+        clear(&mut words, Feature::RDPID);
+    }
+    for (components, needing) in [
+        (X87_SSE, &NEED_XSAVE),
+        (AVX, &NEED_AVX),
+        (AVX512, &NEED_AVX512),
+    ] {
+        if setup.xcr0 & components != components {
+            let unneeded = needing.map(|word| !word);
+            words = masked(words, &unneeded);
+        }
+    }
+    if raw.vendor().is_amd_like() {
+        // AMD CPUs have no SYSENTER in long mode.
+        clear(&mut words, Feature::SEP);
+        if setup.lfence == Lfence::Dispatching || always_dispatches(raw.basic[1][0]) {
+            set(&mut words, Feature::LFENCE_DISPATCH);
+        }
+    }
+    words
+}
+
+/// AMD's families 0xf and 0x11 have no choice about LFENCE (AMD, "Software techniques for managing
+/// speculation").
+fn always_dispatches(signature: u32) -> bool {
+    let family = (signature >> 8 & 0xf) + (signature >> 20 & 0xff);
+    matches!(family, 0xf | 0x11)
 }
 
 /// The most for a PV guest.
@@ -138,7 +172,7 @@ fn restrict_states(policy: &mut Policy) {
     let mut mask = 0;
     if policy.has(Feature::XSAVE) {
         mask |= X87_SSE;
-        for (feature, components) in [(Feature::AVX, 1 << 2), (Feature::AVX512F, 0b111 << 5)] {
+        for (feature, components) in [(Feature::AVX, AVX), (Feature::AVX512F, AVX512)] {
             mask |= if policy.has(feature) { components } else { 0 };
         }
     }
@@ -147,26 +181,48 @@ fn restrict_states(policy: &mut Policy) {
     policy.states[0] = [mask as u32, 0, 0, (mask >> 32) as u32];
     policy.states[1][0] = if mask == 0 { 0 } else { old[1][0] };
     for component in (2..STATES).filter(|i| mask & 1 << i != 0) {
-        policy.states[component] = [old[component][0], old[component][1], old[component][2] & !1, 0];
+        policy.states[component] = [
+            old[component][0],
+            old[component][1],
+            old[component][2] & !1,
+            0,
+        ];
     }
-    policy.states[0][2] = if mask == 0 { 0 } else { image_size(policy, mask) };
+    policy.states[0][2] = if mask == 0 {
+        0
+    } else {
+        image_size(policy, mask)
+    };
 }
 
 /// Size of an XSAVE image in the standard format with these components, in bytes.
 pub(super) fn image_size(policy: &Policy, components: u64) -> u32 {
-    let ends = policy.states.iter().enumerate().skip(2).filter(|(i, _)| components & 1 << i != 0);
-    ends.map(|(_, [size, offset, ..])| size.saturating_add(*offset)).fold(XSAVE_HEADER_END, u32::max)
+    let ends = policy
+        .states
+        .iter()
+        .enumerate()
+        .skip(2)
+        .filter(|(i, _)| components & 1 << i != 0);
+    ends.map(|(_, [size, offset, ..])| size.saturating_add(*offset))
+        .fold(XSAVE_HEADER_END, u32::max)
 }
 
 /// Size of an XSAVE image in the compacted format, in bytes.
 pub(super) fn compact_size(policy: &Policy, components: u64) -> u32 {
-    policy.states.iter().enumerate().skip(2).filter(|(i, _)| components & 1 << i != 0).fold(
-        XSAVE_HEADER_END,
-        |end, (_, [size, _, flags, _])| {
-            let start = if flags & 2 != 0 { end.next_multiple_of(64) } else { end };
+    policy
+        .states
+        .iter()
+        .enumerate()
+        .skip(2)
+        .filter(|(i, _)| components & 1 << i != 0)
+        .fold(XSAVE_HEADER_END, |end, (_, [size, _, flags, _])| {
+            let start = if flags & 2 != 0 {
+                end.next_multiple_of(64)
+            } else {
+                end
+            };
             start.saturating_add(*size)
-        },
-    )
+        })
 }
 
 fn put_features(policy: &mut Policy, mut words: Words) {

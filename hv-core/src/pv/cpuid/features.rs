@@ -20,7 +20,10 @@ pub struct Feature {
 }
 
 const fn feature(word: usize, bit: u32) -> Feature {
-    Feature { word, mask: 1 << bit }
+    Feature {
+        word,
+        mask: 1 << bit,
+    }
 }
 
 /// Features that the code asks for (cpufeatureset.h).
@@ -108,3 +111,47 @@ pub const PV_MAX: Words = {
 
 /// Bits that AMD CPUs repeat from leaf 1 EDX in leaf 0x8000_0001 EDX (AMD APM vol. 3, appendix E.4).
 pub const AMD_REPEATED: u32 = 0x0183_f3ff;
+
+const fn with(mut words: Words, more: &[(usize, u32)]) -> Words {
+    let mut i = 0;
+    while i < more.len() {
+        words[more[i].0] |= more[i].1;
+        i += 1;
+    }
+    words
+}
+
+/// AVX-512F and what needs it.
+pub const NEED_AVX512: Words = with(
+    [0; WORDS],
+    &[
+        (5, 0xdc23_0000),
+        (6, 0x0000_5842),
+        (9, 0x0080_010c),
+        (10, 0x0000_0020),
+    ],
+);
+
+/// AVX and what needs it: FMA, F16C, XOP, FMA4, AVX2, VAES, VPCLMULQDQ, AVX-VNNI, AVX-512.
+pub const NEED_AVX: Words = with(
+    NEED_AVX512,
+    &[
+        (1, 0x3000_1000),
+        (3, 0x0001_0800),
+        (5, 0x0000_0020),
+        (6, 0x0000_0600),
+        (10, 0x0000_0010),
+    ],
+);
+
+/// XSAVE and what needs it: its variants, AVX, LWP, MPX, PKU.
+pub const NEED_XSAVE: Words = with(
+    NEED_AVX,
+    &[
+        (1, 0x0400_0000),
+        (3, 0x0000_8000),
+        (4, !0),
+        (5, 0x0000_4000),
+        (6, 0x0000_0008),
+    ],
+);

@@ -1,8 +1,9 @@
 //! A guest's CPUID: its policy, what changes while it runs, and the leaves by which it finds us.
 
 use xen_abi::cpuid::{
-    XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, XEN_CPUID_FIRST_LEAF, XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK,
-    XEN_CPUID_MAX_NUM_LEAVES, XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX,
+    XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, XEN_CPUID_FIRST_LEAF,
+    XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, XEN_CPUID_MAX_NUM_LEAVES, XEN_CPUID_SIGNATURE_EBX,
+    XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX,
 };
 
 use super::derive::{compact_size, image_size};
@@ -71,7 +72,11 @@ pub fn answer(policy: &Policy, view: &View, leaf: u32, subleaf: u32) -> Leaf {
     }
     let mut values = policy.leaf(leaf, subleaf);
     // The kernel of the domain that manages the machine may look at the memory types.
-    let mtrr = if view.rights == Rights::Control && view.mode == Mode::Kernel { Feature::MTRR.mask } else { 0 };
+    let mtrr = if view.rights == Rights::Control && view.mode == Mode::Kernel {
+        Feature::MTRR.mask
+    } else {
+        0
+    };
     match (leaf, subleaf) {
         (1, _) => {
             // PV guests get their APIC ids from the platform_op hypercall, not from here.
@@ -95,12 +100,27 @@ pub fn answer(policy: &Policy, view: &View, leaf: u32, subleaf: u32) -> Leaf {
 fn xen_leaf(view: &View, leaf: u32, subleaf: u32) -> Leaf {
     let last = XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES;
     match leaf {
-        0 => [last, XEN_CPUID_SIGNATURE_EBX, XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX],
+        0 => [
+            last,
+            XEN_CPUID_SIGNATURE_EBX,
+            XEN_CPUID_SIGNATURE_ECX,
+            XEN_CPUID_SIGNATURE_EDX,
+        ],
         1 => [view.machine.version, 0, 0, 0],
-        2 => [1, HYPERCALL_PAGE_MSR, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
+        2 => [
+            1,
+            HYPERCALL_PAGE_MSR,
+            XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD,
+            0,
+        ],
         TIME_LEAF => time_leaf(view, subleaf),
         // Leaf 4 is for HVM guests.
-        5 => [0, view.machine.address_bits & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK, 0, 0],
+        5 => [
+            0,
+            view.machine.address_bits & XEN_CPUID_MACHINE_ADDRESS_WIDTH_MASK,
+            0,
+            0,
+        ],
         _ => [0; 4],
     }
 }
@@ -109,7 +129,12 @@ fn time_leaf(view: &View, subleaf: u32) -> Leaf {
     let tsc = view.tsc.unwrap_or_default();
     match subleaf {
         0 => [tsc.flags, tsc.mode, tsc.khz, tsc.incarnation],
-        1 => [tsc.offset as u32, (tsc.offset >> 32) as u32, tsc.mul_frac, i32::from(tsc.shift) as u32],
+        1 => [
+            tsc.offset as u32,
+            (tsc.offset >> 32) as u32,
+            tsc.mul_frac,
+            i32::from(tsc.shift) as u32,
+        ],
         2 => [view.machine.tsc_khz, 0, 0, 0],
         _ => [0; 4],
     }

@@ -54,7 +54,10 @@ impl Vendor {
 
 /// CPUID of a CPU or of a kind of guest. The entries of leaves with sub-leaves are unused in `basic`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "one array for each family of leaves, explained by the constants above")]
+#[allow(
+    missing_docs,
+    reason = "one array for each family of leaves, explained by the constants above"
+)]
 pub struct Policy {
     pub(super) basic: [Leaf; BASIC],
     pub(super) caches: [Leaf; CACHES],
@@ -133,12 +136,25 @@ impl Policy {
     /// `ENOMEM`.
     pub fn leaves(&self) -> Result<Vec<CpuidLeaf>, Errno> {
         let mut list = Vec::new();
-        list.try_reserve_exact(MAX_LEAVES).map_err(|_| Errno::ENOMEM)?;
-        let mut put = |leaf, subleaf, [a, b, c, d]: Leaf| list.push(CpuidLeaf { leaf, subleaf, a, b, c, d });
+        list.try_reserve_exact(MAX_LEAVES)
+            .map_err(|_| Errno::ENOMEM)?;
+        let mut put = |leaf, subleaf, [a, b, c, d]: Leaf| {
+            list.push(CpuidLeaf {
+                leaf,
+                subleaf,
+                a,
+                b,
+                c,
+                d,
+            })
+        };
         let last = (self.basic[0][0] as usize).min(BASIC - 1);
         for (leaf, values) in (0..).zip(&self.basic[..=last]) {
             match self.subleaves(leaf) {
-                Some(parts) => parts.iter().zip(0..).for_each(|(&part, index)| put(leaf, index, part)),
+                Some(parts) => parts
+                    .iter()
+                    .zip(0..)
+                    .for_each(|(&part, index)| put(leaf, index, part)),
                 None => put(leaf, XEN_CPUID_NO_SUBLEAF, *values),
             }
         }
@@ -156,13 +172,28 @@ impl Policy {
     #[must_use]
     pub fn msrs(&self) -> [MsrEntry; 2] {
         let caps = u64::from(self.arch_caps[1]) << 32 | u64::from(self.arch_caps[0]);
-        [MsrEntry { idx: 0xce, flags: 0, val: 0 }, MsrEntry { idx: 0x10a, flags: 0, val: caps }]
+        [
+            MsrEntry {
+                idx: 0xce,
+                flags: 0,
+                val: 0,
+            },
+            MsrEntry {
+                idx: 0x10a,
+                flags: 0,
+                val: caps,
+            },
+        ]
     }
 
     /// Number of extended leaves, 0 when there are none.
     pub(super) fn extended_limit(&self) -> usize {
         let last = self.extended[0][0];
-        if last < EXTENDED_BASE { 0 } else { ((last - EXTENDED_BASE) as usize + 1).min(EXTENDED) }
+        if last < EXTENDED_BASE {
+            0
+        } else {
+            ((last - EXTENDED_BASE) as usize + 1).min(EXTENDED)
+        }
     }
 
     /// The leaf as it stands in the table; zero where there is none.
@@ -171,14 +202,20 @@ impl Policy {
         let sub = subleaf as usize;
         if leaf >= EXTENDED_BASE {
             let index = (leaf - EXTENDED_BASE) as usize;
-            return self.extended[..self.extended_limit()].get(index).copied().unwrap_or_default();
+            return self.extended[..self.extended_limit()]
+                .get(index)
+                .copied()
+                .unwrap_or_default();
         }
         if leaf > self.basic[0][0] {
             return [0; 4];
         }
         let found = match leaf {
             4 => self.caches.get(sub),
-            7 => self.features.get(sub).filter(|_| subleaf <= self.features[0][0]),
+            7 => self
+                .features
+                .get(sub)
+                .filter(|_| subleaf <= self.features[0][0]),
             0xb => self.topology.get(sub),
             0xd => self.states.get(sub),
             _ => self.basic.get(leaf as usize),
@@ -190,12 +227,24 @@ impl Policy {
     fn subleaves(&self, leaf: u32) -> Option<ArrayVec<Leaf, 64>> {
         match leaf {
             4 => Some(until_type(&self.caches, |l| l[0] & 0x1f)),
-            7 => Some(self.features.iter().copied().take(self.features[0][0] as usize + 1).collect()),
+            7 => Some(
+                self.features
+                    .iter()
+                    .copied()
+                    .take(self.features[0][0] as usize + 1)
+                    .collect(),
+            ),
             0xb => Some(until_type(&self.topology, |l| l[2] >> 8 & 0xff)),
             0xd => {
-                let all = self.xcr0_mask() | u64::from(self.states[1][3]) << 32 | u64::from(self.states[1][2]);
+                let all = self.xcr0_mask()
+                    | u64::from(self.states[1][3]) << 32
+                    | u64::from(self.states[1][2]);
                 let count = (64 - all.leading_zeros() as usize).max(2);
-                Some((0..count).map(|i| self.states.get(i).copied().unwrap_or_default()).collect())
+                Some(
+                    (0..count)
+                        .map(|i| self.states.get(i).copied().unwrap_or_default())
+                        .collect(),
+                )
             }
             _ => None,
         }
@@ -229,11 +278,35 @@ impl Policy {
 
     /// Puts feature words into their leaves.
     pub(super) fn set_featureset(&mut self, words: &Words) {
-        let [d1, c1, ed1, ec1, da1, b7, c7, ed7, eb8, d7, a71, ea21, b71, d72, c71, d71, caps_low, caps_high, ec21] = *words;
+        let [
+            d1,
+            c1,
+            ed1,
+            ec1,
+            da1,
+            b7,
+            c7,
+            ed7,
+            eb8,
+            d7,
+            a71,
+            ea21,
+            b71,
+            d72,
+            c71,
+            d71,
+            caps_low,
+            caps_high,
+            ec21,
+        ] = *words;
         (self.basic[1][3], self.basic[1][2]) = (d1, c1);
         (self.extended[1][3], self.extended[1][2]) = (ed1, ec1);
         self.states[1][0] = da1;
-        (self.features[0][1], self.features[0][2], self.features[0][3]) = (b7, c7, d7);
+        (
+            self.features[0][1],
+            self.features[0][2],
+            self.features[0][3],
+        ) = (b7, c7, d7);
         self.extended[7] = [0, 0, 0, ed7];
         self.extended[8][1] = eb8;
         self.features[1] = [a71, b71, c71, d71];
@@ -245,6 +318,9 @@ impl Policy {
 
 /// The entries up to the first whose type is 0, that one included.
 fn until_type(all: &[Leaf], kind: impl Fn(&Leaf) -> u32) -> ArrayVec<Leaf, 64> {
-    let count = all.iter().position(|l| kind(l) == 0).map_or(all.len(), |i| i + 1);
+    let count = all
+        .iter()
+        .position(|l| kind(l) == 0)
+        .map_or(all.len(), |i| i + 1);
     all[..count].iter().copied().collect()
 }

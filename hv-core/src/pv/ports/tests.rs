@@ -18,7 +18,9 @@ impl PortBus for Bus {
         0x5a5a_5a5a & width.mask()
     }
     fn port_out(&self, port: u16, width: Width, value: u32) {
-        self.log.borrow_mut().push(('o', port, width.bytes(), value));
+        self.log
+            .borrow_mut()
+            .push(('o', port, width.bytes(), value));
     }
 }
 
@@ -29,12 +31,20 @@ impl Bus {
 }
 
 fn control() -> (PortMap, SharedPorts, Bus) {
-    (PortMap::new(Rights::Control), SharedPorts::new(), Bus::default())
+    (
+        PortMap::new(Rights::Control),
+        SharedPorts::new(),
+        Bus::default(),
+    )
 }
 
 #[test]
 fn a_guest_reads_ones_and_its_writes_are_dropped() {
-    let (map, shared, bus) = (PortMap::new(Rights::Guest), SharedPorts::new(), Bus::default());
+    let (map, shared, bus) = (
+        PortMap::new(Rights::Guest),
+        SharedPorts::new(),
+        Bus::default(),
+    );
     for port in [0, 0x21, 0x42, 0x61, 0x70, 0x71, 0xcfc, 0x3f8, 0xffff] {
         assert_eq!(map.read(&bus, &shared, port, Width::Byte), 0xff);
         assert_eq!(map.read(&bus, &shared, port, Width::Dword), 0xffff_ffff);
@@ -77,7 +87,14 @@ fn only_counter_2_of_the_pit_is_commanded() {
     for command in [0x34, 0x74, 0xb0, 0xc2, 0xce, 0x80] {
         map.write(&bus, &shared, 0x43, Width::Byte, command);
     }
-    assert_eq!(bus.taken(), [('o', 0x43, 1, 0xb0), ('o', 0x43, 1, 0xc8), ('o', 0x43, 1, 0x80)]);
+    assert_eq!(
+        bus.taken(),
+        [
+            ('o', 0x43, 1, 0xb0),
+            ('o', 0x43, 1, 0xc8),
+            ('o', 0x43, 1, 0x80)
+        ]
+    );
 }
 
 #[test]
@@ -90,7 +107,12 @@ fn configuration_cycles_carry_the_domains_own_address() {
     map.write(&bus, &shared, 0xcfc, Width::Dword, 7);
     assert_eq!(
         bus.taken(),
-        [('o', 0xcf8, 4, 0x8000_0840), ('i', 0xcfe, 2, 0), ('o', 0xcf8, 4, 0x8000_0840), ('o', 0xcfc, 4, 7)]
+        [
+            ('o', 0xcf8, 4, 0x8000_0840),
+            ('i', 0xcfe, 2, 0),
+            ('o', 0xcf8, 4, 0x8000_0840),
+            ('o', 0xcfc, 4, 7)
+        ]
     );
     map.write(&bus, &shared, 0xcf8, Width::Dword, 0);
     assert_eq!(map.read(&bus, &shared, 0xcfc, Width::Dword), 0xffff_ffff);
@@ -107,7 +129,15 @@ fn cmos_accesses_select_the_register_each_time() {
     assert_eq!(map.read(&bus, &shared, 0x70, Width::Byte), 0x8f);
     assert_eq!(map.read(&bus, &shared, 0x71, Width::Byte), 0x5a);
     map.write(&bus, &shared, 0x70, Width::Word, 0x0a0b);
-    assert_eq!(bus.taken(), [('o', 0x70, 1, 0xf), ('i', 0x71, 1, 0), ('o', 0x70, 1, 0xb), ('o', 0x71, 1, 0xa)]);
+    assert_eq!(
+        bus.taken(),
+        [
+            ('o', 0x70, 1, 0xf),
+            ('i', 0x71, 1, 0),
+            ('o', 0x70, 1, 0xb),
+            ('o', 0x71, 1, 0xa)
+        ]
+    );
 }
 
 proptest! {

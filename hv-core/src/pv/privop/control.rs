@@ -17,7 +17,13 @@ const CR3_IGNORED: u64 = 0b1_1000;
 /// MOV from CR0-CR4.
 pub(super) fn read<E: PrivEnv>(env: &E, state: &PvState, index: u8) -> Option<u64> {
     match index {
-        0 => Some(CR0 | if state.task_switched { CR0_TASK_SWITCHED } else { 0 }),
+        0 => Some(
+            CR0 | if state.task_switched {
+                CR0_TASK_SWITCHED
+            } else {
+                0
+            },
+        ),
         2 => Some(env.fault_address()),
         3 => state.roots.kernel.map(|root| root.addr().0),
         4 => Some(CR4_FIXED | state.cr4 & GUEST_CR4),
@@ -26,12 +32,21 @@ pub(super) fn read<E: PrivEnv>(env: &E, state: &PvState, index: u8) -> Option<u6
 }
 
 /// MOV to CR0-CR4.
-pub(super) fn write<E: PrivEnv>(env: &E, state: &mut PvState, index: u8, value: u64) -> Result<Step, Refusal> {
+pub(super) fn write<E: PrivEnv>(
+    env: &E,
+    state: &mut PvState,
+    index: u8,
+    value: u64,
+) -> Result<Step, Refusal> {
     match index {
         0 => {
             let other = (value ^ CR0) & !CR0_TASK_SWITCHED;
             if other != 0 {
-                log::warn!("d{}v{}: wants to change CR0 by {other:#x}", env.domain_id(), env.vcpu_id());
+                log::warn!(
+                    "d{}v{}: wants to change CR0 by {other:#x}",
+                    env.domain_id(),
+                    env.vcpu_id()
+                );
                 return Err(Refusal::Exception);
             }
             state.task_switched = value & CR0_TASK_SWITCHED != 0;
@@ -49,7 +64,11 @@ pub(super) fn write<E: PrivEnv>(env: &E, state: &mut PvState, index: u8, value: 
             let other = (value ^ CR4_FIXED) & !GUEST_CR4;
             if other != 0 {
                 // Kernels set what they know of; CPUID and reading back tell what there is.
-                log::debug!("d{}v{}: CR4 bits {other:#x} stay as they are", env.domain_id(), env.vcpu_id());
+                log::debug!(
+                    "d{}v{}: CR4 bits {other:#x} stay as they are",
+                    env.domain_id(),
+                    env.vcpu_id()
+                );
             }
             state.cr4 = value & GUEST_CR4;
             env.load_controls(state);
@@ -75,7 +94,12 @@ pub(super) fn read_debug<E: PrivEnv>(env: &E, state: &PvState, index: u8) -> Opt
 }
 
 /// MOV to DR0-DR7.
-pub(super) fn write_debug<E: PrivEnv>(env: &E, state: &mut PvState, index: u8, value: u64) -> Result<Step, Refusal> {
+pub(super) fn write_debug<E: PrivEnv>(
+    env: &E,
+    state: &mut PvState,
+    index: u8,
+    value: u64,
+) -> Result<Step, Refusal> {
     let index = debug_index(state, index).ok_or(Refusal::Exception)?;
     let value = checked_debug(index, value).map_err(|_| Refusal::Exception)?;
     state.debug[index] = value;

@@ -5,6 +5,7 @@ use super::fetch::Access;
 use super::privdecode::{Address, AddressSize, Decoded, Operation, PortOperand, Register, Segment};
 use super::{Effect, PrivEnv, cr4, strings};
 use crate::base::{GuestVa, Mfn};
+use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
 use crate::pv::cpuid::guest;
 use crate::pv::frame::GuestFrame;
@@ -26,7 +27,10 @@ pub(super) enum Step {
 pub(super) enum Refusal {
     /// The guest gets its exception.
     Exception,
-    PageFault { address: u64, access: Access },
+    PageFault {
+        address: u64,
+        access: Access,
+    },
 }
 
 const DONE: Result<Step, Refusal> = Ok(Step::Done(Effect::Nothing));
@@ -52,7 +56,13 @@ pub(super) fn execute<E: PrivEnv>(
         }
         Operation::Out { width, port } => {
             require_ports(state)?;
-            env.ports().write(env, &env.tables().shared_ports, port_number(regs, port), width, regs.rax as u32);
+            env.ports().write(
+                env,
+                &env.tables().shared_ports,
+                port_number(regs, port),
+                width,
+                regs.rax as u32,
+            );
             DONE
         }
         Operation::InString(io) => {
@@ -70,7 +80,7 @@ pub(super) fn execute<E: PrivEnv>(
     }
 }
 
-/// What the guest's user programs cannot do.
+/// What the guest's user programs cannot do: registers that hold values.
 fn kernel_only<E: PrivEnv>(
     env: &E,
     regs: &mut GuestFrame,
@@ -84,7 +94,8 @@ fn kernel_only<E: PrivEnv>(
             DONE
         }
         Operation::WriteMsr => {
-            msr::write(env, state, regs.rcx as u32, edx_eax(regs)).map_err(|_| Refusal::Exception)?;
+            let value = edx_eax(regs);
+            msr::write(env, state, regs.rcx as u32, value).map_err(|_| Refusal::Exception)?;
             DONE
         }
         Operation::ReadControl { index, to } => {
@@ -96,7 +107,8 @@ fn kernel_only<E: PrivEnv>(
             control::write(env, state, index, value)
         }
         Operation::ReadDebug { index, to } => {
-            *register(regs, to) = control::read_debug(env, state, index).ok_or(Refusal::Exception)?;
+            *register(regs, to) =
+                control::read_debug(env, state, index).ok_or(Refusal::Exception)?;
             DONE
         }
         Operation::WriteDebug { index, from } => {
@@ -108,37 +120,38 @@ fn kernel_only<E: PrivEnv>(
             env.load_controls(state);
             DONE
         }
-        Operation::Halt => Ok(Step::Done(Effect::Block)),
-        Operation::WriteBackCaches => {
-            // Without devices no one can tell whether it was done.
-            let has_devices = env.rights() == crate::domain::Rights::Control;
-            Ok(Step::Done(if has_devices { Effect::WriteBackCaches } else { Effect::Nothing }))
-        }
-        Operation::InvalidatePage(address) => {
-            Ok(Step::Done(Effect::FlushPage(linear(env, regs, &address, decoded.length))))
-        }
+        _ => effect_of(env, regs, state, decoded).map(Step::Done),
+    }
+}
+
+/// What the guest's user programs cannot do: instructions that the caller carries out.
+fn effect_of<E: PrivEnv>(
+    env: &E,
+    regs: &mut GuestFrame,
+    state: &PvState,
+    decoded: &Decoded,
+) -> Result<Effect, Refusal> {
+    match decoded.operation {
+        Operation::Halt => Ok(Effect::Block),
+        // Without devices no one can tell whether it was done.
+        Operation::WriteBackCaches if env.rights() == Rights::Guest => Ok(Effect::Nothing),
+        Operation::WriteBackCaches => Ok(Effect::WriteBackCaches),
+        Operation::InvalidatePage(address) => Ok(Effect::FlushPage(linear(
+            env,
+            regs,
+            &address,
+            decoded.length,
+        ))),
         Operation::SetXcr => {
             let value = edx_eax(regs);
             if regs.rcx as u32 != 0 || !control::is_valid_xcr0(policy(env).xcr0_mask(), value) {
                 return Err(Refusal::Exception);
             }
-            Ok(Step::Done(Effect::SetXcr0(value)))
+            Ok(Effect::SetXcr0(value))
         }
-        Operation::ClearInterrupts => {
-            require_ports(state)?;
-            Ok(Step::Done(Effect::MaskEvents))
-        }
-        Operation::SetInterrupts => {
-            require_ports(state)?;
-            Ok(Step::Done(Effect::UnmaskEvents))
-        }
-        Operation::Cpuid
-        | Operation::ReadTsc
-        | Operation::ReadTscAndAux
-        | Operation::In { .. }
-        | Operation::Out { .. }
-        | Operation::InString(_)
-        | Operation::OutString(_) => Err(Refusal::Exception),
+        Operation::ClearInterrupts => require_ports(state).map(|()| Effect::MaskEvents),
+        Operation::SetInterrupts => require_ports(state).map(|()| Effect::UnmaskEvents),
+        _ => Err(Refusal::Exception),
     }
 }
 
@@ -148,7 +161,11 @@ pub(super) fn policy<E: PrivEnv>(env: &E) -> &crate::pv::cpuid::Policy {
 }
 
 fn require_kernel(state: &PvState) -> Result<(), Refusal> {
-    if state.mode == Mode::Kernel { Ok(()) } else { Err(Refusal::Exception) }
+    if state.mode == Mode::Kernel {
+        Ok(())
+    } else {
+        Err(Refusal::Exception)
+    }
 }
 
 /// The guest's kernel counts as ring 1 and its user programs as ring 3 against the I/O privilege.
@@ -157,11 +174,20 @@ fn require_ports(state: &PvState) -> Result<(), Refusal> {
         Mode::Kernel => 1,
         Mode::User => 3,
     };
-    if state.iopl >= level { Ok(()) } else { Err(Refusal::Exception) }
+    if state.iopl >= level {
+        Ok(())
+    } else {
+        Err(Refusal::Exception)
+    }
 }
 
 fn cpuid<E: PrivEnv>(env: &E, regs: &mut GuestFrame, mode: Mode) -> Result<Step, Refusal> {
-    let [a, b, c, d] = guest::answer(policy(env), &super::view(env, mode), regs.rax as u32, regs.rcx as u32);
+    let [a, b, c, d] = guest::answer(
+        policy(env),
+        &super::view(env, mode),
+        regs.rax as u32,
+        regs.rcx as u32,
+    );
     (regs.rax, regs.rbx) = (u64::from(a), u64::from(b));
     (regs.rcx, regs.rdx) = (u64::from(c), u64::from(d));
     DONE
@@ -176,8 +202,16 @@ fn read_tsc<E: PrivEnv>(env: &E, regs: &mut GuestFrame, state: &PvState) -> Resu
     DONE
 }
 
-fn input<E: PrivEnv>(env: &E, regs: &mut GuestFrame, width: Width, port: u16) -> Result<Step, Refusal> {
-    let value = u64::from(env.ports().read(env, &env.tables().shared_ports, port, width));
+fn input<E: PrivEnv>(
+    env: &E,
+    regs: &mut GuestFrame,
+    width: Width,
+    port: u16,
+) -> Result<Step, Refusal> {
+    let value = u64::from(
+        env.ports()
+            .read(env, &env.tables().shared_ports, port, width),
+    );
     regs.rax = match width {
         Width::Dword => value,
         Width::Byte | Width::Word => regs.rax & !u64::from(width.mask()) | value,

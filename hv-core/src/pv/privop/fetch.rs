@@ -1,7 +1,7 @@
 //! Gets the instruction: its bytes, from the guest's memory, and its meaning.
 
-use super::privdecode::{Bitness, Decoded, Failure, FORCED_PREFIX, MAX_LENGTH, Operation, decode};
-use super::{CodeSegment, PrivEnv, Trap, Verdict};
+use super::privdecode::{Bitness, Decoded, FORCED_PREFIX, Failure, MAX_LENGTH, Operation, decode};
+use super::{PrivEnv, Trap, Verdict};
 use crate::base::PAGE_SIZE;
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::Mode;
@@ -15,12 +15,13 @@ pub(super) enum Access {
 }
 
 /// Reads and decodes the instruction at rip.
-pub(super) fn instruction<E: PrivEnv>(env: &E, regs: &GuestFrame, mode: Mode, why: Trap) -> Result<Decoded, Verdict> {
-    let bitness = match env.code_segment(regs.cs as u16) {
-        CodeSegment::Long => Bitness::Long,
-        CodeSegment::Flat32 => Bitness::Compatible,
-        CodeSegment::Other => return Err(Verdict::Reflect),
-    };
+pub(super) fn instruction<E: PrivEnv>(
+    env: &E,
+    regs: &GuestFrame,
+    mode: Mode,
+    bitness: Bitness,
+    why: Trap,
+) -> Result<Decoded, Verdict> {
     let rip = match bitness {
         Bitness::Long => regs.rip,
         Bitness::Compatible => regs.rip & 0xffff_ffff,
@@ -29,16 +30,24 @@ pub(super) fn instruction<E: PrivEnv>(env: &E, regs: &GuestFrame, mode: Mode, wh
     let in_page = (PAGE_SIZE - rip as usize % PAGE_SIZE).min(MAX_LENGTH);
     if env.copy_in(&mut bytes[..in_page], rip).is_err() {
         // It was there a moment ago.
-        return Err(Verdict::PageFault { address: rip, error: fault_code(mode, Access::Fetch) });
+        return Err(Verdict::PageFault {
+            address: rip,
+            error: fault_code(mode, Access::Fetch),
+        });
     }
     match meaning(&bytes[..in_page], bitness, why) {
         Ok(decoded) => Ok(decoded),
         Err(Failure::TooShort) if in_page < MAX_LENGTH => {
             let next = rip.wrapping_add(in_page as u64);
-            if env.copy_in(&mut bytes[in_page..], next).is_err() {
-                return Err(Verdict::PageFault { address: next, error: fault_code(mode, Access::Fetch) });
+            match (env.copy_in(&mut bytes[in_page..], next), why) {
+                (Ok(()), _) => meaning(&bytes, bitness, why).map_err(|_| Verdict::Reflect),
+                // An undefined instruction that is only like the start of the prefix may well end here.
+                (Err(_), Trap::InvalidOpcode) => Err(Verdict::Reflect),
+                (Err(_), Trap::GeneralProtection { .. }) => Err(Verdict::PageFault {
+                    address: next,
+                    error: fault_code(mode, Access::Fetch),
+                }),
             }
-            meaning(&bytes, bitness, why).map_err(|_| Verdict::Reflect)
         }
         Err(Failure::TooShort | Failure::NotOurs) => Err(Verdict::Reflect),
     }
@@ -58,17 +67,20 @@ fn meaning(bytes: &[u8], bitness: Bitness, why: Trap) -> Result<Decoded, Failure
             if rest.operation != Operation::Cpuid || rest.length != 2 {
                 return Err(Failure::NotOurs);
             }
-            Ok(Decoded { length: rest.length + FORCED_PREFIX.len() as u8, ..rest })
+            Ok(Decoded {
+                length: rest.length + FORCED_PREFIX.len() as u8,
+                ..rest
+            })
         }
     }
 }
 
 /// rip behind an instruction.
-pub(super) fn advanced<E: PrivEnv>(env: &E, regs: &GuestFrame, length: u8) -> u64 {
-    let next = regs.rip.wrapping_add(u64::from(length));
-    match env.code_segment(regs.cs as u16) {
-        CodeSegment::Flat32 => next & 0xffff_ffff,
-        CodeSegment::Long | CodeSegment::Other => next,
+pub(super) fn advanced(rip: u64, bitness: Bitness, length: u8) -> u64 {
+    let next = rip.wrapping_add(u64::from(length));
+    match bitness {
+        Bitness::Long => next,
+        Bitness::Compatible => next & 0xffff_ffff,
     }
 }
 

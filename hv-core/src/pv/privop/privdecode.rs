@@ -102,18 +102,36 @@ pub enum Operation {
     ReadTscAndAux,
     ReadMsr,
     WriteMsr,
-    ReadControl { index: u8, to: Register },
-    WriteControl { index: u8, from: Register },
-    ReadDebug { index: u8, to: Register },
-    WriteDebug { index: u8, from: Register },
+    ReadControl {
+        index: u8,
+        to: Register,
+    },
+    WriteControl {
+        index: u8,
+        from: Register,
+    },
+    ReadDebug {
+        index: u8,
+        to: Register,
+    },
+    WriteDebug {
+        index: u8,
+        from: Register,
+    },
     ClearTaskSwitched,
     Halt,
     /// WBINVD, WBNOINVD and INVD.
     WriteBackCaches,
     InvalidatePage(Address),
     SetXcr,
-    In { width: Width, port: PortOperand },
-    Out { width: Width, port: PortOperand },
+    In {
+        width: Width,
+        port: PortOperand,
+    },
+    Out {
+        width: Width,
+        port: PortOperand,
+    },
     InString(StringIo),
     OutString(StringIo),
     ClearInterrupts,
@@ -185,7 +203,10 @@ pub fn decode(bytes: &[u8], bitness: Bitness) -> Result<Decoded, Failure> {
         0x0f => two_byte(&mut reader, &prefixes)?,
         _ => one_byte(&mut reader, &prefixes, opcode)?,
     };
-    Ok(Decoded { operation, length: reader.at as u8 })
+    Ok(Decoded {
+        operation,
+        length: reader.at as u8,
+    })
 }
 
 /// Reads prefixes up to the first byte of the opcode.
@@ -223,11 +244,19 @@ fn prefixes(reader: &mut Reader<'_>, bitness: Bitness) -> Result<(Prefixes, u8),
 
 impl Prefixes {
     fn width(&self) -> Width {
-        if self.operand_size && self.rex & REX_W == 0 { Width::Word } else { Width::Dword }
+        if self.operand_size && self.rex & REX_W == 0 {
+            Width::Word
+        } else {
+            Width::Dword
+        }
     }
 
     fn address(&self) -> AddressSize {
-        if self.address_size { AddressSize::Bits32 } else { AddressSize::Bits64 }
+        if self.address_size {
+            AddressSize::Bits32
+        } else {
+            AddressSize::Bits64
+        }
     }
 
     fn string(&self, width: Width) -> Result<StringIo, Failure> {
@@ -235,20 +264,49 @@ impl Prefixes {
         if self.bitness == Bitness::Compatible {
             return Err(Failure::NotOurs);
         }
-        let repeat = if self.repeat { Repeat::Counted } else { Repeat::Once };
-        Ok(StringIo { width, repeat, size: self.address(), segment: self.segment })
+        let repeat = if self.repeat {
+            Repeat::Counted
+        } else {
+            Repeat::Once
+        };
+        Ok(StringIo {
+            width,
+            repeat,
+            size: self.address(),
+            segment: self.segment,
+        })
     }
 }
 
-fn one_byte(reader: &mut Reader<'_>, prefixes: &Prefixes, opcode: u8) -> Result<Operation, Failure> {
-    let width = if opcode & 1 == 0 { Width::Byte } else { prefixes.width() };
+fn one_byte(
+    reader: &mut Reader<'_>,
+    prefixes: &Prefixes,
+    opcode: u8,
+) -> Result<Operation, Failure> {
+    let width = if opcode & 1 == 0 {
+        Width::Byte
+    } else {
+        prefixes.width()
+    };
     Ok(match opcode {
         0x6c | 0x6d => Operation::InString(prefixes.string(width)?),
         0x6e | 0x6f => Operation::OutString(prefixes.string(width)?),
-        0xe4 | 0xe5 => Operation::In { width, port: PortOperand::Immediate(reader.byte()?) },
-        0xe6 | 0xe7 => Operation::Out { width, port: PortOperand::Immediate(reader.byte()?) },
-        0xec | 0xed => Operation::In { width, port: PortOperand::Dx },
-        0xee | 0xef => Operation::Out { width, port: PortOperand::Dx },
+        0xe4 | 0xe5 => Operation::In {
+            width,
+            port: PortOperand::Immediate(reader.byte()?),
+        },
+        0xe6 | 0xe7 => Operation::Out {
+            width,
+            port: PortOperand::Immediate(reader.byte()?),
+        },
+        0xec | 0xed => Operation::In {
+            width,
+            port: PortOperand::Dx,
+        },
+        0xee | 0xef => Operation::Out {
+            width,
+            port: PortOperand::Dx,
+        },
         0xf4 => Operation::Halt,
         0xfa => Operation::ClearInterrupts,
         0xfb => Operation::SetInterrupts,
@@ -268,10 +326,22 @@ fn two_byte(reader: &mut Reader<'_>, prefixes: &Prefixes) -> Result<Operation, F
             let index = (modrm >> 3 & 7) | if prefixes.rex & REX_R != 0 { 8 } else { 0 };
             let register = Register((modrm & 7) | if prefixes.rex & REX_B != 0 { 8 } else { 0 });
             match opcode {
-                0x20 => Operation::ReadControl { index, to: register },
-                0x21 => Operation::ReadDebug { index, to: register },
-                0x22 => Operation::WriteControl { index, from: register },
-                _ => Operation::WriteDebug { index, from: register },
+                0x20 => Operation::ReadControl {
+                    index,
+                    to: register,
+                },
+                0x21 => Operation::ReadDebug {
+                    index,
+                    to: register,
+                },
+                0x22 => Operation::WriteControl {
+                    index,
+                    from: register,
+                },
+                _ => Operation::WriteDebug {
+                    index,
+                    from: register,
+                },
             }
         }
         0x30 => Operation::WriteMsr,
@@ -324,5 +394,12 @@ fn memory(reader: &mut Reader<'_>, prefixes: &Prefixes, modrm: u8) -> Result<Add
         (1, false) => i32::from(reader.byte()? as i8),
         _ => 0,
     };
-    Ok(Address { base, index, displacement, relative, segment: prefixes.segment, size: prefixes.address() })
+    Ok(Address {
+        base,
+        index,
+        displacement,
+        relative,
+        segment: prefixes.segment,
+        size: prefixes.address(),
+    })
 }

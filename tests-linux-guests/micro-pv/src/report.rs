@@ -1,0 +1,95 @@
+//! Verdicts: one line for each check, and the count at the end.
+
+use core::fmt::{self, Display};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use xen_abi::errno::Errno;
+
+use crate::checks;
+use crate::console::println;
+
+static PASSED: AtomicU32 = AtomicU32::new(0);
+static FAILED: AtomicU32 = AtomicU32::new(0);
+
+/// The area that is being checked.
+static AREA: AtomicUsize = AtomicUsize::new(0);
+
+/// What a hypercall can answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Answer(i64);
+
+impl From<i64> for Answer {
+    fn from(value: i64) -> Self {
+        Self(value)
+    }
+}
+
+impl From<Errno> for Answer {
+    fn from(error: Errno) -> Self {
+        Self(error.to_ret())
+    }
+}
+
+impl Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = u16::try_from(self.0.unsigned_abs()).ok();
+        match number.and_then(Errno::from_number) {
+            Some(error) if self.0 < 0 => error.fmt(f),
+            _ if self.0.unsigned_abs() < 4096 => self.0.fmt(f),
+            _ => write!(f, "{:#x}", self.0),
+        }
+    }
+}
+
+fn verdict(passed: bool, name: &dyn Display, got: &dyn Display, want: &dyn Display) {
+    let area = checks::AREAS[AREA.load(Ordering::Relaxed)].0;
+    if passed {
+        PASSED.fetch_add(1, Ordering::Relaxed);
+        println!("ok {area}/{name}");
+    } else {
+        FAILED.fetch_add(1, Ordering::Relaxed);
+        println!("FAILED {area}/{name}: got {got}, want {want}");
+    }
+}
+
+/// The checks that follow belong to the area of this index.
+pub fn enter(area: usize) {
+    AREA.store(area, Ordering::Relaxed);
+}
+
+/// The hypercall's result must be this.
+pub fn result(name: impl Display, got: i64, want: impl Into<Answer>) {
+    let (got, want) = (Answer(got), want.into());
+    verdict(got == want, &name, &got, &want);
+}
+
+/// The hypercall's result must be one of these two; the caller says why both are right.
+pub fn either(name: impl Display, got: i64, first: impl Into<Answer>, second: impl Into<Answer>) {
+    let (got, first, second) = (Answer(got), first.into(), second.into());
+    let want = format_args!("{first} or {second}");
+    verdict(got == first || got == second, &name, &got, &want);
+}
+
+/// The two must be equal.
+pub fn same<T: PartialEq + fmt::Debug>(name: impl Display, got: T, want: T) {
+    let passed = got == want;
+    verdict(
+        passed,
+        &name,
+        &format_args!("{got:x?}"),
+        &format_args!("{want:x?}"),
+    );
+}
+
+/// The condition must hold; `got` explains a failure.
+pub fn holds(name: impl Display, condition: bool, got: impl Display) {
+    verdict(condition, &name, &got, &"it to hold");
+}
+
+/// Prints the end of the report.
+pub fn finish() {
+    let passed = PASSED.load(Ordering::Relaxed);
+    let failed = FAILED.load(Ordering::Relaxed);
+    println!("REPORT-END {}", passed + failed);
+    println!("MICRO-RESULT passed {passed} failed {failed}");
+}

@@ -1,0 +1,261 @@
+//! Traps: the table, the handler, and probes, which are single instructions that may fault.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use xen_abi::arch_x86::{FLAT_KERNEL_CS, TI_IF, TrapInfo};
+use xen_abi::hypercall::{__HYPERVISOR_callback_op, __HYPERVISOR_set_trap_table};
+use xen_abi::xen::VCPU_INFO_CR2;
+
+use crate::call::{hypercall, send};
+use crate::console::println;
+use crate::memory::Page;
+use crate::{checks, kernel};
+
+/// Vector of an event upcall in a [`Frame`].
+const EVENT: u64 = 256;
+/// Vector of a failsafe callback in a [`Frame`].
+pub const FAILSAFE: u64 = 257;
+/// Vector of a system call from user mode in a [`Frame`].
+pub const SYSCALL: u64 = 258;
+/// Vector of a non-maskable interrupt in a [`Frame`].
+pub const NMI: u64 = 259;
+/// Vector that user mode reaches by `int`.
+pub const SOFT: u64 = 0x80;
+
+/// What the stubs push.
+#[repr(C)]
+pub struct Frame {
+    /// r15 down to rax, as pushed.
+    pub general: [u64; 15],
+    /// Vector, or one of the numbers above 255.
+    pub vector: u64,
+    /// Error code; zero where the trap has none.
+    pub error: u64,
+    /// Where it happened.
+    pub rip: u64,
+    /// Code segment; bits 39:32 hold the event mask at that time.
+    pub cs: u64,
+    /// Flags.
+    pub rflags: u64,
+    /// Stack.
+    pub rsp: u64,
+    /// Stack segment.
+    pub ss: u64,
+}
+
+/// A trap that a probe met.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Trap {
+    /// Vector.
+    pub vector: u64,
+    /// Error code.
+    pub error: u64,
+    /// Faulting address; zero unless a page fault.
+    pub address: u64,
+}
+
+impl fmt::Debug for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "trap {} error {:#x} at {:#x}",
+            self.vector, self.error, self.address
+        )
+    }
+}
+
+/// A page fault.
+pub const fn page_fault(error: u64, address: u64) -> Option<Trap> {
+    Some(Trap {
+        vector: 14,
+        error,
+        address,
+    })
+}
+
+/// A general protection fault.
+pub const fn protection(error: u64) -> Option<Trap> {
+    other(13, error)
+}
+
+/// Any other trap.
+pub const fn other(vector: u64, error: u64) -> Option<Trap> {
+    Some(Trap {
+        vector,
+        error,
+        address: 0,
+    })
+}
+
+/// Where the next trap continues; zero when none is expected.
+pub static FIXUP: AtomicU64 = AtomicU64::new(0);
+/// Whether [`FIXUP`] was used, and by which trap.
+static SEEN: AtomicU64 = AtomicU64::new(0);
+static VECTOR: AtomicU64 = AtomicU64::new(0);
+static ERROR: AtomicU64 = AtomicU64::new(0);
+static ADDRESS: AtomicU64 = AtomicU64::new(0);
+static CODE_SEGMENT: AtomicU64 = AtomicU64::new(0);
+/// Frame of the last trap from user mode; see `user`.
+static USER_RIP: AtomicU64 = AtomicU64::new(0);
+
+/// Runs instructions that may trap; label `3` is taken. Gives the trap, if there was one.
+macro_rules! probe {
+    ($code:literal $(, $($operands:tt)*)?) => {{
+        // SAFETY: the handler continues behind the code whatever it does; each use names what it
+        // changes.
+        unsafe {
+            core::arch::asm!(
+                "lea {probe_end}, [rip + 3f]",
+                "mov [rip + {probe_fixup}], {probe_end}",
+                $code,
+                "3:",
+                probe_end = out(reg) _,
+                probe_fixup = sym $crate::trap::FIXUP,
+                $($($operands)*)?
+            );
+        }
+        $crate::trap::outcome()
+    }};
+}
+pub(crate) use probe;
+
+/// What the probe that has just ended met.
+pub fn outcome() -> Option<Trap> {
+    FIXUP.store(0, Ordering::Relaxed);
+    if SEEN.swap(0, Ordering::Relaxed) == 0 {
+        return None;
+    }
+    Some(Trap {
+        vector: VECTOR.load(Ordering::Relaxed),
+        error: ERROR.load(Ordering::Relaxed),
+        address: ADDRESS.load(Ordering::Relaxed),
+    })
+}
+
+/// Event mask that was saved with the last trap.
+pub fn saved_mask() -> u64 {
+    CODE_SEGMENT.load(Ordering::Relaxed) >> 32 & 0xff
+}
+
+/// Reads eight bytes, if they can be read.
+pub fn try_read(address: u64) -> Result<u64, Trap> {
+    let value: u64;
+    match probe!("mov {value}, [{address}]", value = inout(reg) 0_u64 => value,
+        address = in(reg) address)
+    {
+        None => Ok(value),
+        Some(trap) => Err(trap),
+    }
+}
+
+/// Writes eight bytes, if they can be written.
+pub fn try_write(address: u64, value: u64) -> Option<Trap> {
+    probe!("mov [{address}], {value}", value = in(reg) value, address = in(reg) address)
+}
+
+unsafe extern "C" {
+    static trap_stubs: u8;
+    static event_stub: u8;
+    static failsafe_stub: u8;
+    static syscall_stub: u8;
+    static soft_stub: u8;
+    static nmi_stub: u8;
+}
+
+/// Bytes of one stub.
+const STUB: u64 = 16;
+
+/// Addresses of the stubs for traps, events, failsafe, system calls, `int 0x80` and NMI.
+pub fn stubs() -> [u64; 6] {
+    [
+        &raw const trap_stubs as u64,
+        &raw const event_stub as u64,
+        &raw const failsafe_stub as u64,
+        &raw const syscall_stub as u64,
+        &raw const soft_stub as u64,
+        &raw const nmi_stub as u64,
+    ]
+}
+
+/// Fills `page` with our trap table.
+pub fn fill_table(page: &Page) {
+    let [traps, .., soft, _] = stubs();
+    let info = |vector: u8, dpl: u8, address: u64| TrapInfo {
+        vector,
+        flags: TI_IF | dpl,
+        cs: FLAT_KERNEL_CS,
+        address,
+        ..TrapInfo::default()
+    };
+    for vector in 0..32_u8 {
+        let dpl = if matches!(vector, 3 | 4) { 3 } else { 0 };
+        let entry = info(vector, dpl, traps + u64::from(vector) * STUB);
+        page.put(u64::from(vector) * 16, &entry);
+    }
+    page.put(32 * 16, &info(SOFT as u8, 3, soft));
+    page.put(33 * 16, &TrapInfo::default());
+}
+
+/// Registers the handlers; the results are checked by `checks::callbacks`.
+pub fn install() {
+    use xen_abi::callback::{
+        CALLBACKOP_register, CALLBACKTYPE_event, CALLBACKTYPE_failsafe, CALLBACKTYPE_syscall,
+        CallbackRegister,
+    };
+    let table = Page::take();
+    fill_table(table);
+    let result = hypercall(__HYPERVISOR_set_trap_table, [table.address()]);
+    if result != 0 {
+        println!("set_trap_table: {result}");
+    }
+    table.give_back();
+    let [_, event, failsafe, syscall, ..] = stubs();
+    for (kind, address) in [
+        (CALLBACKTYPE_event, event),
+        (CALLBACKTYPE_failsafe, failsafe),
+        (CALLBACKTYPE_syscall, syscall),
+    ] {
+        let register = CallbackRegister {
+            r#type: kind,
+            address,
+            ..CallbackRegister::default()
+        };
+        let result = send(__HYPERVISOR_callback_op, CALLBACKOP_register, &register);
+        if result != 0 {
+            println!("callback {kind}: {result}");
+        }
+    }
+}
+
+/// All deliveries end here; called by the stubs.
+#[unsafe(no_mangle)]
+extern "C" fn trap_entry(frame: &mut Frame) {
+    match frame.vector {
+        EVENT => return checks::upcall::handle(),
+        NMI => return checks::upcall::count_nmi(),
+        _ => {}
+    }
+    VECTOR.store(frame.vector, Ordering::Relaxed);
+    ERROR.store(frame.error, Ordering::Relaxed);
+    CODE_SEGMENT.store(frame.cs, Ordering::Relaxed);
+    USER_RIP.store(frame.rip, Ordering::Relaxed);
+    let address = match frame.vector {
+        14 => kernel::vcpu_info::<u64>(VCPU_INFO_CR2),
+        _ => 0,
+    };
+    ADDRESS.store(address, Ordering::Relaxed);
+    SEEN.store(1, Ordering::Relaxed);
+    match FIXUP.swap(0, Ordering::Relaxed) {
+        0 => unexpected(frame, address),
+        fixup => frame.rip = fixup,
+    }
+}
+
+fn unexpected(frame: &Frame, address: u64) -> ! {
+    println!(
+        "FAILED unexpected trap {} error {:#x} at {:#x}: got address {address:#x} stack {:#x} flags {:#x}, want none",
+        frame.vector, frame.error, frame.rip, frame.rsp, frame.rflags
+    );
+    kernel::power_off()
+}
