@@ -8,7 +8,7 @@ use xen_abi::errno::Errno;
 
 use crate::base::{CpuId, DomId, Mfn, Nanos};
 use crate::domain::{
-    Backing, Domain, DomainKind, Facts, Hypervisor, IdleTimes, Identity, Limits, Machine, Rights,
+    Backing, Domain, DomainKind, Facts, Hypervisor, Identity, IdleTimes, Limits, Machine, Rights,
     ShutdownReason, SleepRequest,
 };
 use crate::events;
