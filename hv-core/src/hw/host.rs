@@ -5,7 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
-use hv_core::domain::{Domain, Hypervisor, Machine, ShutdownReason, SleepRequest};
+use hv_core::domain::{Domain, Hypervisor, IdleTimes, Machine, ShutdownReason, SleepRequest};
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
 use hv_core::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs};
@@ -291,8 +291,11 @@ impl Machine for Hw {
         Ok(())
     }
 
-    fn idle_time(&self, cpu: CpuId) -> Nanos {
-        percpu::remote(cpu).map_or(0, |r| r.idle_ns.load(Ordering::Relaxed))
+    fn idle(&self, cpu: CpuId) -> IdleTimes {
+        percpu::remote(cpu).map_or_else(IdleTimes::default, |r| IdleTimes {
+            time: r.idle_ns.load(Ordering::Relaxed),
+            entries: r.idle_entries.load(Ordering::Relaxed),
+        })
     }
 
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>) {

@@ -38,6 +38,8 @@ pub struct Remote {
     pub nmi_rip: AtomicU64,
     /// Nanoseconds spent in the idle halt.
     pub idle_ns: AtomicU64,
+    /// How often it was entered.
+    pub idle_entries: AtomicU64,
     /// A flush that another CPU waits for: counts up at each request.
     pub flush_wanted: AtomicU64,
     /// The last request that has been done.

@@ -80,6 +80,7 @@ fn idle(this: &PerCpu) {
     cpu::cli();
     if this.remote.softirq.load(Ordering::Relaxed) == 0 {
         this.remote.idle.store(true, Ordering::Relaxed);
+        this.remote.idle_entries.fetch_add(1, Ordering::Relaxed);
         let since = clock::now();
         cpu::halt_until_interrupt();
         this.remote.idle_ns.fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);
