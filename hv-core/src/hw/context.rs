@@ -59,12 +59,30 @@ pub fn load_gs_user(selector: u16) -> bool {
 /// Loads DR0-DR3, DR6 or DR7.
 pub fn load_debug(index: usize, value: u64) {
     // SAFETY: values were checked: no address of ours, no I/O breakpoint, no general detect.
-    unsafe { cpu::set_debug_register(index, value) };
+    unsafe {
+        match index {
+            0 => cpu::set_dr0(value),
+            1 => cpu::set_dr1(value),
+            2 => cpu::set_dr2(value),
+            3 => cpu::set_dr3(value),
+            6 => cpu::set_dr6(value),
+            7 => cpu::set_dr7(value),
+            _ => {}
+        }
+    }
 }
 
 /// Reads DR0-DR3, DR6 or DR7.
 pub fn read_debug(index: usize) -> u64 {
-    cpu::debug_register(index)
+    match index {
+        0 => cpu::dr0(),
+        1 => cpu::dr1(),
+        2 => cpu::dr2(),
+        3 => cpu::dr3(),
+        6 => cpu::dr6(),
+        7 => cpu::dr7(),
+        _ => 0,
+    }
 }
 
 /// Whether any breakpoint is enabled in a DR7.

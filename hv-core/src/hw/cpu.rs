@@ -149,34 +149,43 @@ pub fn cr2() -> u64 {
     Cr2::read_raw()
 }
 
-/// Reads DR0 to DR3, DR6 or DR7; 0 for other numbers.
-pub fn debug_register(index: usize) -> u64 {
-    match index {
-        0 => Dr0::read(),
-        1 => Dr1::read(),
-        2 => Dr2::read(),
-        3 => Dr3::read(),
-        6 => Dr6::read_raw(),
-        7 => Dr7::read_raw(),
-        _ => 0,
-    }
+macro_rules! debug_register {
+    ($read:ident, $write:ident, $name:literal, $get:expr, $set:expr) => {
+        #[doc = concat!("Reads ", $name, ".")]
+        #[inline(always)]
+        pub fn $read() -> u64 {
+            $get()
+        }
+        #[doc = concat!("Writes ", $name, ".")]
+        ///
+        /// # Safety
+        /// The value must have been checked: no address of ours, no I/O breakpoint, no general detect.
+        #[inline(always)]
+        pub unsafe fn $write(value: u64) {
+            $set(value);
+        }
+    };
+}
+debug_register!(dr0, set_dr0, "DR0", Dr0::read, Dr0::write);
+debug_register!(dr1, set_dr1, "DR1", Dr1::read, Dr1::write);
+debug_register!(dr2, set_dr2, "DR2", Dr2::read, Dr2::write);
+debug_register!(dr3, set_dr3, "DR3", Dr3::read, Dr3::write);
+debug_register!(dr7, set_dr7, "DR7", Dr7::read_raw, Dr7::write_raw);
+
+/// Reads DR6.
+#[inline(always)]
+pub fn dr6() -> u64 {
+    Dr6::read_raw()
 }
 
-/// Loads DR0 to DR3, DR6 or DR7; nothing for other numbers.
+/// Writes DR6.
 ///
 /// # Safety
-/// The value must have been checked: no address of ours, no I/O breakpoint, no general detect.
-pub unsafe fn set_debug_register(index: usize, value: u64) {
-    match index {
-        0 => Dr0::write(value),
-        1 => Dr1::write(value),
-        2 => Dr2::write(value),
-        3 => Dr3::write(value),
-        // SAFETY: status bits; the caller vouches for the value.
-        6 => unsafe { asm!("mov dr6, {}", in(reg) value, options(nomem, nostack, preserves_flags)) },
-        7 => Dr7::write_raw(value),
-        _ => {}
-    }
+/// The value must have all reserved bits as the manual wants them.
+#[inline(always)]
+pub unsafe fn set_dr6(value: u64) {
+    // SAFETY: status bits without another effect; the caller vouches for the reserved ones.
+    unsafe { asm!("mov dr6, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
 }
 
 /// Writes CR0.TS off.

@@ -58,7 +58,7 @@ unsafe extern "C" fn host_trap(frame: &mut GuestFrame) {
     match vector {
         // A watchpoint of the guest's on memory that we copy, or single-step left on: ours to ignore.
         // SAFETY: clearing the status bits has no other effect.
-        1 => unsafe { cpu::set_debug_register(6, 0xffff_0ff0) },
+        1 => unsafe { cpu::set_dr6(0xffff_0ff0) },
         2 => irq::nmi(frame.rip),
         18 => fatal(frame, "machine check"),
         _ => {
