@@ -13,6 +13,7 @@ use super::{clock, serial, vga};
 /// Bytes of log kept before the heap exists.
 const EARLY: usize = 4 << 10;
 
+#[expect(clippy::large_enum_variant, reason = "there is one, and the early ring must not need a heap")]
 enum Ring {
     Early(LogRing<[u8; EARLY]>),
     Large(LogRing<alloc::vec::Vec<u8>>),

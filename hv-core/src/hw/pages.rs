@@ -9,6 +9,7 @@ use spin::Mutex;
 use super::layout::direct_frame;
 use super::paging::table;
 
+#[expect(clippy::large_enum_variant, reason = "there is one, and it cannot be on the heap that it feeds")]
 enum State {
     /// Pages `next..end` of one region, taken from the top.
     Early { first: u64, end: u64 },

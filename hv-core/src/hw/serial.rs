@@ -23,8 +23,8 @@ pub fn init(port: u16, baud: u32) {
         return;
     }
     outb(port + IER, 0);
-    if baud != 0 {
-        let divisor = (115_200 / baud).clamp(1, 0xffff) as u16;
+    if let Some(divisor) = 115_200u32.checked_div(baud) {
+        let divisor = divisor.clamp(1, 0xffff) as u16;
         outb(port + LCR, 0x80);
         outb(port + DATA, divisor as u8);
         outb(port + IER, (divisor >> 8) as u8);

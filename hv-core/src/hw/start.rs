@@ -189,8 +189,7 @@ fn hand_over_pages(free: &mut UsableFrames) {
     }
     if let Some(run) = early {
         let words = Buddy::words_for(&run);
-        let mut store = Vec::new();
-        store.resize(words, 0u64);
+        let store = alloc::vec![0u64; words];
         // From here on nothing is taken early any more.
         let (first, end) = pages::early_left();
         let left = first..end;
