@@ -114,10 +114,23 @@ macro_rules! control_register {
 control_register!(cr0, set_cr0, "cr0");
 control_register!(cr3, set_cr3, "cr3");
 control_register!(cr4, set_cr4, "cr4");
-control_register!(dr0, set_dr0, "dr0");
-control_register!(dr1, set_dr1, "dr1");
-control_register!(dr2, set_dr2, "dr2");
-control_register!(dr3, set_dr3, "dr3");
+macro_rules! breakpoint_register {
+    ($write:ident, $name:literal) => {
+        #[doc = concat!("Writes ", $name, ".")]
+        ///
+        /// # Safety
+        /// The address must not be one of ours.
+        #[inline(always)]
+        pub unsafe fn $write(value: u64) {
+            // SAFETY: the caller vouches for the value.
+            unsafe { asm!(concat!("mov ", $name, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+        }
+    };
+}
+breakpoint_register!(set_dr0, "dr0");
+breakpoint_register!(set_dr1, "dr1");
+breakpoint_register!(set_dr2, "dr2");
+breakpoint_register!(set_dr3, "dr3");
 control_register!(dr6, set_dr6, "dr6");
 control_register!(dr7, set_dr7, "dr7");
 
