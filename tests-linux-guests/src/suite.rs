@@ -17,6 +17,12 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "micro",
+        tier: Tier::Quick,
+        script: Script::Micro,
+        ..Case::BASE
+    },
+    Case {
         name: "prompt",
         script: Script::Typed(&[
             ("xl list", "Domain-0"),

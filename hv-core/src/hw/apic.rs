@@ -67,9 +67,9 @@ fn write(r: u32, value: u32) {
 
 /// Finds the APIC of the machine: x2APIC where the CPU has it, else the registers at `address`.
 pub fn discover(address: PhysAddr) {
-    let ecx = cpu::cpuid(1, 0)[2];
-    X2APIC.store(ecx & (1 << 21) != 0, Ordering::Relaxed);
-    DEADLINE.store(ecx & (1 << 24) != 0, Ordering::Relaxed);
+    let features = cpu::identity().get_feature_info();
+    X2APIC.store(features.as_ref().is_some_and(|f| f.has_x2apic()), Ordering::Relaxed);
+    DEADLINE.store(features.is_some_and(|f| f.has_tsc_deadline()), Ordering::Relaxed);
     if !x2apic() {
         BASE.store(paging::map_mmio(address, 4096), Ordering::Relaxed);
     }

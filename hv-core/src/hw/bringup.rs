@@ -83,9 +83,9 @@ fn mask_pic() {
 
 /// Which CPU protections are on, and which are not, in words.
 fn mitigations() {
-    let leaf7 = if cpu::cpuid(0, 0)[0] >= 7 { cpu::cpuid(7, 0) } else { [0; 4] };
+    let smep = cpu::identity().get_extended_feature_info().is_some_and(|e| e.has_smep());
     let on = |have: bool| if have { "on" } else { "absent in this CPU" };
-    say!("Protections: NX on, W^X on, SMEP {}, SMAP {}", on(leaf7[1] & (1 << 7) != 0), on(setup::has_smap()));
+    say!("Protections: NX on, W^X on, SMEP {}, SMAP {}", on(smep), on(setup::has_smap()));
     say!("Protections not implemented: XPTI, retpolines, IBRS/IBPB, L1TF, MDS and SRBDS buffer clearing, SSBD");
     say!("No IOMMU support: a domain that drives a DMA device can reach all memory");
     say!("FPU state by {}", if fpu::xcr0() != 0 { "XSAVE" } else { "FXSAVE" });

@@ -79,7 +79,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     banner(&info, &command_line);
     setup::require_features();
 
-    let width = if cpu::cpuid(0x8000_0000, 0)[0] >= 0x8000_0008 { cpu::cpuid(0x8000_0008, 0)[0] & 0xff } else { 36 };
+    let width = cpu::identity().get_processor_capacity_feature_info().map_or(36, |c| c.physical_address_bits());
     let (memory, warnings) = MemoryMap::new(&info.memory_map, 1 << width.min(42));
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
