@@ -18,8 +18,12 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "micro",
-        tier: Tier::Quick,
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
         script: Script::Micro,
+        seconds: 1200,
         ..Case::BASE
     },
     Case {

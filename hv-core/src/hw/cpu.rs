@@ -149,28 +149,37 @@ pub fn cr2() -> u64 {
     Cr2::read_raw()
 }
 
-macro_rules! debug_register {
-    ($read:ident, $write:ident, $name:literal, $get:expr, $set:expr) => {
-        #[doc = concat!("Reads ", $name, ".")]
-        #[inline(always)]
-        pub fn $read() -> u64 {
-            $get()
-        }
+macro_rules! breakpoint_address {
+    ($write:ident, $name:literal, $set:path) => {
         #[doc = concat!("Writes ", $name, ".")]
         ///
         /// # Safety
-        /// The value must have been checked: no address of ours, no I/O breakpoint, no general detect.
+        /// The address must not be one of ours.
         #[inline(always)]
         pub unsafe fn $write(value: u64) {
             $set(value);
         }
     };
 }
-debug_register!(dr0, set_dr0, "DR0", Dr0::read, Dr0::write);
-debug_register!(dr1, set_dr1, "DR1", Dr1::read, Dr1::write);
-debug_register!(dr2, set_dr2, "DR2", Dr2::read, Dr2::write);
-debug_register!(dr3, set_dr3, "DR3", Dr3::read, Dr3::write);
-debug_register!(dr7, set_dr7, "DR7", Dr7::read_raw, Dr7::write_raw);
+breakpoint_address!(set_dr0, "DR0", Dr0::write);
+breakpoint_address!(set_dr1, "DR1", Dr1::write);
+breakpoint_address!(set_dr2, "DR2", Dr2::write);
+breakpoint_address!(set_dr3, "DR3", Dr3::write);
+
+/// Reads DR7.
+#[inline(always)]
+pub fn dr7() -> u64 {
+    Dr7::read_raw()
+}
+
+/// Writes DR7.
+///
+/// # Safety
+/// The value must have been checked: no I/O breakpoint, no general detect.
+#[inline(always)]
+pub unsafe fn set_dr7(value: u64) {
+    Dr7::write_raw(value);
+}
 
 /// Reads DR6.
 #[inline(always)]

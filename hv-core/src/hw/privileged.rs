@@ -144,12 +144,8 @@ impl PrivEnv for Env<'_> {
         HW.load_base(which, value);
     }
 
-    fn load_debug(&self, index: usize, value: u64) {
-        HW.load_debug(index, value);
-    }
-
-    fn read_debug(&self, index: usize) -> u64 {
-        HW.read_debug(index)
+    fn load_debug_set(&self, state: &PvState) {
+        HW.load_debug_set(state);
     }
 
     fn load_controls(&self, state: &PvState) {

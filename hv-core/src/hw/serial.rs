@@ -74,11 +74,13 @@ fn put(byte: u8) {
     }
     for _ in 0..100_000 {
         if inb(port + LSR) & 0x20 != 0 {
-            break;
+            outb(port + DATA, byte);
+            return;
         }
         core::hint::spin_loop();
     }
-    outb(port + DATA, byte);
+    // There is no UART, or nobody takes what it has: do not wait for each byte again.
+    PORT.store(0, Ordering::Relaxed);
 }
 
 /// Formats straight to the UART, for the panic path.
