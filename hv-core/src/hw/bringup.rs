@@ -35,7 +35,7 @@ pub fn machine(boot: &Boot) {
     say!("TSC: {}.{:03} MHz by {reference}; local APIC {}, timer by {}", mhz / 1000, mhz % 1000,
         if apic::x2apic() { "x2APIC" } else { "xAPIC" },
         if apic::tsc_deadline() { "TSC deadline" } else { "one-shot count" });
-    if cpu::cpuid(0x8000_0000, 0)[0] < 0x8000_0007 || cpu::cpuid(0x8000_0007, 0)[3] & (1 << 8) == 0 {
+    if !cpu::identity().get_advanced_power_mgmt_info().is_some_and(|p| p.has_invariant_tsc()) {
         say!("TSC: this CPU does not say that its TSC is invariant; time is as good as the TSC is");
     }
     if let Some(fadt) = &boot.acpi.fadt {
