@@ -16,7 +16,10 @@ static NOREBOOT: AtomicBool = AtomicBool::new(false);
 pub fn set_ports(pm1a: u16, pm1b: u16, reset: Option<(u16, u8)>) {
     PM1.store(u64::from(pm1a) | u64::from(pm1b) << 32, Ordering::Relaxed);
     if let Some((port, value)) = reset {
-        RESET.store(1 << 32 | u64::from(port) | u64::from(value) << 16, Ordering::Relaxed);
+        RESET.store(
+            1 << 32 | u64::from(port) | u64::from(value) << 16,
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -35,7 +38,10 @@ static SLEEP: AtomicU64 = AtomicU64::new(0);
 
 /// Remembers the values that dom0 took from its ACPI tables.
 pub fn plan_sleep(a: u16, b: u16) {
-    SLEEP.store(1 << 63 | u64::from(a) | u64::from(b) << 16, Ordering::SeqCst);
+    SLEEP.store(
+        1 << 63 | u64::from(a) | u64::from(b) << 16,
+        Ordering::SeqCst,
+    );
 }
 
 /// Enters soft off if that was planned.

@@ -148,7 +148,9 @@ fn filled_once<T>(value: T) -> Result<Box<[T; 1]>, Errno> {
     let mut cell = Vec::new();
     cell.try_reserve_exact(1).map_err(|_| Errno::ENOMEM)?;
     cell.push(value);
-    cell.into_boxed_slice().try_into().map_err(|_| Errno::ENOMEM)
+    cell.into_boxed_slice()
+        .try_into()
+        .map_err(|_| Errno::ENOMEM)
 }
 
 impl PvState {
