@@ -349,7 +349,7 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
             "dom0: the page tables made for it do not pass the checks"
         ));
     }
-    let mut state = match PvState::new(fpu::lines()) {
+    let mut state = match PvState::at_reset(fpu::lines()) {
         Ok(state) => state,
         Err(why) => refuse(format_args!("dom0: {why}")),
     };

@@ -138,8 +138,21 @@ fn identity(boot: &Boot) -> Identity {
         compile_domain: String::new(),
         compile_date: String::new(),
         command_line: boot.info.command_line.clone(),
-        build_id: alloc::vec::Vec::new(),
+        build_id: build_id().to_vec(),
     }
+}
+
+/// The linker's hash of the image: the descriptor of its GNU note, behind a header of 16 bytes.
+fn build_id() -> &'static [u8] {
+    unsafe extern "C" {
+        static build_id_start: [u8; 0];
+        static build_id_end: [u8; 0];
+    }
+    let start = (&raw const build_id_start).cast::<u8>();
+    let len = &raw const build_id_end as usize - start as usize;
+    // SAFETY: the linker script bounds the note, which lies in the image, read-only.
+    let note = unsafe { core::slice::from_raw_parts(start, len) };
+    note.get(16..).unwrap_or_default()
 }
 
 fn facts(boot: &Boot) -> Facts {

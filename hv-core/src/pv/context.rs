@@ -46,7 +46,7 @@ pub fn build<H: Host>(
     owed: &mut OwedPuts,
 ) -> Result<StateBox, BuildError> {
     check_addresses(wanted).map_err(BuildError::Refused)?;
-    let mut state = PvState::new(host.fpu_lines()).map_err(BuildError::Refused)?;
+    let mut state = PvState::at_reset(host.fpu_lines()).map_err(BuildError::Refused)?;
     state.regs = frame(&wanted.user_regs);
     // The I/O privilege is virtual: the flag never reaches the hardware.
     state.iopl = (wanted.user_regs.rflags >> 12 & 3) as u8;

@@ -158,7 +158,7 @@ impl PvState {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(fpu_lines: usize) -> Result<StateBox, Errno> {
+    pub fn at_reset(fpu_lines: usize) -> Result<StateBox, Errno> {
         let mut fpu = filled(FpuLine([0; 64]), fpu_lines)?;
         reset_fpu(&mut fpu);
         let state = Self {
