@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use tests_linux_guests::case::Case;
+use tests_linux_guests::case::{Case, Script};
 use tests_linux_guests::emulator::{
     self, CommandLines, Emulator, Files, Hypervisor, Loader, Machine, Terminal,
 };
@@ -46,15 +46,18 @@ pub fn prepare(layout: &Layout, hypervisor: Hypervisor) -> Result<Files> {
     })
 }
 
-/// Adds what only some machines need.
+/// Adds what only some machines and scripts need.
 pub fn complete(
     layout: &Layout,
     files: &Files,
-    machine: &Machine,
+    (machine, script): (&Machine, &Script),
     name: &str,
     lines: CommandLines<'_>,
 ) -> Result<Files> {
     let mut files = files.clone();
+    if let Script::Micro(_) = script {
+        files.kernel = hypervisor::build_micro(layout)?;
+    }
     if machine.loader == Loader::Grub {
         files.iso = layout.image.join(format!("{name}.iso"));
         let content = IsoContent {
@@ -100,7 +103,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
         kernel: kernel_line.trim(),
     };
     let files = prepare(layout, hypervisor)?;
-    let files = complete(layout, &files, &case.machine, "xenolith", lines)?;
+    let files = complete(layout, &files, (&case.machine, &case.script), "xenolith", lines)?;
     let mut command = emulator::command(&case.machine, &files, lines, Terminal::Person);
     println!("Leave the emulator with Ctrl-A x; Ctrl-A a sends Ctrl-A.");
     process::run(command.args(extra))

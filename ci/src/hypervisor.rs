@@ -61,6 +61,17 @@ pub fn build(layout: &Layout) -> Result<Hypervisor> {
     Ok(files)
 }
 
+/// Builds the micro kernel of the tests: `target/image/micro-pv`.
+pub fn build_micro(layout: &Layout) -> Result<PathBuf> {
+    let toolchain = Toolchain::select(layout)?;
+    process::run(toolchain.cargo(layout, "build").args(MICRO))?;
+    let linked = layout.target.join("hv").join(TARGET);
+    let whole = std::fs::read(linked.join("release/micro-pv")).context("micro-pv")?;
+    let image = layout.image.join("micro-pv");
+    write_if_changed(&image, &elf::segments_only(&whole).context("micro-pv")?)?;
+    Ok(image)
+}
+
 /// Type-checks the hypervisor without linking it.
 pub fn check(layout: &Layout) -> Result<()> {
     let toolchain = Toolchain::select(layout)?;
@@ -69,6 +80,9 @@ pub fn check(layout: &Layout) -> Result<()> {
 
 /// Which binary, and as what.
 pub const PACKAGE: [&str; 5] = ["--release", "--package", "hv-core", "--bin", "xenolith"];
+
+/// The micro kernel of the tests.
+pub const MICRO: [&str; 5] = ["--release", "--package", "micro-pv", "--bin", "micro-pv"];
 
 /// Writes the file unless it has these bytes already, so that its date tells whether it changed.
 fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {

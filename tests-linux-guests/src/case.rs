@@ -20,6 +20,17 @@ pub enum Script {
     Guest(&'static str),
     /// A person's session at the prompt: lines to type, each with what must then appear.
     Typed(&'static [(&'static str, &'static str)]),
+    /// The micro kernel is booted in place of Linux; it prints its report and ends the machine.
+    Micro(Micro),
+}
+
+/// How a boot of the micro kernel ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Micro {
+    /// With a report of its checks.
+    Report,
+    /// By an act for which the hypervisor must crash that domain, and then end the machine.
+    Crash,
 }
 
 /// A boot and what must come of it.
@@ -77,6 +88,9 @@ impl Case {
     /// environment variables, and so the test scripts.
     #[must_use]
     pub fn kernel_line(&self) -> String {
+        if let Script::Micro(_) = self.script {
+            return self.kernel_args.to_owned();
+        }
         let mut line = format!(
             "console=hvc0 earlyprintk=xen XCPUS={} XTOTAL={} XDOM0={}",
             self.machine.cpus, self.machine.memory_mib, self.dom0_mib

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::case::{Case, FORBIDDEN, Script};
+use crate::case::{Case, FORBIDDEN, Micro, Script};
 use crate::console::{Console, Missed};
 use crate::emulator::{self, CommandLines, Files, Terminal};
 use crate::report::{self, Check};
@@ -43,7 +43,11 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     console.forbid(FORBIDDEN);
     console.forbid(case.forbidden);
     let mut checks = Vec::new();
-    let alive = boot(&mut console, &mut checks) && drive(case.script, &mut console, &mut checks);
+    let up = match case.script {
+        Script::Micro(_) => true,
+        Script::Guest(_) | Script::Typed(_) => boot(&mut console, &mut checks),
+    };
+    let alive = up && drive(case.script, &mut console, &mut checks);
     if alive {
         power_off(&mut console, &mut checks);
     }
@@ -51,6 +55,9 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         checks.extend(report::parse(console.text()));
         let result = format!("XTEST-RESULT {name} 0");
         checks.push(shown(&console, "the script succeeds", &result));
+    }
+    if let Script::Micro(Micro::Report) = case.script {
+        checks.extend(report::parse(console.text()));
     }
     for line in case.expected {
         checks.push(shown(
@@ -120,6 +127,13 @@ fn drive(script: Script, console: &mut Console, checks: &mut Vec<Check>) -> bool
             "the script ends",
             &format!("XTEST-RESULT {name} "),
         ),
+        Script::Micro(Micro::Report) => {
+            wait(console, checks, "the micro kernel's report ends", "MICRO-RESULT ")
+        }
+        Script::Micro(Micro::Crash) => {
+            console.forbid(&["MICRO-SURVIVED"]);
+            wait(console, checks, "the micro kernel acts", "MICRO-ACT ")
+        }
         Script::Typed(steps) => {
             wait(console, checks, "a prompt appears", "# ")
                 && steps.iter().all(|(typed, answer)| {

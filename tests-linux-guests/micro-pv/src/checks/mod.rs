@@ -20,6 +20,7 @@ mod second;
 mod segments;
 mod timers;
 pub mod upcall;
+mod user;
 mod vcpu;
 mod version;
 
@@ -86,6 +87,8 @@ pub const AREAS: &[Area] = &[
     ("instructions", privileged::instructions),
     ("page-faults", faults::bounce),
     ("table-writes", faults::emulation),
+    ("user-mode", user::check),
+    ("returns", user::returns),
 ];
 
 /// Runs all areas, or the one of this name.

@@ -126,7 +126,7 @@ fn runstate() {
     holds("the time runs", later.time[0] > asked.time[0], later.time[0]);
     let (_, second) = op(VCPUOP_get_runstate_info, 1, &VcpuRunstateInfo::default());
     same("the second is offline", second.state, RUNSTATE_offline);
-    super::timers::block_for(3_000_000);
+    super::timers::block_for(50_000_000);
     let seen: VcpuRunstateInfo = page.get(0);
     holds("blocked time was noted", seen.time[2] >= 1_000_000, seen.time[2]);
     let gone = VcpuRegisterRunstateMemoryArea { addr: 0x1000 };
