@@ -89,8 +89,10 @@ pub const fn other(vector: u64, error: u64) -> Option<Trap> {
 }
 
 /// Where the next trap continues; zero when none is expected.
+#[unsafe(export_name = "probe_fixup")]
 pub static FIXUP: AtomicU64 = AtomicU64::new(0);
 /// The probe's stack, for traps that come from another.
+#[unsafe(export_name = "probe_stack")]
 pub static STACK: AtomicU64 = AtomicU64::new(0);
 /// Whether [`FIXUP`] was used, and by which trap.
 static SEEN: AtomicU64 = AtomicU64::new(0);
@@ -168,12 +170,20 @@ pub fn try_write(address: u64, value: u64) -> Option<Trap> {
 }
 
 unsafe extern "C" {
+    fn leave(frame: *const [u64; 5]);
     static trap_stubs: u8;
     static event_stub: u8;
     static failsafe_stub: u8;
     static syscall_stub: u8;
     static soft_stub: u8;
     static nmi_stub: u8;
+}
+
+/// Returns by hypercall to rip, cs, rflags, rsp and ss; gives the trap that led back.
+pub fn leave_to(frame: [u64; 5]) -> Option<Trap> {
+    // SAFETY: it comes back by way of the trap handler with the registers a function keeps.
+    unsafe { leave(&raw const frame) };
+    outcome()
 }
 
 /// Bytes of one stub.

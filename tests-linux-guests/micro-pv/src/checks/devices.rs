@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::bad;
 use crate::call::{hypercall, send};
 use crate::memory::Page;
-use crate::report::{either, result};
+use crate::report::{either, optional, result};
 
 fn op<T: FromBytes + IntoBytes + Immutable>(command: u32, value: &T) -> i64 {
     send(__HYPERVISOR_physdev_op, command, value)
@@ -50,7 +50,7 @@ pub fn call() {
     ] {
         for (kind, pointer) in bad::POINTERS {
             let name = format_args!("operation {command}, {kind} pointer");
-            result(name, raw(command, *pointer), EFAULT);
+            optional(name, raw(command, *pointer), EFAULT);
         }
     }
 }
@@ -72,11 +72,11 @@ pub fn io() {
         };
         op(PHYSDEVOP_set_iobitmap, &request)
     };
-    result("65536 ports", bitmap(65_536, 0), 0);
+    optional("65536 ports", bitmap(65_536, 0), 0);
     for ports in [65_537, 1 << 31, u32::MAX] {
-        result(format_args!("{ports} ports"), bitmap(ports, 0), EINVAL);
+        optional(format_args!("{ports} ports"), bitmap(ports, 0), EINVAL);
     }
-    result("no ports", bitmap(0, 0), 0);
+    optional("no ports", bitmap(0, 0), 0);
     let apic = |command: u32, apic_physbase: u64, reg: u32| {
         let request = PhysdevApic {
             apic_physbase,
@@ -88,7 +88,7 @@ pub fn io() {
     for base in [0, 0x1000, 0xfee0_0000, u64::MAX] {
         for command in [PHYSDEVOP_apic_read, PHYSDEVOP_apic_write] {
             let name = format_args!("operation {command} on an I/O APIC at {base:#x}");
-            result(name, apic(command, base, 0), EINVAL);
+            optional(name, apic(command, base, 0), EINVAL);
         }
     }
 }
@@ -151,7 +151,7 @@ pub fn interrupts() {
             r#type: kind,
             pirq: 0,
         };
-        result(format_args!("get_free_pirq {kind}"), op(PHYSDEVOP_get_free_pirq, &request), 0);
+        optional(format_args!("get_free_pirq {kind}"), op(PHYSDEVOP_get_free_pirq, &request), 0);
     }
     eoi_pages();
 }
@@ -160,14 +160,14 @@ fn eoi_pages() {
     for (owner, gmfn) in bad::frames() {
         for command in [PHYSDEVOP_pirq_eoi_gmfn_v1, PHYSDEVOP_pirq_eoi_gmfn_v2] {
             let name = format_args!("operation {command} with a frame {owner}");
-            result(name, op(command, &PhysdevPirqEoiGmfn { gmfn }), EINVAL);
+            optional(name, op(command, &PhysdevPirqEoiGmfn { gmfn }), EINVAL);
         }
     }
     let page = Page::take();
     let gmfn = page.machine();
     let command = PHYSDEVOP_pirq_eoi_gmfn_v2;
-    result("an EOI page", op(command, &PhysdevPirqEoiGmfn { gmfn }), 0);
-    result("another EOI page", op(command, &PhysdevPirqEoiGmfn { gmfn }), EBUSY);
+    optional("an EOI page", op(command, &PhysdevPirqEoiGmfn { gmfn }), 0);
+    optional("another EOI page", op(command, &PhysdevPirqEoiGmfn { gmfn }), EBUSY);
     // The page is the hypervisor's to write to from now on.
     let device = PhysdevPciDevice {
         seg: 0xffff,

@@ -10,18 +10,14 @@ use crate::call::{hypercall, send};
 use crate::memory::{self, PAGE, Page};
 use crate::report::{holds, result, same};
 use crate::tables::{self, READ_ONLY, WRITABLE, Window};
-use crate::trap::{self, SYSCALL, Trap, other, page_fault, probe, protection};
+use crate::trap::{self, SYSCALL, Trap, other, page_fault, protection};
 
 /// Flags with interrupts on.
 const FLAGS: u64 = 0x202;
 
 /// Returns to where this frame says, by the hypercall.
 fn go(rip: u64, cs: u64, rflags: u64, rsp: u64, ss: u64) -> Option<Trap> {
-    probe!(
-        "push {ss}; push {rsp}; push {flags}; push {cs}; push {rip}; push 0; jmp hypercall_page + 23 * 32",
-        ss = in(reg) ss, rsp = in(reg) rsp, flags = in(reg) rflags, cs = in(reg) cs,
-        rip = in(reg) rip, out("rax") _, out("rcx") _, out("r11") _
-    )
+    trap::leave_to([rip, cs, rflags, rsp, ss])
 }
 
 /// Runs these bytes in user mode until they trap.

@@ -103,7 +103,7 @@ pub fn places() {
     let record: xen_abi::xen::VcpuTimeInfo = second.get(0);
     same("its content", record.tsc_to_system_mul, clock::record().tsc_to_system_mul);
     result("no time area", time(0), 0);
-    second.give_back();
+    // As above.
 }
 
 fn runstate() {
@@ -133,7 +133,7 @@ fn runstate() {
     result("runstate area in a hole", register(&gone), 0);
     super::timers::block_for(1_000_000);
     result("no runstate area", register(&VcpuRegisterRunstateMemoryArea { addr: 0 }), 0);
-    page.give_back();
+    // The page is not used again, lest the hypervisor still writes to it.
 }
 
 /// Non-maskable interrupts to ourselves.
