@@ -8,6 +8,7 @@ mod entries;
 mod events;
 mod faults;
 mod fifo;
+mod foreign;
 mod granted;
 mod grants;
 mod memop;
@@ -68,6 +69,7 @@ pub const AREAS: &[Area] = &[
     ("grant-maps", grants::maps),
     ("grant-copies", grants::copies),
     ("granted", granted::check),
+    ("foreign", foreign::check),
     ("vcpu-op", vcpu::call),
     ("vcpu-places", vcpu::places),
     ("nmi", vcpu::nmi),
