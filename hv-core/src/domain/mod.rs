@@ -12,7 +12,7 @@ mod services;
 mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
-pub use machine::{Machine, PirqLayer, SleepRequest};
+pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};

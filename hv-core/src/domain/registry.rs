@@ -56,6 +56,9 @@ pub struct Facts {
     pub processor: Processor,
 }
 
+/// Which vCPU a scheduler's unit is.
+type Place = (Arc<Domain>, VcpuId);
+
 /// The hypervisor.
 pub struct Hypervisor {
     /// What domains stand on.
@@ -69,7 +72,7 @@ pub struct Hypervisor {
     /// What the boot found out.
     pub facts: Facts,
     domains: RwLock<BTreeMap<DomId, Arc<Domain>>>,
-    units: RwLock<Vec<Option<(Arc<Domain>, VcpuId)>>>,
+    units: RwLock<Vec<Option<Place>>>,
     next_id: Mutex<RangeFrom<DomId>>,
     missing: AtomicU64,
     missing_memory: AtomicU64,

@@ -22,13 +22,10 @@ pub mod vector {
     pub const ERROR: u8 = 0xf7;
     /// Spurious.
     pub const SPURIOUS: u8 = 0xff;
-    /// First and last vector for devices.
-    pub const DEVICES: core::ops::RangeInclusive<u8> = 0x30..=0xef;
 }
 
 mod reg {
     pub const ID: u32 = 0x20;
-    pub const VERSION: u32 = 0x30;
     pub const TPR: u32 = 0x80;
     pub const EOI: u32 = 0xb0;
     pub const LDR: u32 = 0xd0;
@@ -114,11 +111,6 @@ pub fn init_cpu() {
 /// This CPU's APIC id.
 pub fn id() -> u32 {
     if x2apic() { read(reg::ID) } else { read(reg::ID) >> 24 }
-}
-
-/// Version register, as dom0 may read it.
-pub fn version() -> u32 {
-    read(reg::VERSION)
 }
 
 /// End of interrupt.

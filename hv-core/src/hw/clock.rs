@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hv_core::base::{Nanos, PhysAddr};
+use hv_core::base::Nanos;
 use hv_core::boot::acpi::AcpiFacts;
 use hv_core::time::reference::{HpetWidth, PmWidth};
 use hv_core::time::{Clock, Counter, Reference, TimerId, TscScale, calibrate};
@@ -211,9 +211,4 @@ pub fn read_rtc(century: u8) -> u64 {
         log::warn!("CMOS clock: {why:?}");
         0
     })
-}
-
-/// Where the HPET is, so that dom0 cannot map it.
-pub fn hpet_address(acpi: &AcpiFacts) -> Option<PhysAddr> {
-    acpi.hpet_address()
 }

@@ -8,7 +8,7 @@ use hv_core::hypercall::{Host, SegmentBase};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::{Mode, PvState};
 
-use super::cpu::{self, cr4, msr};
+use super::cpu::{self, msr};
 use super::host::HW;
 use super::percpu;
 use super::{fpu, privileged, tables};
@@ -92,7 +92,7 @@ fn breakpoints(dr7: u64) -> bool {
 
 /// Puts a vCPU at rest onto this CPU; the guest's registers go to `regs`. `false` when a selector was bad:
 /// the guest is to get its failsafe callback.
-pub fn load(state: &mut PvState, regs: &mut GuestFrame, cpu_id: CpuId) -> bool {
+pub fn load(state: &mut PvState, regs: &mut GuestFrame) -> bool {
     *regs = state.regs;
     HW.load_gdt(state);
     HW.load_ldt(state);
@@ -123,7 +123,6 @@ pub fn load(state: &mut PvState, regs: &mut GuestFrame, cpu_id: CpuId) -> bool {
             load_debug(index, state.debug[index]);
         }
     }
-    let _ = cpu_id;
     good
 }
 
@@ -161,11 +160,6 @@ pub fn clear(cpu_id: CpuId) {
         super::paging::set_page(window + page * 4096, 0);
     }
     tables::load_ldt(cpu_id, 0);
-}
-
-/// Whether guests may use the FSGSBASE instructions.
-pub fn fsgsbase() -> bool {
-    cpu::cr4() & cr4::FSGSBASE != 0
 }
 
 /// Keeps the owner-only counters readable for the debug key.

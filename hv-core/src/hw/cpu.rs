@@ -10,12 +10,9 @@ pub mod msr {
     pub const APIC_BASE: u32 = 0x1b;
     pub const TSC_AUX: u32 = 0xc000_0103;
     pub const SYSENTER_CS: u32 = 0x174;
-    pub const SYSENTER_ESP: u32 = 0x175;
-    pub const SYSENTER_EIP: u32 = 0x176;
     pub const PAT: u32 = 0x277;
     pub const TSC_DEADLINE: u32 = 0x6e0;
     pub const X2APIC: u32 = 0x800;
-    pub const EFER: u32 = 0xc000_0080;
     pub const STAR: u32 = 0xc000_0081;
     pub const LSTAR: u32 = 0xc000_0082;
     pub const CSTAR: u32 = 0xc000_0083;
@@ -29,7 +26,6 @@ pub mod msr {
 #[allow(missing_docs, reason = "named as in the manual")]
 pub mod cr4 {
     pub const DE: u64 = 1 << 3;
-    pub const PAE: u64 = 1 << 5;
     pub const MCE: u64 = 1 << 6;
     pub const PGE: u64 = 1 << 7;
     pub const OSFXSR: u64 = 1 << 9;
@@ -116,7 +112,6 @@ macro_rules! control_register {
     };
 }
 control_register!(cr0, set_cr0, "cr0");
-control_register!(cr2, set_cr2, "cr2");
 control_register!(cr3, set_cr3, "cr3");
 control_register!(cr4, set_cr4, "cr4");
 control_register!(dr0, set_dr0, "dr0");
@@ -125,6 +120,15 @@ control_register!(dr2, set_dr2, "dr2");
 control_register!(dr3, set_dr3, "dr3");
 control_register!(dr6, set_dr6, "dr6");
 control_register!(dr7, set_dr7, "dr7");
+
+/// Reads CR2: the address of the last page fault.
+#[inline(always)]
+pub fn cr2() -> u64 {
+    let value;
+    // SAFETY: reading a control register changes nothing.
+    unsafe { asm!("mov {}, cr2", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
 
 /// Writes CR0.TS off.
 #[inline(always)]

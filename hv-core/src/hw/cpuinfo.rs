@@ -58,6 +58,7 @@ core::arch::global_asm!(
     exit_bad_frame = const EXIT_BAD_FRAME,
 );
 
+#[expect(improper_ctypes, reason = "the assembly only uses the offsets given to it")]
 unsafe extern "C" {
     /// Runs the guest whose registers are in `info` until it traps; returns the reason.
     pub fn enter_guest(info: *mut CpuInfo) -> u32;

@@ -33,21 +33,21 @@ const KERNEL_LIMIT: usize = 1 << 30;
 const MIN_PAGES: u64 = (96 << 20) / PAGE_SIZE as u64;
 
 /// Unpacks the kernel in the first module; stops the boot in words when that cannot be.
-pub fn unpack_kernel(info: &BootInfo) -> (Module, Vec<u8>) {
+pub fn unpack_kernel(info: &BootInfo) -> Vec<u8> {
     let Some(module) = info.modules.first() else {
         refuse(format_args!("no dom0 kernel: the boot loader gave no module"))
     };
     // SAFETY: the module's memory was carved out of what the allocator gets.
     let file = unsafe { pages::ram(module.start, module.len as usize) };
     match pvh_boot::unwrap_kernel(file, KERNEL_LIMIT) {
-        Ok(Cow::Owned(kernel)) => (module.clone(), kernel),
+        Ok(Cow::Owned(kernel)) => kernel,
         Ok(Cow::Borrowed(kernel)) => {
             let mut copy = Vec::new();
             if copy.try_reserve_exact(kernel.len()).is_err() {
                 refuse(format_args!("dom0 kernel: not enough memory for {} KiB", kernel.len() >> 10));
             }
             copy.extend_from_slice(kernel);
-            (module.clone(), copy)
+            copy
         }
         Err(why) => refuse(format_args!("dom0 kernel: {why}")),
     }

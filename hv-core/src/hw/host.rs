@@ -5,11 +5,11 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
-use hv_core::domain::{Domain, Hypervisor, Machine, ShutdownReason, SleepRequest};
+use hv_core::domain::{Domain, Hypervisor, IdleTimes, Machine, ShutdownReason, SleepRequest};
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
 use hv_core::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs};
-use hv_core::pv::state::{Mode, PvState};
+use hv_core::pv::state::PvState;
 use hv_core::sched::{CpuSet, Unit};
 use hv_core::time::TimerId;
 use spin::Once;
@@ -291,8 +291,11 @@ impl Machine for Hw {
         Ok(())
     }
 
-    fn idle_time(&self, cpu: CpuId) -> Nanos {
-        percpu::remote(cpu).map_or(0, |r| r.idle_ns.load(Ordering::Relaxed))
+    fn idle(&self, cpu: CpuId) -> IdleTimes {
+        percpu::remote(cpu).map_or_else(IdleTimes::default, |r| IdleTimes {
+            time: r.idle_ns.load(Ordering::Relaxed),
+            entries: r.idle_entries.load(Ordering::Relaxed),
+        })
     }
 
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>) {
@@ -302,12 +305,19 @@ impl Machine for Hw {
         let here = this.id + 1;
         let old = home.swap(if deadline.is_some() { here } else { 0 }, Ordering::AcqRel);
         if old != 0 && old != here {
-            percpu::with_timers(old - 1, |heap| drop(heap.cancel(id)));
+            percpu::with_timers(old - 1, |heap| {
+                // That CPU's hardware timer may fire once for nothing.
+                let _ = heap.cancel(id);
+            });
         }
         match deadline {
-            // An id is below the capacity: the scheduler has as many units.
-            Some(at) => drop(this.timers.lock().arm(id, at)),
-            None => drop(this.timers.lock().cancel(id)),
+            Some(at) => {
+                let armed = this.timers.lock().arm(id, at);
+                debug_assert!(armed.is_ok(), "the scheduler has no more units than the heap has room");
+            }
+            None => {
+                let _ = this.timers.lock().cancel(id);
+            }
         }
         clock::program();
     }
@@ -431,9 +441,4 @@ impl Host for Hw {
     fn fpu_lines(&self) -> usize {
         fpu::lines()
     }
-}
-
-/// Whether the guest's user mode is loaded.
-pub fn in_user(state: &PvState) -> bool {
-    state.mode == Mode::User
 }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::base::{Mfn, PhysAddr};
 use hv_core::mm::buddy::Buddy;
 use spin::Mutex;
 
@@ -131,11 +131,6 @@ pub unsafe fn ram_mut(at: PhysAddr, len: usize) -> &'static mut [u8] {
     let va = direct_frame(at.mfn()) + at.offset() as u64;
     // SAFETY: as above; the caller is the only user.
     unsafe { core::slice::from_raw_parts_mut(va as *mut u8, len) }
-}
-
-/// Bytes in a number of pages.
-pub const fn bytes(pages: u64) -> u64 {
-    pages * PAGE_SIZE as u64
 }
 
 /// Gives back the rest of a block.

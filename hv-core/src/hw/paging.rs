@@ -139,11 +139,6 @@ pub fn set_page(va: u64, value: u64) {
     cpu::invlpg(va);
 }
 
-/// The last-level entry of a page that `set_page` or `map` has already made small.
-pub fn small_entry(va: u64) -> &'static AtomicU64 {
-    entry(va, 1)
-}
-
 /// Maps device registers uncached and returns their address; never unmapped.
 pub fn map_mmio(pa: PhysAddr, len: u64) -> u64 {
     let mut next = LOCK.lock();

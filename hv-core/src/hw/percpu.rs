@@ -38,6 +38,8 @@ pub struct Remote {
     pub nmi_rip: AtomicU64,
     /// Nanoseconds spent in the idle halt.
     pub idle_ns: AtomicU64,
+    /// How often it was entered.
+    pub idle_entries: AtomicU64,
     /// A flush that another CPU waits for: counts up at each request.
     pub flush_wanted: AtomicU64,
     /// The last request that has been done.
@@ -56,8 +58,6 @@ pub mod softirq {
     pub const SERIAL: u32 = 1 << 3;
     /// State that another CPU needs must be saved: leave the lazily kept vCPU.
     pub const SYNC: u32 = 1 << 4;
-    /// Stop this CPU for good.
-    pub const STOP: u32 = 1 << 5;
 }
 
 /// Data of one CPU.

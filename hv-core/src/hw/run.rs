@@ -9,7 +9,7 @@ use hv_core::domain::{Domain, Vcpu};
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::PvState;
-use hv_core::sched::{Place, Unit};
+use hv_core::sched::Unit;
 use hv_core::time::runstate::State;
 
 use super::cpuinfo::{CpuInfo, enter_guest};
@@ -80,6 +80,7 @@ fn idle(this: &PerCpu) {
     cpu::cli();
     if this.remote.softirq.load(Ordering::Relaxed) == 0 {
         this.remote.idle.store(true, Ordering::Relaxed);
+        this.remote.idle_entries.fetch_add(1, Ordering::Relaxed);
         let since = clock::now();
         cpu::halt_until_interrupt();
         this.remote.idle_ns.fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);
@@ -263,7 +264,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
     let mut l = Loaded { domain, id, state, idle: false };
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
-    let good = context::load(&mut l.state, unsafe { &mut (*info).regs }, this.id);
+    let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
     l.vcpu().set_running(Some(this.id));
     l.vcpu().runstate.lock().change(State::Running, clock::now());
     publish::all(&mut l);
@@ -318,9 +319,4 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
             power::reboot()
         }
     }
-}
-
-/// Whether a unit runs somewhere (for the debug keys).
-pub fn is_running(unit: Unit) -> bool {
-    hv().backing.sched.info(unit).is_some_and(|i| matches!(i.place, Place::Running(_)))
 }

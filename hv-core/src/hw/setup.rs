@@ -23,7 +23,7 @@ pub fn cpu_features() {
     unsafe { cpu::set_cr4(cpu::cr4() | bits) };
     // PAT as PV guests know it: WB, WT, UC-, UC, WC, WP, UC, UC (reference: kernel log of dom0).
     // SAFETY: none of our mappings uses the entries 4 to 7 yet.
-    unsafe { cpu::wrmsr(msr::PAT, 0x0005_0100_0704_06) };
+    unsafe { cpu::wrmsr(msr::PAT, 0x0005_0100_0704_06u64) };
     fpu::init_cpu();
 }
 

@@ -43,8 +43,6 @@ pub struct Boot {
     pub acpi: AcpiFacts,
     /// dom0's kernel, unpacked.
     pub kernel: Vec<u8>,
-    /// RAM that modules occupied and that is free once dom0 is built.
-    pub kernel_module: Module,
 }
 
 /// The heap's first memory, before the memory map is known.
@@ -98,8 +96,8 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     hand_over_pages(&mut free);
     say!("System RAM: {} MiB ({} KiB)", memory.total_frames() >> 8, memory.total_frames() << 2);
 
-    let (kernel_module, kernel) = dom0::unpack_kernel(&info);
-    let boot = Box::new(Boot { command_line, info, memory, m2p, acpi, kernel, kernel_module });
+    let kernel = dom0::unpack_kernel(&info);
+    let boot = Box::new(Boot { command_line, info, memory, m2p, acpi, kernel });
     to_own_stack(boot)
 }
 

@@ -265,12 +265,24 @@ fn one_ext<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, op: &MmuextOp) ->
         _ if target.id != cx.domain.id => Err(Errno::EPERM.into()),
         abi::MMUEXT_NEW_BASEPTR => new_base(cx, RootKind::Kernel, Some(mfn)),
         abi::MMUEXT_NEW_USER_BASEPTR => new_base(cx, RootKind::User, (mfn.0 != 0).then_some(mfn)),
-        abi::MMUEXT_TLB_FLUSH_LOCAL => Ok(cx.host.flush_here(Flush::All)),
-        abi::MMUEXT_INVLPG_LOCAL => Ok(cx.host.flush_here(page(address))),
+        abi::MMUEXT_TLB_FLUSH_LOCAL => {
+            cx.host.flush_here(Flush::All);
+            Ok(())
+        }
+        abi::MMUEXT_INVLPG_LOCAL => {
+            cx.host.flush_here(page(address));
+            Ok(())
+        }
         abi::MMUEXT_TLB_FLUSH_MULTI => flush_vcpus(cx, op.arg2, Flush::All),
         abi::MMUEXT_INVLPG_MULTI => flush_vcpus(cx, op.arg2, page(address)),
-        abi::MMUEXT_TLB_FLUSH_ALL => Ok(cx.host.flush_on(&CpuSet::ALL, cx.domain, Flush::All)),
-        abi::MMUEXT_INVLPG_ALL => Ok(cx.host.flush_on(&CpuSet::ALL, cx.domain, page(address))),
+        abi::MMUEXT_TLB_FLUSH_ALL => {
+            cx.host.flush_on(&CpuSet::ALL, cx.domain, Flush::All);
+            Ok(())
+        }
+        abi::MMUEXT_INVLPG_ALL => {
+            cx.host.flush_on(&CpuSet::ALL, cx.domain, page(address));
+            Ok(())
+        }
         abi::MMUEXT_FLUSH_CACHE | abi::MMUEXT_FLUSH_CACHE_GLOBAL => flush_cache(cx),
         abi::MMUEXT_SET_LDT => super::descriptors::set_ldt(cx, address, op.arg2).map_err(End::from),
         abi::MMUEXT_CLEAR_PAGE => page_op(cx, mfn, None),

@@ -28,6 +28,7 @@ pub mod physdev;
 pub mod sched;
 pub mod sysctl;
 mod sysctl_cpu;
+mod sysctl_power;
 pub mod vcpu;
 pub mod version;
 

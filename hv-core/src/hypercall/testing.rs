@@ -4,10 +4,9 @@
 //! [`Fixture::call`] goes the way of a guest's call, through the table of calls.
 
 mod host;
-mod machine;
 
+pub use super::tests::machine::{FRAMES, FakeMachine};
 pub use host::FakeHost;
-pub use machine::{FRAMES, FakeMachine};
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use xen_abi::errno::Errno;
 
-use super::machine::FakeMachine;
-use super::{CPUS, GUEST, GUEST_SIZE};
+use super::{CPUS, FakeMachine, GUEST, GUEST_SIZE};
 use crate::base::{CpuId, DomId, Mfn};
 use crate::domain::Domain;
 use crate::hypercall::{Flush, Host, SegmentBase, TaskSwitched};

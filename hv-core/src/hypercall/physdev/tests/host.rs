@@ -8,7 +8,7 @@ use xen_abi::errno::Errno;
 
 use crate::base::{CpuId, DomId, Mfn, Nanos};
 use crate::domain::{
-    Backing, Domain, DomainKind, Facts, Hypervisor, Identity, Limits, Machine, Rights,
+    Backing, Domain, DomainKind, Facts, Hypervisor, Identity, IdleTimes, Limits, Machine, Rights,
     ShutdownReason, SleepRequest,
 };
 use crate::events;
@@ -61,7 +61,7 @@ impl Machine for Ram {
     fn enter_sleep(&self, _: SleepRequest) -> Result<(), Errno> {
         unreachable!()
     }
-    fn idle_time(&self, _: CpuId) -> Nanos {
+    fn idle(&self, _: CpuId) -> IdleTimes {
         unreachable!()
     }
     fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512] {
