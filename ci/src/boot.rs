@@ -103,7 +103,13 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
         kernel: kernel_line.trim(),
     };
     let files = prepare(layout, hypervisor)?;
-    let files = complete(layout, &files, (&case.machine, &case.script), "xenolith", lines)?;
+    let files = complete(
+        layout,
+        &files,
+        (&case.machine, &case.script),
+        "xenolith",
+        lines,
+    )?;
     let mut command = emulator::command(&case.machine, &files, lines, Terminal::Person);
     println!("Leave the emulator with Ctrl-A x; Ctrl-A a sends Ctrl-A.");
     process::run(command.args(extra))

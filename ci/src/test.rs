@@ -108,7 +108,13 @@ fn boot_case(layout: &Layout, case: &Case, files: &Files, tally: &mut Tally) -> 
         hypervisor: &hypervisor,
         kernel: &kernel,
     };
-    let files = boot::complete(layout, files, (&case.machine, &case.script), case.name, lines)?;
+    let files = boot::complete(
+        layout,
+        files,
+        (&case.machine, &case.script),
+        case.name,
+        lines,
+    )?;
     let log = layout.logs.join(format!("{}.log", case.name));
     let outcome = runner::run(case, &files, &log).context(case.name)?;
     for check in &outcome.checks {

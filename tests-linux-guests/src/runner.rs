@@ -127,9 +127,12 @@ fn drive(script: Script, console: &mut Console, checks: &mut Vec<Check>) -> bool
             "the script ends",
             &format!("XTEST-RESULT {name} "),
         ),
-        Script::Micro(Micro::Report) => {
-            wait(console, checks, "the micro kernel's report ends", "MICRO-RESULT ")
-        }
+        Script::Micro(Micro::Report) => wait(
+            console,
+            checks,
+            "the micro kernel's report ends",
+            "MICRO-RESULT ",
+        ),
         Script::Micro(Micro::Crash) => {
             console.forbid(&["MICRO-SURVIVED"]);
             wait(console, checks, "the micro kernel acts", "MICRO-ACT ")

@@ -55,7 +55,9 @@ fn trap_on_stack(stack: u64) {
 fn return_from(stack: u64) {
     // The stub pushes; the system call itself does not need a stack.
     // SAFETY: nothing comes back.
-    unsafe { asm!("mov rsp, {s}", "mov eax, 23", "syscall", "ud2", s = in(reg) stack, options(noreturn)) }
+    unsafe {
+        asm!("mov rsp, {s}", "mov eax, 23", "syscall", "ud2", s = in(reg) stack, options(noreturn))
+    }
 }
 
 /// A trap without any handler.
@@ -93,12 +95,20 @@ fn code_gone() {
 }
 
 fn shut_down(reason: u32) {
-    send(__HYPERVISOR_sched_op, SCHEDOP_shutdown, &SchedShutdown { reason });
+    send(
+        __HYPERVISOR_sched_op,
+        SCHEDOP_shutdown,
+        &SchedShutdown { reason },
+    );
 }
 
 /// A watchdog that nobody feeds.
 fn watchdog() {
-    send(__HYPERVISOR_sched_op, SCHEDOP_watchdog, &SchedWatchdog { id: 0, timeout: 1 });
+    send(
+        __HYPERVISOR_sched_op,
+        SCHEDOP_watchdog,
+        &SchedWatchdog { id: 0, timeout: 1 },
+    );
     loop {
         // A read that faults keeps the hypervisor busy, too.
         let _ = try_read(0);

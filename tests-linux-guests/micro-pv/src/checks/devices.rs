@@ -58,11 +58,19 @@ pub fn call() {
 /// Privileges of I/O.
 pub fn io() {
     for iopl in [1, 3, 0] {
-        result(format_args!("I/O privilege {iopl}"), op(PHYSDEVOP_set_iopl, &PhysdevSetIopl { iopl }), 0);
+        result(
+            format_args!("I/O privilege {iopl}"),
+            op(PHYSDEVOP_set_iopl, &PhysdevSetIopl { iopl }),
+            0,
+        );
     }
     for iopl in [4, 255, u32::MAX] {
         let name = format_args!("I/O privilege {iopl}");
-        result(name, op(PHYSDEVOP_set_iopl, &PhysdevSetIopl { iopl }), EINVAL);
+        result(
+            name,
+            op(PHYSDEVOP_set_iopl, &PhysdevSetIopl { iopl }),
+            EINVAL,
+        );
     }
     let bitmap = |nr_ports: u32, at: u64| {
         let request = PhysdevSetIobitmap {
@@ -96,9 +104,17 @@ pub fn io() {
 /// Interrupts.
 pub fn interrupts() {
     for irq in [4096, 65_536, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
-        result(format_args!("eoi {irq}"), op(PHYSDEVOP_eoi, &PhysdevEoi { irq }), EINVAL);
+        result(
+            format_args!("eoi {irq}"),
+            op(PHYSDEVOP_eoi, &PhysdevEoi { irq }),
+            EINVAL,
+        );
         let request = PhysdevIrqStatusQuery { irq, flags: 0 };
-        result(format_args!("status of {irq}"), op(PHYSDEVOP_irq_status_query, &request), EINVAL);
+        result(
+            format_args!("status of {irq}"),
+            op(PHYSDEVOP_irq_status_query, &request),
+            EINVAL,
+        );
         let request = PhysdevIrq { irq, vector: 0 };
         // Nothing is allocated any more; the number is handed back.
         let code = op(PHYSDEVOP_alloc_irq_vector, &request);
@@ -108,7 +124,11 @@ pub fn interrupts() {
             pirq: irq as i32,
             ..PhysdevUnmapPirq::default()
         };
-        result(format_args!("unmap {irq}"), op(PHYSDEVOP_unmap_pirq, &request), EINVAL);
+        result(
+            format_args!("unmap {irq}"),
+            op(PHYSDEVOP_unmap_pirq, &request),
+            EINVAL,
+        );
     }
     let map = |domid: u16, kind: i32, index: i32, pirq: i32| {
         let request = PhysdevMapPirq {
@@ -121,19 +141,31 @@ pub fn interrupts() {
         op(PHYSDEVOP_map_pirq, &request)
     };
     for domid in [1, 0x7fef, 0x7ff4, 0xffff] {
-        result(format_args!("map for {domid:#x}"), map(domid, MAP_PIRQ_TYPE_GSI, 5, -1), ESRCH);
+        result(
+            format_args!("map for {domid:#x}"),
+            map(domid, MAP_PIRQ_TYPE_GSI, 5, -1),
+            ESRCH,
+        );
         let request = PhysdevUnmapPirq {
             domid,
             ..PhysdevUnmapPirq::default()
         };
-        result(format_args!("unmap for {domid:#x}"), op(PHYSDEVOP_unmap_pirq, &request), ESRCH);
+        result(
+            format_args!("unmap for {domid:#x}"),
+            op(PHYSDEVOP_unmap_pirq, &request),
+            ESRCH,
+        );
     }
     for index in [-2, 4096, i32::MAX, i32::MIN] {
         let code = map(DOMID_SELF, MAP_PIRQ_TYPE_GSI, index, -1);
         result(format_args!("map GSI {index}"), code, EINVAL);
     }
     for kind in [5, 99, -1, i32::MIN] {
-        result(format_args!("map kind {kind}"), map(DOMID_SELF, kind, 5, -1), EINVAL);
+        result(
+            format_args!("map kind {kind}"),
+            map(DOMID_SELF, kind, 5, -1),
+            EINVAL,
+        );
     }
     for pirq in [4096, i32::MAX] {
         let code = map(DOMID_SELF, MAP_PIRQ_TYPE_GSI, 5, pirq);
@@ -144,14 +176,22 @@ pub fn interrupts() {
             gsi,
             ..PhysdevSetupGsi::default()
         };
-        result(format_args!("setup_gsi {gsi}"), op(PHYSDEVOP_setup_gsi, &request), EINVAL);
+        result(
+            format_args!("setup_gsi {gsi}"),
+            op(PHYSDEVOP_setup_gsi, &request),
+            EINVAL,
+        );
     }
     for kind in [1, 2, 99, -1] {
         let request = PhysdevGetFreePirq {
             r#type: kind,
             pirq: 0,
         };
-        optional(format_args!("get_free_pirq {kind}"), op(PHYSDEVOP_get_free_pirq, &request), 0);
+        optional(
+            format_args!("get_free_pirq {kind}"),
+            op(PHYSDEVOP_get_free_pirq, &request),
+            0,
+        );
     }
     eoi_pages();
 }
@@ -167,7 +207,11 @@ fn eoi_pages() {
     let gmfn = page.machine();
     let command = PHYSDEVOP_pirq_eoi_gmfn_v2;
     optional("an EOI page", op(command, &PhysdevPirqEoiGmfn { gmfn }), 0);
-    optional("another EOI page", op(command, &PhysdevPirqEoiGmfn { gmfn }), EBUSY);
+    optional(
+        "another EOI page",
+        op(command, &PhysdevPirqEoiGmfn { gmfn }),
+        EBUSY,
+    );
     // The page is the hypervisor's to write to from now on.
     let device = PhysdevPciDevice {
         seg: 0xffff,
@@ -180,7 +224,12 @@ fn eoi_pages() {
         (PHYSDEVOP_prepare_msix, "prepare_msix"),
         (PHYSDEVOP_release_msix, "release_msix"),
     ] {
-        either(format_args!("{name} of a device that is not there"), op(command, &device), ENODEV, ESRCH);
+        either(
+            format_args!("{name} of a device that is not there"),
+            op(command, &device),
+            ENODEV,
+            ESRCH,
+        );
     }
     for debug_op in [0, 3, 255] {
         let request = PhysdevDbgpOp {
@@ -188,6 +237,11 @@ fn eoi_pages() {
             ..PhysdevDbgpOp::default()
         };
         // Without a debug port there is nothing to do; not knowing the operation is as good.
-        either(format_args!("dbgp_op {debug_op}"), op(PHYSDEVOP_dbgp_op, &request), 0, ENOSYS);
+        either(
+            format_args!("dbgp_op {debug_op}"),
+            op(PHYSDEVOP_dbgp_op, &request),
+            0,
+            ENOSYS,
+        );
     }
 }

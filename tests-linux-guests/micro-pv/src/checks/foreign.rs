@@ -97,13 +97,29 @@ fn as_ours(frame: u64, window: &Window) {
         result(name, tables::update(table.entry(9), entry), EINVAL);
     }
     for (level, command) in (1..).zip(MMUEXT_PIN_L1_TABLE..=MMUEXT_PIN_L4_TABLE) {
-        result(format_args!("pin it as L{level}"), tables::extended(command, frame, 0), EINVAL);
+        result(
+            format_args!("pin it as L{level}"),
+            tables::extended(command, frame, 0),
+            EINVAL,
+        );
     }
     result("an update in it", tables::update(frame * PAGE, 0), EINVAL);
-    result("clear it", tables::extended(MMUEXT_CLEAR_PAGE, frame, 0), EINVAL);
-    result("base", tables::extended(MMUEXT_NEW_BASEPTR, frame, 0), EINVAL);
+    result(
+        "clear it",
+        tables::extended(MMUEXT_CLEAR_PAGE, frame, 0),
+        EINVAL,
+    );
+    result(
+        "base",
+        tables::extended(MMUEXT_NEW_BASEPTR, frame, 0),
+        EINVAL,
+    );
     let list = Argument::new(&[frame]);
-    result("GDT in it", hypercall(__HYPERVISOR_set_gdt, [list.address(), 512]), EINVAL);
+    result(
+        "GDT in it",
+        hypercall(__HYPERVISOR_set_gdt, [list.address(), 512]),
+        EINVAL,
+    );
     let code = hypercall(__HYPERVISOR_update_descriptor, [frame * PAGE, 0]);
     result("a descriptor in it", code, EINVAL);
     let out = Argument::new(&[0_u64]);
@@ -120,12 +136,20 @@ fn as_ours(frame: u64, window: &Window) {
         out: request(out.address()),
         nr_exchanged: 0,
     };
-    result("exchange it", memory(XENMEM_exchange.into(), &exchange).0, EINVAL);
+    result(
+        "exchange it",
+        memory(XENMEM_exchange.into(), &exchange).0,
+        EINVAL,
+    );
     let control = EvtchnInitControl {
         control_gfn: frame,
         ..EvtchnInitControl::default()
     };
-    result("FIFO control block in it", events::op(EVTCHNOP_init_control, &control).0, EINVAL);
+    result(
+        "FIFO control block in it",
+        events::op(EVTCHNOP_init_control, &control).0,
+        EINVAL,
+    );
     let page = Page::take();
     let copy = GnttabCopy {
         source: GnttabCopyPtr {
@@ -189,11 +213,23 @@ fn ports(id: u16) {
     };
     let (code, ours) = events::op(EVTCHNOP_bind_interdomain, &bind);
     result("bind to it", code, 0);
-    result("bind to it twice", events::op(EVTCHNOP_bind_interdomain, &bind).0, EINVAL);
+    result(
+        "bind to it twice",
+        events::op(EVTCHNOP_bind_interdomain, &bind).0,
+        EINVAL,
+    );
     result("send", events::send(ours.local_port), 0);
-    same("its status", events::status(id, theirs.port).1.status, EVTCHNSTAT_interdomain);
+    same(
+        "its status",
+        events::status(id, theirs.port).1.status,
+        EVTCHNSTAT_interdomain,
+    );
     result("close", events::close(ours.local_port), 0);
-    same("its status then", events::status(id, theirs.port).1.status, EVTCHNSTAT_unbound);
+    same(
+        "its status then",
+        events::status(id, theirs.port).1.status,
+        EVTCHNSTAT_unbound,
+    );
     let stranger = EvtchnAllocUnbound {
         remote_dom: 77,
         ..request
@@ -204,7 +240,11 @@ fn ports(id: u16) {
         remote_port: port.port,
         ..bind
     };
-    result("bind to that", events::op(EVTCHNOP_bind_interdomain, &bind).0, EINVAL);
+    result(
+        "bind to that",
+        events::op(EVTCHNOP_bind_interdomain, &bind).0,
+        EINVAL,
+    );
 }
 
 /// Destroyed while a frame of it is mapped: the frame stays until the mapping goes.
@@ -212,7 +252,11 @@ fn end(id: u16, frames: [u64; 4], window: &Window) {
     let slot = window.l1.entry(0);
     let entry = frames[0] * PAGE | WRITABLE;
     let domain = u32::from(id);
-    result("map it at last", tables::update_list(&[(slot, entry)], domain).0, 0);
+    result(
+        "map it at last",
+        tables::update_list(&[(slot, entry)], domain).0,
+        0,
+    );
     let find = || {
         let (code, answer) = domctl(XEN_DOMCTL_getdomaininfo, id, &0_u64);
         let info = DomctlGetDomainInfo::read_from_prefix(answer.u.as_bytes());
@@ -220,11 +264,23 @@ fn end(id: u16, frames: [u64; 4], window: &Window) {
     };
     let (code, info) = find();
     same("its info", (code, info.domain, info.tot_pages), (0, id, 4));
-    result("destroy it", domctl(XEN_DOMCTL_destroydomain, id, &0_u64).0, 0);
+    result(
+        "destroy it",
+        domctl(XEN_DOMCTL_destroydomain, id, &0_u64).0,
+        0,
+    );
     let (code, info) = find();
     result("it is still known", code, 0);
-    holds("it is dying", info.flags & XEN_DOMINF_dying != 0, info.flags);
-    same("its frame is there", trap::try_write(window.base, 0x4321), None);
+    holds(
+        "it is dying",
+        info.flags & XEN_DOMINF_dying != 0,
+        info.flags,
+    );
+    same(
+        "its frame is there",
+        trap::try_write(window.base, 0x4321),
+        None,
+    );
     let freed = frames[1] * PAGE | WRITABLE;
     let late = tables::update_list(&[(window.l1.entry(1), freed)], domain).0;
     result("map a frame that was not mapped", late, EBUSY);

@@ -54,19 +54,35 @@ pub fn facts() {
     ] {
         let ask = |domid: u16| memory(op.into(), &MemoryDomain { domid }).0;
         result(name, ask(DOMID_SELF), info.nr_pages as i64);
-        result(format_args!("{name} by number"), ask(0), info.nr_pages as i64);
+        result(
+            format_args!("{name} by number"),
+            ask(0),
+            info.nr_pages as i64,
+        );
         for domid in [1, 0x7ff3, 0x7ff4, 0x7fff, 0xffff] {
             result(format_args!("{name} of {domid:#x}"), ask(domid), ESRCH);
         }
     }
-    let highest = memory(XENMEM_maximum_gpfn.into(), &MemoryDomain { domid: DOMID_SELF }).0;
-    holds("maximum_gpfn", highest >= 0 && highest as u64 <= last as u64, highest);
+    let highest = memory(
+        XENMEM_maximum_gpfn.into(),
+        &MemoryDomain { domid: DOMID_SELF },
+    )
+    .0;
+    holds(
+        "maximum_gpfn",
+        highest >= 0 && highest as u64 <= last as u64,
+        highest,
+    );
     let empty = MachphysMapping::default();
     let (code, mapping) = memory(XENMEM_machphys_mapping.into(), &empty);
     result("machphys_mapping", code, 0);
     same("its start", mapping.v_start, MACH2PHYS_VIRT_START);
     same("its end", mapping.v_end, MACH2PHYS_VIRT_END);
-    holds("its frames", mapping.max_mfn + 1 >= last as u64, mapping.max_mfn);
+    holds(
+        "its frames",
+        mapping.max_mfn + 1 >= last as u64,
+        mapping.max_mfn,
+    );
     machphys_list();
     maps();
 }
@@ -87,7 +103,11 @@ fn machphys_list() {
     holds("its length", count > 0 && count < 512, count);
     same("none asked for", ask(0, 0), (0, 0));
     for (kind, pointer) in bad::POINTERS {
-        result(format_args!("machphys_mfn_list to {kind}"), ask(1, *pointer).0, EFAULT);
+        result(
+            format_args!("machphys_mfn_list to {kind}"),
+            ask(1, *pointer).0,
+            EFAULT,
+        );
     }
     page.give_back();
 }
@@ -108,15 +128,27 @@ fn maps() {
     holds("its length", count > 3, count);
     same("its length alone", ask(128, 0), (0, count));
     for (kind, pointer) in &bad::POINTERS[1..] {
-        result(format_args!("machine_memory_map to {kind}"), ask(128, *pointer).0, EFAULT);
+        result(
+            format_args!("machine_memory_map to {kind}"),
+            ask(128, *pointer).0,
+            EFAULT,
+        );
     }
-    result("machine_memory_map, one entry", ask(1, page.address()).0, EINVAL);
+    result(
+        "machine_memory_map, one entry",
+        ask(1, page.address()).0,
+        EINVAL,
+    );
     let map = MemoryMap {
         nr_entries: 128,
         buffer: GuestHandle::new(page.address()),
         ..MemoryMap::default()
     };
-    result("memory_map of dom0", memory(XENMEM_memory_map.into(), &map).0, ENOSYS);
+    result(
+        "memory_map of dom0",
+        memory(XENMEM_memory_map.into(), &map).0,
+        ENOSYS,
+    );
     let set = |domid: u16, nr_entries: u32| {
         let request = ForeignMemoryMap {
             domid,
@@ -125,10 +157,22 @@ fn maps() {
         };
         memory(XENMEM_set_memory_map.into(), &request).0
     };
-    optional("set_memory_map, 2^32 - 1 entries", set(DOMID_SELF, u32::MAX), EINVAL);
-    optional("set_memory_map, 1025 entries", set(DOMID_SELF, 1025), EINVAL);
+    optional(
+        "set_memory_map, 2^32 - 1 entries",
+        set(DOMID_SELF, u32::MAX),
+        EINVAL,
+    );
+    optional(
+        "set_memory_map, 1025 entries",
+        set(DOMID_SELF, 1025),
+        EINVAL,
+    );
     for domid in [1, 0x7ff4, 0xffff] {
-        optional(format_args!("set_memory_map of {domid:#x}"), set(domid, 1), ESRCH);
+        optional(
+            format_args!("set_memory_map of {domid:#x}"),
+            set(domid, 1),
+            ESRCH,
+        );
     }
     page.give_back();
 }
@@ -173,7 +217,11 @@ pub fn physmap() {
         memory(XENMEM_claim_pages.into(), &request).0
     };
     optional("claim nothing", claim(0, 0, 0, 0), 0);
-    optional("claim nothing of DOMID_SELF", claim(DOMID_SELF, 0, 0, 0), EINVAL);
+    optional(
+        "claim nothing of DOMID_SELF",
+        claim(DOMID_SELF, 0, 0, 0),
+        EINVAL,
+    );
     optional("claim with an order", claim(0, 1, 1, 0), EINVAL);
     optional("claim with flags", claim(0, 1, 0, 1), EINVAL);
     optional("claim of domain 1", claim(1, 1, 0, 0), EINVAL);
@@ -186,7 +234,10 @@ fn others() {
         domid,
         ..PodTarget::default()
     };
-    for (op, name) in [(XENMEM_get_pod_target, "get"), (XENMEM_set_pod_target, "set")] {
+    for (op, name) in [
+        (XENMEM_get_pod_target, "get"),
+        (XENMEM_set_pod_target, "set"),
+    ] {
         let code = memory(op.into(), &target(1)).0;
         optional(format_args!("{name}_pod_target of domain 1"), code, ESRCH);
     }
@@ -201,16 +252,28 @@ fn others() {
         memory(XENMEM_acquire_resource.into(), &request).0
     };
     optional("acquire_resource of domain 1", acquire(1, 1, 1, 0), ESRCH);
-    optional("acquire_resource with padding", acquire(DOMID_SELF, 1, 1, 1), EINVAL);
+    optional(
+        "acquire_resource with padding",
+        acquire(DOMID_SELF, 1, 1, 1),
+        EINVAL,
+    );
     for domid in [DOMID_IO, DOMID_XEN] {
         let name = format_args!("acquire_resource of {domid:#x}");
         optional(name, acquire(domid, 1, 1, 0), ESRCH);
     }
     for (op, name, want) in [
         (XENMEM_get_sharing_freed_pages, "get_sharing_freed_pages", 0),
-        (XENMEM_get_sharing_shared_pages, "get_sharing_shared_pages", 0),
+        (
+            XENMEM_get_sharing_shared_pages,
+            "get_sharing_shared_pages",
+            0,
+        ),
     ] {
-        optional(name, hypercall(__HYPERVISOR_memory_op, [op.into(), 0]), want);
+        optional(
+            name,
+            hypercall(__HYPERVISOR_memory_op, [op.into(), 0]),
+            want,
+        );
     }
     let vnuma = |domid: u16, pad: u16| {
         let request = VnumaTopologyInfo {
@@ -228,5 +291,10 @@ fn others() {
         ..ReservedDeviceMemoryMap::default()
     };
     let code = memory(XENMEM_reserved_device_memory_map.into(), &list).0;
-    either("reserved_device_memory_map with flags", code, EINVAL, ENOSYS);
+    either(
+        "reserved_device_memory_map with flags",
+        code,
+        EINVAL,
+        ENOSYS,
+    );
 }

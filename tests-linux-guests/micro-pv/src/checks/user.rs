@@ -27,7 +27,13 @@ fn run(page: &Page, window: &Window, code: &[u8]) -> Option<Trap> {
     // What comes behind must not be reached.
     page.put(code.len() as u64, &[0x0f_u8, 0x0b]);
     let stack = window.base + 2 * PAGE;
-    go(window.base, FLAT_USER_CS.into(), FLAGS, stack, FLAT_USER_SS.into())
+    go(
+        window.base,
+        FLAT_USER_CS.into(),
+        FLAGS,
+        stack,
+        FLAT_USER_SS.into(),
+    )
 }
 
 /// `mov rdx, [address]` or the store, with the address as an immediate.
@@ -35,19 +41,28 @@ fn access(store: bool, address: u64) -> [u8; 13] {
     let mut code = [0; 13];
     code[..2].copy_from_slice(&[0x48, 0xba]);
     code[2..10].copy_from_slice(&address.to_le_bytes());
-    code[10..].copy_from_slice(if store { &[0x48, 0x89, 0x12] } else { &[0x48, 0x8b, 0x12] });
+    code[10..].copy_from_slice(if store {
+        &[0x48, 0x89, 0x12]
+    } else {
+        &[0x48, 0x8b, 0x12]
+    });
     code
 }
 
 /// All of it.
 pub fn check() {
     let (_, window) = Window::open(SLOT);
-    let (code, stack, root, kernel_stack) = (Page::take(), Page::take(), Page::take(), Page::take());
+    let (code, stack, root, kernel_stack) =
+        (Page::take(), Page::take(), Page::take(), Page::take());
     tables::update(window.l1.entry(0), code.machine() * PAGE | WRITABLE);
     tables::update(window.l1.entry(1), stack.machine() * PAGE | WRITABLE);
     root.set_word(SLOT, window.l3.machine() * PAGE | WRITABLE);
     tables::protect(root, READ_ONLY);
-    result("pin user tables", tables::extended(MMUEXT_PIN_L4_TABLE, root.machine(), 0), 0);
+    result(
+        "pin user tables",
+        tables::extended(MMUEXT_PIN_L4_TABLE, root.machine(), 0),
+        0,
+    );
     let base = tables::extended(MMUEXT_NEW_USER_BASEPTR, root.machine(), 0);
     result("user page tables", base, 0);
     let top = kernel_stack.address() + PAGE;
@@ -56,7 +71,11 @@ pub fn check() {
     calls(code, &window);
     faults(code, &window);
     privileges(code, &window);
-    result("no user page tables", tables::extended(MMUEXT_NEW_USER_BASEPTR, 0, 0), 0);
+    result(
+        "no user page tables",
+        tables::extended(MMUEXT_NEW_USER_BASEPTR, 0, 0),
+        0,
+    );
     result("unpin them", tables::release(root), 0);
     result("close", window.close(), 0);
     for page in [code, stack, root, kernel_stack] {
@@ -65,14 +84,22 @@ pub fn check() {
 }
 
 fn calls(code: &Page, window: &Window) {
-    same("syscall", run(code, window, &[0x0f, 0x05]), other(SYSCALL, 0));
+    same(
+        "syscall",
+        run(code, window, &[0x0f, 0x05]),
+        other(SYSCALL, 0),
+    );
     same("it came from behind it", trap::place(), window.base + 2);
     same("it came from user mode", trap::code_segment() & 3, 3);
     same("int 0x80", run(code, window, &[0xcd, 0x80]), other(0x80, 0));
     same("int3", run(code, window, &[0xcc]), other(3, 0));
     same("ud2", run(code, window, &[0x0f, 0x0b]), other(6, 0));
     // A division by zero: xor ecx, ecx; div ecx.
-    same("div", run(code, window, &[0x31, 0xc9, 0xf7, 0xf1]), other(0, 0));
+    same(
+        "div",
+        run(code, window, &[0x31, 0xc9, 0xf7, 0xf1]),
+        other(0, 0),
+    );
     let met = run(code, window, &[0xcd, 0x50]);
     let known = met == protection(0x50 << 3 | 2) || met == protection(0x50 << 4 | 2);
     holds("int 0x50", known, format_args!("{met:?}"));
@@ -85,14 +112,26 @@ fn faults(code: &Page, window: &Window) {
         ("the kernel", memory::VIRT_BASE + 0x20_0000, 0),
     ] {
         let met = run(code, window, &access(false, address));
-        same(format_args!("read {name}"), met, page_fault(4 | present, address));
+        same(
+            format_args!("read {name}"),
+            met,
+            page_fault(4 | present, address),
+        );
         let met = run(code, window, &access(true, address));
-        same(format_args!("write {name}"), met, page_fault(6 | present, address));
+        same(
+            format_args!("write {name}"),
+            met,
+            page_fault(6 | present, address),
+        );
     }
     for address in [0xffff_82d0_4020_0000, 0xffff_8300_0010_0000] {
         let met = run(code, window, &access(false, address));
         let known = met.is_some_and(|t| t.vector == 14 && t.error & 4 != 0 && t.address == address);
-        holds(format_args!("read {address:#x}"), known, format_args!("{met:?}"));
+        holds(
+            format_args!("read {address:#x}"),
+            known,
+            format_args!("{met:?}"),
+        );
     }
     let met = run(code, window, &access(true, 1 << 47));
     same("write to what is not canonical", met, protection(0));
@@ -125,11 +164,25 @@ fn privileges(code: &Page, window: &Window) {
     ] {
         same(name, run(code, window, bytes), protection(0));
     }
-    let iopl = |iopl: u32| send(__HYPERVISOR_physdev_op, PHYSDEVOP_set_iopl, &PhysdevSetIopl { iopl });
+    let iopl = |iopl: u32| {
+        send(
+            __HYPERVISOR_physdev_op,
+            PHYSDEVOP_set_iopl,
+            &PhysdevSetIopl { iopl },
+        )
+    };
     iopl(3);
-    same("out with privilege 3", run(code, window, &[0xe6, 0x80]), other(6, 0));
+    same(
+        "out with privilege 3",
+        run(code, window, &[0xe6, 0x80]),
+        other(6, 0),
+    );
     iopl(1);
-    same("out with privilege 1", run(code, window, &[0xe6, 0x80]), protection(0));
+    same(
+        "out with privilege 1",
+        run(code, window, &[0xe6, 0x80]),
+        protection(0),
+    );
     iopl(0);
 }
 
@@ -143,7 +196,11 @@ pub fn returns() {
     let good = ud2.address();
     same("a good frame", go(good, cs, FLAGS, stack, ss), other(6, 0));
     same("it came from there", trap::place(), good);
-    same("flags of all kinds", go(good, cs, 0xffff_ffff_ffff_ffff & !0x0002_4100, stack, ss), other(6, 0));
+    same(
+        "flags of all kinds",
+        go(good, cs, 0xffff_ffff_ffff_ffff & !0x0002_4100, stack, ss),
+        other(6, 0),
+    );
     for (name, cs, ss, code) in [
         ("an empty code selector", 0x0ff8, ss, 0x0ff8),
         ("the hypervisor's code selector", 0xe008, ss, 0xe008),
@@ -156,7 +213,11 @@ pub fn returns() {
     }
     let met = go(1 << 47, cs, FLAGS, stack, ss);
     let known = met == other(trap::FAILSAFE, 0) || met == protection(0);
-    holds("an address that is not canonical", known, format_args!("{met:?}"));
+    holds(
+        "an address that is not canonical",
+        known,
+        format_args!("{met:?}"),
+    );
     let theirs = 0xffff_8300_0010_0000;
     let met = go(theirs, cs, FLAGS, stack, ss);
     let known = met.is_some_and(|t| t.vector == 14 && t.address == theirs);
