@@ -3,7 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use tests_linux_guests::case::{Case, Tier};
-use tests_linux_guests::emulator::{CommandLines, Files, Hypervisor};
+use tests_linux_guests::emulator::{Files, Hypervisor, Software};
 use tests_linux_guests::report::Check;
 use tests_linux_guests::{runner, suite};
 
@@ -104,17 +104,12 @@ fn boot_case(layout: &Layout, case: &Case, files: &Files, tally: &mut Tally) -> 
     println!("boot {} ...", case.name);
     let hypervisor = case.hypervisor_line();
     let kernel = case.kernel_line();
-    let lines = CommandLines {
-        hypervisor: &hypervisor,
-        kernel: &kernel,
+    let software = Software {
+        hypervisor_line: &hypervisor,
+        payload: case.payload(),
+        kernel_line: &kernel,
     };
-    let files = boot::complete(
-        layout,
-        files,
-        (&case.machine, &case.script),
-        case.name,
-        lines,
-    )?;
+    let files = boot::complete(layout, files, &case.machine, case.name, software)?;
     let log = layout.logs.join(format!("{}.log", case.name));
     let outcome = runner::run(case, &files, &log).context(case.name)?;
     for check in &outcome.checks {
@@ -136,5 +131,5 @@ fn boot_case(layout: &Layout, case: &Case, files: &Files, tally: &mut Tally) -> 
         }
         println!("----");
     }
-    Ok(outcome.console.contains("DOM0-READY"))
+    Ok(outcome.console.contains("DOM0-READY") || outcome.console.contains("MICRO-RESULT"))
 }

@@ -1,6 +1,6 @@
 //! What a boot test is.
 
-use crate::emulator::Machine;
+use crate::emulator::{Machine, Payload};
 
 /// When a case is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,24 +13,17 @@ pub enum Tier {
     Long,
 }
 
-/// What happens once dom0 is up.
+/// What runs as dom0, and what happens once it is up.
 #[derive(Clone, Copy, Debug)]
 pub enum Script {
     /// `guest/NAME.sh` runs, prints its report and powers off.
     Guest(&'static str),
     /// A person's session at the prompt: lines to type, each with what must then appear.
     Typed(&'static [(&'static str, &'static str)]),
-    /// The micro kernel is booted in place of Linux; it prints its report and ends the machine.
-    Micro(Micro),
-}
-
-/// How a boot of the micro kernel ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Micro {
-    /// With a report of its checks.
-    Report,
-    /// By an act for which the hypervisor must crash that domain, and then end the machine.
-    Crash,
+    /// `micro-pv` runs in place of Linux, prints its report and powers off.
+    Micro,
+    /// `micro-pv` does something for which the hypervisor must end that domain, and so the machine.
+    MicroAct,
 }
 
 /// A boot and what must come of it.
@@ -84,11 +77,20 @@ impl Case {
         line.trim_end().to_owned()
     }
 
+    /// What runs as dom0.
+    #[must_use]
+    pub fn payload(&self) -> Payload {
+        match self.script {
+            Script::Micro | Script::MicroAct => Payload::Micro,
+            Script::Guest(_) | Script::Typed(_) => Payload::Linux,
+        }
+    }
+
     /// The kernel's command line. What the kernel does not know reaches the init script as
     /// environment variables, and so the test scripts.
     #[must_use]
     pub fn kernel_line(&self) -> String {
-        if let Script::Micro(_) = self.script {
+        if self.payload() == Payload::Micro {
             return self.kernel_args.to_owned();
         }
         let mut line = format!(
