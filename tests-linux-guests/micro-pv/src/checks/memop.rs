@@ -191,10 +191,8 @@ pub fn physmap() {
     };
     for space in 0..8 {
         // Frames of other domains are for the batch operation.
-        let want = match space {
-            XENMAPSPACE_gmfn_foreign => ENOSYS,
-            _ => EACCES,
-        };
+        let foreign = space == XENMAPSPACE_gmfn_foreign;
+        let want = if foreign { ENOSYS } else { EACCES };
         let name = format_args!("add_to_physmap, space {space}");
         optional(name, add(DOMID_SELF, space, u64::MAX, u64::MAX), want);
     }

@@ -281,7 +281,7 @@ fn cpuid() {
     let (a, b, c, d): (u32, u32, u32, u32);
     // LLVM keeps rbx for itself.
     let met = probe!(
-        "mov {saved}, rbx; .byte 0x0f, 0x0b, 0x78, 0x65, 0x6e; cpuid; xchg {saved}, rbx",
+        "mov {saved:r}, rbx; .byte 0x0f, 0x0b, 0x78, 0x65, 0x6e; cpuid; xchg {saved:r}, rbx",
         saved = out(reg) b,
         inlateout("eax") 0x4000_0000_u32 => a,
         lateout("ecx") c,
