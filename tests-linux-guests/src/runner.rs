@@ -89,7 +89,13 @@ fn boot(console: &mut Console, checks: &mut Vec<Check>) -> bool {
     .all(|(name, marker)| wait(console, checks, name, marker))
 }
 
-fn wait(console: &mut Console, checks: &mut Vec<Check>, name: &str, marker: &str) -> bool {
+/// Waits for a marker and notes whether it came.
+pub(crate) fn wait(
+    console: &mut Console,
+    checks: &mut Vec<Check>,
+    name: &str,
+    marker: &str,
+) -> bool {
     match console.wait_for(marker) {
         Ok(()) => {
             checks.push(Check::passed(name));

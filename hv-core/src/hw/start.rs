@@ -1,7 +1,6 @@
 //! The way from the loader's entry to the first guest.
 
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 
@@ -11,6 +10,7 @@ use hv_core::boot::acpi::{self, AcpiFacts};
 use hv_core::boot::cmdline::{AfterPanic, Baud, ConsoleSink, LogLevel, LogThreshold, Options, Parsed};
 use hv_core::boot::info::{BootInfo, Module, Rsdp};
 use hv_core::boot::memmap::{MemoryMap, UsableFrames};
+use hv_core::boot::modules::check_modules;
 use hv_core::console::levels::Thresholds;
 use hv_core::mm::buddy::Buddy;
 
@@ -57,7 +57,8 @@ pub fn refuse(why: core::fmt::Arguments<'_>) -> ! {
     say!("****************************************");
     say!("Cannot boot: {why}");
     say!("****************************************");
-    power::crash_stop()
+    // Not even without `noreboot`: the next boot would find the same.
+    power::stop_for_good()
 }
 
 /// Called by boot.S with what the loader left in its registers.
@@ -83,6 +84,10 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
     warnings.iter().for_each(|w| log::warn!("{w}"));
+    let (image, image_len) = memory::image();
+    if let Err(why) = check_modules(&info.modules, &memory, image.0..image.0 + image_len) {
+        refuse(format_args!("{why}"));
+    }
     let mut free = free_frames(&info, &memory);
     start_pages(&free);
     let acpi = read_acpi(&info);
@@ -241,11 +246,6 @@ extern "C" fn continue_boot(boot: *mut Boot) -> ! {
     smp::release_trampoline();
     dom0::create(boot);
     super::run::run_cpu()
-}
-
-/// Text of a module for messages.
-pub fn name_of(module: &Module) -> String {
-    if module.command_line.is_empty() { "module".to_string() } else { module.command_line.clone() }
 }
 
 /// The console's thresholds for an option's.
