@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tests_linux_guests::case::Case;
 use tests_linux_guests::emulator::{
-    self, CommandLines, Emulator, Files, Hypervisor, Loader, Machine, Terminal,
+    self, Emulator, Files, Hypervisor, Loader, Machine, Payload, Software, Terminal,
 };
 
 use crate::arguments::Arguments;
@@ -41,6 +41,7 @@ pub fn prepare(layout: &Layout, hypervisor: Hypervisor) -> Result<Files> {
         hypervisor: elf,
         kernel: image.kernel,
         dom0: image.dom0,
+        micro: PathBuf::new(),
         iso: PathBuf::new(),
         qemu10: PathBuf::new(),
     })
@@ -52,17 +53,20 @@ pub fn complete(
     files: &Files,
     machine: &Machine,
     name: &str,
-    lines: CommandLines<'_>,
+    software: Software<'_>,
 ) -> Result<Files> {
     let mut files = files.clone();
     if machine.loader == Loader::Grub {
         files.iso = layout.image.join(format!("{name}.iso"));
         let content = IsoContent {
-            hypervisor: (&files.hypervisor, lines.hypervisor),
-            kernel: (&files.kernel, lines.kernel),
+            hypervisor: (&files.hypervisor, software.hypervisor_line),
+            kernel: (&files.kernel, software.kernel_line),
             dom0: &files.dom0,
         };
         image::build_iso(layout, &content, &files.iso)?;
+    }
+    if software.payload == Payload::Micro {
+        files.micro = hypervisor::build_micro(layout)?;
     }
     if machine.emulator == Emulator::Ten {
         files.qemu10 = image::qemu10(layout)?;
@@ -95,13 +99,14 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let hypervisor_line = format!("{} {hypervisor_words}", case.hypervisor_line());
     // An interactive boot runs no test script.
     let kernel_line = case.kernel_line().replace("XTEST=boot", &kernel_words);
-    let lines = CommandLines {
-        hypervisor: hypervisor_line.trim(),
-        kernel: kernel_line.trim(),
+    let software = Software {
+        hypervisor_line: hypervisor_line.trim(),
+        payload: Payload::Linux,
+        kernel_line: kernel_line.trim(),
     };
     let files = prepare(layout, hypervisor)?;
-    let files = complete(layout, &files, &case.machine, "xenolith", lines)?;
-    let mut command = emulator::command(&case.machine, &files, lines, Terminal::Person);
+    let files = complete(layout, &files, &case.machine, "xenolith", software)?;
+    let mut command = emulator::command(&case.machine, &files, software, Terminal::Person);
     println!("Leave the emulator with Ctrl-A x; Ctrl-A a sends Ctrl-A.");
     process::run(command.args(extra))
 }

@@ -61,6 +61,15 @@ pub fn build(layout: &Layout) -> Result<Hypervisor> {
     Ok(files)
 }
 
+/// Builds micro-pv, the kernel that checks the hypercall interface.
+pub fn build_micro(layout: &Layout) -> Result<PathBuf> {
+    let toolchain = Toolchain::select(layout)?;
+    let arguments = ["--quiet", "--release", "--package", "micro-pv"];
+    process::run(toolchain.cargo(layout, "build").args(arguments))?;
+    let folder = layout.target.join("hv").join(TARGET).join("release");
+    Ok(folder.join("micro-pv"))
+}
+
 /// Type-checks the hypervisor without linking it.
 pub fn check(layout: &Layout) -> Result<()> {
     let toolchain = Toolchain::select(layout)?;

@@ -37,7 +37,7 @@ usage: cargo xtask COMMAND
              --smp N, --mem MIB, --grub, --qemu10, --hypervisor xenolith|xen
              --xen-args TEXT, --linux-args TEXT     added to the command lines
              -- ARGUMENTS     passed on to QEMU
-  lint     format, clippy for both targets, unsafe code, layers
+  lint     format, clippy for both targets, the project's own rules
   test     format, lints, host tests, boots
              --quick | --long, --boots (only those), --hypervisor xenolith|xen
              FILTER           only boots whose name contains it

@@ -1,6 +1,6 @@
 //! What a boot test is.
 
-use crate::emulator::Machine;
+use crate::emulator::{Machine, Payload};
 
 /// When a case is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,13 +13,15 @@ pub enum Tier {
     Long,
 }
 
-/// What happens once dom0 is up.
+/// What runs as dom0, and what happens once it is up.
 #[derive(Clone, Copy, Debug)]
 pub enum Script {
     /// `guest/NAME.sh` runs, prints its report and powers off.
     Guest(&'static str),
     /// A person's session at the prompt: lines to type, each with what must then appear.
     Typed(&'static [(&'static str, &'static str)]),
+    /// `micro-pv` runs in place of Linux, prints its report and powers off.
+    Micro,
 }
 
 /// A boot and what must come of it.
@@ -73,10 +75,22 @@ impl Case {
         line.trim_end().to_owned()
     }
 
+    /// What runs as dom0.
+    #[must_use]
+    pub fn payload(&self) -> Payload {
+        match self.script {
+            Script::Micro => Payload::Micro,
+            Script::Guest(_) | Script::Typed(_) => Payload::Linux,
+        }
+    }
+
     /// The kernel's command line. What the kernel does not know reaches the init script as
     /// environment variables, and so the test scripts.
     #[must_use]
     pub fn kernel_line(&self) -> String {
+        if self.payload() == Payload::Micro {
+            return self.kernel_args.to_owned();
+        }
         let mut line = format!(
             "console=hvc0 earlyprintk=xen XCPUS={} XTOTAL={} XDOM0={}",
             self.machine.cpus, self.machine.memory_mib, self.dom0_mib

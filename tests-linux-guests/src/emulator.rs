@@ -101,19 +101,32 @@ pub struct Files {
     pub kernel: PathBuf,
     /// dom0's initramfs.
     pub dom0: PathBuf,
+    /// The kernel that checks the hypercall interface, for [`Payload::Micro`].
+    pub micro: PathBuf,
     /// The ISO made from these, for [`Loader::Grub`].
     pub iso: PathBuf,
     /// The folder into which QEMU 10 was unpacked, for [`Emulator::Ten`].
     pub qemu10: PathBuf,
 }
 
-/// What QEMU is told, apart from the machine.
+/// What runs as dom0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Linux with the dom0 image.
+    Linux,
+    /// `micro-pv`, a kernel that does nothing but check the hypercall interface.
+    Micro,
+}
+
+/// What is run on the machine, with its command lines.
 #[derive(Clone, Copy, Debug)]
-pub struct CommandLines<'a> {
-    /// The hypervisor's.
-    pub hypervisor: &'a str,
-    /// dom0's kernel's.
-    pub kernel: &'a str,
+pub struct Software<'a> {
+    /// The hypervisor's command line.
+    pub hypervisor_line: &'a str,
+    /// What runs as dom0.
+    pub payload: Payload,
+    /// dom0's command line.
+    pub kernel_line: &'a str,
 }
 
 /// The command that boots `machine`, its console on standard input and output.
@@ -121,20 +134,21 @@ pub struct CommandLines<'a> {
 pub fn command(
     machine: &Machine,
     files: &Files,
-    lines: CommandLines<'_>,
+    software: Software<'_>,
     terminal: Terminal,
 ) -> Command {
     let mut qemu = machine_alone(machine, files, terminal);
     match machine.loader {
         Loader::Direct => {
-            let kernel = format!(
-                "{} {},{}",
-                files.kernel.display(),
-                lines.kernel,
-                files.dom0.display()
-            );
+            let line = software.kernel_line;
+            let modules = match software.payload {
+                Payload::Linux => {
+                    format!("{} {line},{}", files.kernel.display(), files.dom0.display())
+                }
+                Payload::Micro => format!("{} {line}", files.micro.display()),
+            };
             qemu.arg("-kernel").arg(&files.hypervisor);
-            qemu.args(["-append", lines.hypervisor, "-initrd", &kernel]);
+            qemu.args(["-append", software.hypervisor_line, "-initrd", &modules]);
         }
         Loader::Grub => {
             qemu.arg("-cdrom").arg(&files.iso);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::case::{Case, FORBIDDEN, Script};
 use crate::console::{Console, Missed};
-use crate::emulator::{self, CommandLines, Files, Terminal};
+use crate::emulator::{self, Files, Payload, Software, Terminal};
 use crate::report::{self, Check};
 
 /// What a boot proved.
@@ -34,23 +34,33 @@ impl Outcome {
 pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     let hypervisor = case.hypervisor_line();
     let kernel = case.kernel_line();
-    let lines = CommandLines {
-        hypervisor: &hypervisor,
-        kernel: &kernel,
+    let software = Software {
+        hypervisor_line: &hypervisor,
+        payload: case.payload(),
+        kernel_line: &kernel,
     };
-    let mut command = emulator::command(&case.machine, files, lines, Terminal::Program);
+    let mut command = emulator::command(&case.machine, files, software, Terminal::Program);
     let mut console = Console::start(&mut command, log, Duration::from_secs(case.seconds))?;
     console.forbid(FORBIDDEN);
     console.forbid(case.forbidden);
     let mut checks = Vec::new();
-    let alive = boot(&mut console, &mut checks) && drive(case.script, &mut console, &mut checks);
+    let milestones = match case.payload() {
+        Payload::Linux => LINUX_MILESTONES,
+        Payload::Micro => MICRO_MILESTONES,
+    };
+    let alive = boot(milestones, &mut console, &mut checks)
+        && drive(case.script, &mut console, &mut checks);
     if alive {
         power_off(&mut console, &mut checks);
     }
-    if let Script::Guest(name) = case.script {
-        checks.extend(report::parse(console.text()));
-        let result = format!("XTEST-RESULT {name} 0");
-        checks.push(shown(&console, "the script succeeds", &result));
+    match case.script {
+        Script::Guest(name) => {
+            checks.extend(report::parse(console.text()));
+            let result = format!("XTEST-RESULT {name} 0");
+            checks.push(shown(&console, "the script succeeds", &result));
+        }
+        Script::Micro => checks.extend(report::parse(console.text())),
+        Script::Typed(_) => {}
     }
     for line in case.expected {
         checks.push(shown(
@@ -77,16 +87,22 @@ fn shown(console: &Console, name: &str, line: &str) -> Check {
     Check::failed(name, format!("\"{line}\" was not printed"))
 }
 
-/// Waits for dom0's milestones; false when one is missed.
-fn boot(console: &mut Console, checks: &mut Vec<Check>) -> bool {
-    [
-        ("dom0's kernel starts", "Linux version"),
-        ("dom0 reaches user space", "DOM0-USERSPACE"),
-        ("the Xen daemons start", "DOM0-DAEMONS rc=0"),
-        ("dom0 is ready", "DOM0-READY"),
-    ]
-    .into_iter()
-    .all(|(name, marker)| wait(console, checks, name, marker))
+/// What Linux and its user space print on their way up, with what each line means.
+const LINUX_MILESTONES: &[(&str, &str)] = &[
+    ("dom0's kernel starts", "Linux version"),
+    ("dom0 reaches user space", "DOM0-USERSPACE"),
+    ("the Xen daemons start", "DOM0-DAEMONS rc=0"),
+    ("dom0 is ready", "DOM0-READY"),
+];
+
+/// The same of micro-pv.
+const MICRO_MILESTONES: &[(&str, &str)] = &[("micro-pv starts", "micro-pv starts")];
+
+/// Waits for the milestones; false when one is missed.
+fn boot(milestones: &[(&str, &str)], console: &mut Console, checks: &mut Vec<Check>) -> bool {
+    milestones
+        .iter()
+        .all(|(name, marker)| wait(console, checks, name, marker))
 }
 
 /// Waits for a marker and notes whether it came.
@@ -126,6 +142,7 @@ fn drive(script: Script, console: &mut Console, checks: &mut Vec<Check>) -> bool
             "the script ends",
             &format!("XTEST-RESULT {name} "),
         ),
+        Script::Micro => wait(console, checks, "the checks end", "MICRO-RESULT "),
         Script::Typed(steps) => {
             wait(console, checks, "a prompt appears", "# ")
                 && steps.iter().all(|(typed, answer)| {

@@ -17,6 +17,16 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "micro",
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        script: Script::Micro,
+        seconds: 1200,
+        ..Case::BASE
+    },
+    Case {
         name: "prompt",
         script: Script::Typed(&[
             ("xl list", "Domain-0"),

@@ -67,9 +67,9 @@ fn write(r: u32, value: u32) {
 
 /// Finds the APIC of the machine: x2APIC where the CPU has it, else the registers at `address`.
 pub fn discover(address: PhysAddr) {
-    let ecx = cpu::cpuid(1, 0)[2];
-    X2APIC.store(ecx & (1 << 21) != 0, Ordering::Relaxed);
-    DEADLINE.store(ecx & (1 << 24) != 0, Ordering::Relaxed);
+    let features = cpu::identity().get_feature_info();
+    X2APIC.store(features.as_ref().is_some_and(|f| f.has_x2apic()), Ordering::Relaxed);
+    DEADLINE.store(features.is_some_and(|f| f.has_tsc_deadline()), Ordering::Relaxed);
     if !x2apic() {
         BASE.store(paging::map_mmio(address, 4096), Ordering::Relaxed);
     }
@@ -89,9 +89,16 @@ pub fn tsc_deadline() -> bool {
 /// is masked and every line goes through an I/O APIC.
 pub fn init_cpu() {
     let base = cpu::rdmsr(msr::APIC_BASE);
-    let mode = if x2apic() { 0xc00 } else { 0x800 };
+    // x2APIC can only be entered from xAPIC mode (Intel SDM vol. 3, 11.12.5).
     // SAFETY: turns the APIC on in the mode that all of this module uses.
-    unsafe { cpu::wrmsr(msr::APIC_BASE, base | mode) };
+    unsafe {
+        cpu::wrmsr(msr::APIC_BASE, base | 0x800);
+        if x2apic() {
+            cpu::wrmsr(msr::APIC_BASE, base | 0xc00);
+        }
+    }
+    // Enabled first: while it is off, mask bits of the vector table cannot be cleared.
+    write(reg::SVR, 0x100 | u32::from(vector::SPURIOUS));
     if !x2apic() {
         write(reg::DFR, 0xffff_ffff);
         write(reg::LDR, 0);
@@ -102,7 +109,6 @@ pub fn init_cpu() {
     write(reg::LVT_LINT1, 4 << 8);
     write(reg::LVT_ERROR, u32::from(vector::ERROR));
     write(reg::ESR, 0);
-    write(reg::SVR, 0x100 | u32::from(vector::SPURIOUS));
     write(reg::TIMER_DIVIDE, 0b1011);
     let mode = if tsc_deadline() { 2 << 17 } else { 0 };
     write(reg::LVT_TIMER, mode | u32::from(vector::TIMER));

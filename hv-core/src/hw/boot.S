@@ -89,8 +89,7 @@ boot_entry:
     mov dword ptr [ebx + 261*8], offset boot_l3_image_phys + 3
     mov dword ptr [ebx + 264*8], offset boot_l3_low_phys + 3
 
-    mov eax, cr4
-    or  eax, 0x20                   # PAE
+    mov eax, 0x20                   # PAE alone: what firmware left on is not ours
     mov cr4, eax
     mov eax, offset boot_l4_phys
     mov cr3, eax

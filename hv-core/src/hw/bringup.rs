@@ -19,7 +19,8 @@ pub fn machine(boot: &Boot) {
     apic::discover(address);
     setup::late_cpu_setup();
     mmio::reserve(address, IoAccess::Denied);
-    mmio::reserve(smp::TRAMPOLINE, IoAccess::Denied);
+    // A CPU that did not answer in time may still start there: the page stays ours.
+    mmio::reserve(smp::trampoline(), IoAccess::Denied);
     if let Some(hpet) = boot.acpi.hpet_address() {
         mmio::reserve(hpet, IoAccess::ReadOnly);
     }
@@ -34,6 +35,9 @@ pub fn machine(boot: &Boot) {
     say!("TSC: {}.{:03} MHz by {reference}; local APIC {}, timer by {}", mhz / 1000, mhz % 1000,
         if apic::x2apic() { "x2APIC" } else { "xAPIC" },
         if apic::tsc_deadline() { "TSC deadline" } else { "one-shot count" });
+    if cpu::cpuid(0x8000_0000, 0)[0] < 0x8000_0007 || cpu::cpuid(0x8000_0007, 0)[3] & (1 << 8) == 0 {
+        say!("TSC: this CPU does not say that its TSC is invariant; time is as good as the TSC is");
+    }
     if let Some(fadt) = &boot.acpi.fadt {
         let port = |a: &Option<hv_core::boot::acpi::GenericAddress>| a.as_ref().and_then(|a| a.port()).unwrap_or(0);
         let reset = fadt.reset.as_ref().and_then(|r| r.register.port().map(|p| (p, r.value)));
@@ -79,9 +83,9 @@ fn mask_pic() {
 
 /// Which CPU protections are on, and which are not, in words.
 fn mitigations() {
-    let leaf7 = if cpu::cpuid(0, 0)[0] >= 7 { cpu::cpuid(7, 0) } else { [0; 4] };
+    let smep = cpu::identity().get_extended_feature_info().is_some_and(|e| e.has_smep());
     let on = |have: bool| if have { "on" } else { "absent in this CPU" };
-    say!("Protections: NX on, W^X on, SMEP {}, SMAP {}", on(leaf7[1] & (1 << 7) != 0), on(setup::has_smap()));
+    say!("Protections: NX on, W^X on, SMEP {}, SMAP {}", on(smep), on(setup::has_smap()));
     say!("Protections not implemented: XPTI, retpolines, IBRS/IBPB, L1TF, MDS and SRBDS buffer clearing, SSBD");
     say!("No IOMMU support: a domain that drives a DMA device can reach all memory");
     say!("FPU state by {}", if fpu::xcr0() != 0 { "XSAVE" } else { "FXSAVE" });

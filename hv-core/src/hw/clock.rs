@@ -151,6 +151,7 @@ pub fn program() {
     let this = percpu::this();
     let heap = this.timers.lock().next_deadline();
     let slice = this.slice_end.get();
+    let heap = heap.into_iter().chain(super::devices::next_storm_end()).min();
     let next = match (heap, slice) {
         (Some(a), 0) => Some(a),
         (Some(a), b) => Some(a.min(b)),

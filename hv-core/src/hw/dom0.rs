@@ -23,7 +23,7 @@ use xen_abi::start_info::{Dom0VgaConsoleInfo, VgaTextMode3, XEN_VGATYPE_TEXT_MOD
 use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
-use super::start::{Boot, refuse};
+use super::start::{Boot, module_frames, refuse};
 use super::{console, fpu, pages, percpu, serial};
 use crate::say;
 
@@ -118,6 +118,10 @@ pub fn create(boot: Box<Boot>) {
     say!("dom0 command line: {line}");
     drop(memory);
     release_modules(boot);
+    // The other CPUs wait for there to be something to run.
+    for cpu in percpu::online().filter(|c| *c != 0) {
+        HW.reschedule(cpu);
+    }
     let mut input = console::input().lock();
     input.set_focus(Focus::Dom0);
     let banner = input.banner();
@@ -131,11 +135,8 @@ fn release_modules(boot: Box<Boot>) {
         if index == 1 {
             continue;
         }
-        let first = module.start.0.div_ceil(PAGE_SIZE as u64);
-        let end = (module.start.0 + module.len) / PAGE_SIZE as u64;
-        if end > first {
-            super::pages::add_run(Mfn(first), Mfn(end));
-        }
+        let frames = module_frames(module);
+        pages::free_run(frames.start, (frames.end.0 - frames.start.0) as usize);
     }
     drop(boot);
 }

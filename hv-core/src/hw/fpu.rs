@@ -5,6 +5,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hv_core::pv::state::FpuLine;
+use x86_64::registers::xcontrol::XCr0;
 
 use super::cpu::{self, cr4};
 
@@ -18,7 +19,7 @@ const WANTED: u64 = 0b111;
 
 /// Finds what the boot CPU has.
 pub fn discover() {
-    if cpu::cpuid(1, 0)[2] & (1 << 26) != 0 {
+    if cpu::identity().get_feature_info().is_some_and(|f| f.has_xsave()) {
         let have = cpu::cpuid(0xd, 0);
         XCR0.store((u64::from(have[3]) << 32 | u64::from(have[0])) & WANTED, Ordering::Relaxed);
     }
@@ -53,10 +54,7 @@ pub fn current_xcr0() -> u64 {
     if xcr0() == 0 {
         return 0;
     }
-    let (low, high): (u32, u32);
-    // SAFETY: XSAVE is on, so XGETBV is there; it has no effect.
-    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
-    u64::from(high) << 32 | u64::from(low)
+    XCr0::read_raw()
 }
 
 /// 64-byte lines of an image.

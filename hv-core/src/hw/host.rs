@@ -389,12 +389,15 @@ impl Host for Hw {
         unsafe { cpu::set_cr3(root.addr().0) };
     }
 
-    fn load_debug(&self, index: usize, value: u64) {
-        super::context::load_debug(index, value);
+    fn load_debug_set(&self, state: &PvState) {
+        super::context::load_debug_set(state);
     }
 
-    fn read_debug(&self, index: usize) -> u64 {
-        super::context::read_debug(index)
+    fn debug_status(&self) -> u64 {
+        let status = cpu::dr6();
+        // SAFETY: the status bits are sticky; the guest keeps its own copy.
+        unsafe { cpu::set_dr6(0xffff_0ff0) };
+        status
     }
 
     fn set_task_switched(&self, on: TaskSwitched) {
@@ -408,7 +411,7 @@ impl Host for Hw {
     fn flush_here(&self, what: Flush) {
         match what {
             Flush::All => tlb::flush_all_here(),
-            Flush::Page(va) if va >= M2P_GUEST && va < HYPERVISOR_END => {}
+            Flush::Page(va) if (M2P_GUEST..HYPERVISOR_END).contains(&va) => {}
             Flush::Page(va) => cpu::invlpg(va),
         }
     }

@@ -34,6 +34,7 @@ pub fn note(v: u8) {
         }
         vector::STOP => {
             apic::eoi();
+            remote.online.store(false, Ordering::SeqCst);
             cpu::stop();
         }
         vector::ERROR => {

@@ -35,14 +35,18 @@ pub fn image() -> (PhysAddr, u64) {
     (PhysAddr(start - IMAGE_WINDOW), (&raw const bss_end) as u64 - start)
 }
 
-/// Maps everything and leaves the boot's tables.
-///
-/// Returns the frames of the M2P, one for each GiB that has RAM.
-pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
+/// Maps the image and all RAM, and leaves the boot's tables.
+pub fn map_ram(memory: &MemoryMap) {
     paging::create_master();
     map_image();
     map_direct(memory);
     paging::load_master();
+}
+
+/// Makes the tables that have an entry for each frame.
+///
+/// Returns the frames of the M2P, one for each GiB that has RAM.
+pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
     map_frame_table(memory);
     let m2p = map_m2p(memory);
     host::set_frames(memory.max_page());

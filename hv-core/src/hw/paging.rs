@@ -83,7 +83,8 @@ pub enum Largest {
 
 /// Maps `len` bytes at `va` to `pa`, all page-aligned; `flags` are those of the last level.
 pub fn map(va: u64, pa: PhysAddr, len: u64, flags: u64, largest: Largest) {
-    let huge = largest == Largest::Huge && cpu::cpuid(0x8000_0001, 0)[3] & (1 << 26) != 0;
+    let features = cpu::identity().get_extended_processor_and_feature_identifiers();
+    let huge = largest == Largest::Huge && features.is_some_and(|f| f.has_1gib_pages());
     let mut done = 0;
     while done < len {
         let (va, pa, left) = (va + done, pa.0 + done, len - done);

@@ -76,6 +76,8 @@ pub struct PerCpu {
     pub slice_end: Cell<Nanos>,
     /// What the hardware timer is set to; 0: off.
     pub armed_for: Cell<Nanos>,
+    /// Vector of the fault that an IRET into the guest ended with.
+    pub failed_vector: Cell<u32>,
     /// Counters for the benchmarks' reports.
     pub counts: Counts,
 }
@@ -111,6 +113,7 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         timers: Mutex::new(DeadlineHeap::with_capacity(MAX_UNITS).expect("boot memory for a CPU's timers")),
         slice_end: Cell::new(0),
         armed_for: Cell::new(0),
+        failed_vector: Cell::new(0),
         counts: Counts::default(),
     }));
     CPUS[id as usize].store(new, Ordering::Release);

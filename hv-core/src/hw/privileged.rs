@@ -144,12 +144,8 @@ impl PrivEnv for Env<'_> {
         HW.load_base(which, value);
     }
 
-    fn load_debug(&self, index: usize, value: u64) {
-        HW.load_debug(index, value);
-    }
-
-    fn read_debug(&self, index: usize) -> u64 {
-        HW.read_debug(index)
+    fn load_debug_set(&self, state: &PvState) {
+        HW.load_debug_set(state);
     }
 
     fn load_controls(&self, state: &PvState) {
@@ -204,16 +200,13 @@ impl Env<'_> {
 /// Loads the CR4 bits that the guest may choose.
 pub fn load_cr4(state: &PvState) {
     let now = cpu::cr4();
-    let want = (now & !(GUEST_CR4 & !super::cpu::cr4::OSXSAVE)) | hardware_cr4(state) | keep_fsgsbase();
+    // On where the CPU has it since its set-up: what guests may use is for their CPUID to say.
+    let kept = now & super::cpu::cr4::FSGSBASE;
+    let want = (now & !(GUEST_CR4 & !super::cpu::cr4::OSXSAVE)) | hardware_cr4(state) | kept;
     if want != now {
         // SAFETY: the bits only allow or forbid instructions at CPL 3.
         unsafe { cpu::set_cr4(want) };
     }
-}
-
-/// FSGSBASE stays on where the CPU has it: what guests may use is for their CPUID to say.
-fn keep_fsgsbase() -> u64 {
-    if cpu::cpuid(0, 0)[0] >= 7 && cpu::cpuid(7, 0)[1] & 1 != 0 { super::cpu::cr4::FSGSBASE } else { 0 }
 }
 
 /// #UD.

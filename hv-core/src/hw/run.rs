@@ -1,14 +1,13 @@
 //! The run loop of each CPU: do what is owed, ask the scheduler, run the guest, handle its exit.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use hv_core::base::VcpuId;
+use hv_core::base::{GuestVa, VcpuId};
 use hv_core::domain::{Domain, Vcpu};
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
-use hv_core::pv::state::PvState;
+use hv_core::pv::state::StateBox;
 use hv_core::sched::Unit;
 use hv_core::time::runstate::State;
 
@@ -24,7 +23,7 @@ pub struct Loaded {
     /// Which of the domain's.
     pub id: VcpuId,
     /// Its state, ours until it is saved.
-    pub state: Box<PvState>,
+    pub state: StateBox,
     /// It waits for an event and the CPU idles: its root is not in CR3.
     pub idle: bool,
 }
@@ -57,11 +56,14 @@ impl Loaded {
 pub fn run_cpu() -> ! {
     let this = percpu::this();
     // A secondary CPU may be here before there is anything to run.
-    while super::host::HV.get().is_none() {
+    loop {
         cpu::cli();
         tlb::serve();
+        // With interrupts off between the look and the halt, the wake-up cannot slip by.
+        if super::host::HV.get().is_some() {
+            break;
+        }
         cpu::halt_until_interrupt();
-        cpu::sti();
     }
     this.remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
     cpu::sti();
@@ -287,6 +289,13 @@ fn run_guest(this: &PerCpu, l: &mut Loaded) {
             cpu::sti();
             return;
         }
+        // SAFETY: this CPU's own frame, with the guest out.
+        let regs = unsafe { &mut (*info).regs };
+        // SYSRET to an address that is not canonical would fault at CPL 0 on the guest's stack: such a
+        // frame leaves by IRET, whose fault is handled.
+        if !GuestVa(regs.rip).is_canonical() {
+            regs.entry = 0;
+        }
         percpu::count(&this.counts.exits);
         // SAFETY: the frame holds registers that a guest may have: CPL 3 selectors, IF set.
         let reason = unsafe { enter_guest(info) };
@@ -299,6 +308,8 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
     let reason = SHUTDOWN.load(Ordering::SeqCst) - 1;
     if this.id != 0 {
         stop_running(loaded);
+        // Nobody may wait for a flush on this CPU any more.
+        this.remote.online.store(false, Ordering::SeqCst);
         cpu::stop();
     }
     match reason {

@@ -153,37 +153,31 @@ fn address_bits(facts: &Facts) -> u32 {
 
 /// What the boot CPU says of itself, and where each CPU sits.
 fn processor(boot: &Boot) -> Processor {
-    let top = cpu::cpuid(0, 0);
-    let signature = cpu::cpuid(1, 0);
-    let mut vendor = [0; 12];
-    for (part, word) in vendor.chunks_mut(4).zip([top[1], top[3], top[2]]) {
-        part.copy_from_slice(&word.to_le_bytes());
+    let cpu = cpu::identity();
+    let signature = cpu.get_feature_info();
+    let of_signature = |field: fn(&raw_cpuid::FeatureInfo) -> u8| signature.as_ref().map_or(0, |s| u32::from(field(s)));
+    let vendor = cpu.get_vendor_info().and_then(|v| v.as_str().as_bytes().first_chunk().copied());
+    let mut brand = [[0; 16]; 3];
+    if let Some(text) = cpu.get_processor_brand_string() {
+        let room = brand.as_flattened_mut().iter_mut();
+        room.zip(text.as_str().bytes()).for_each(|(to, from)| *to = from);
     }
-    let brand = core::array::from_fn(|i| {
-        let mut text = [0; 16];
-        for (part, word) in text.chunks_mut(4).zip(cpu::cpuid(0x8000_0002 + i as u32, 0)) {
-            part.copy_from_slice(&word.to_le_bytes());
-        }
-        text
-    });
-    let (base_family, base_model) = (signature[0] >> 8 & 0xf, signature[0] >> 4 & 0xf);
-    let extended = base_family == 0xf;
-    let wide_model = extended || base_family == 6;
     Processor {
-        vendor,
+        vendor: vendor.unwrap_or_default(),
         brand,
-        max_leaf: top[0],
-        family: base_family + if extended { signature[0] >> 20 & 0xff } else { 0 },
-        model: base_model + if wide_model { (signature[0] >> 16 & 0xf) << 4 } else { 0 },
-        stepping: signature[0] & 0xf,
-        address_bits: cpu::cpuid(0x8000_0008, 0)[0] as u8,
-        cache_line: (signature[1] >> 8 & 0xff) * 8,
+        max_leaf: cpu::cpuid(0, 0)[0],
+        family: of_signature(|s| s.family_id()),
+        model: of_signature(|s| s.model_id()),
+        stepping: of_signature(|s| s.stepping_id()),
+        address_bits: cpu.get_processor_capacity_feature_info().map_or(36, |c| c.physical_address_bits()),
+        cache_line: of_signature(|s| s.cflush_cache_line_size()) * 8,
         cpus: percpu::online().map(|c| place(boot, c)).collect(),
     }
 }
 
 /// Socket, core and thread from the APIC id: the widths are those that the boot CPU tells (leaf 0xb on Intel
-/// and newer AMD, else leaf 0x80000008).
+/// and newer AMD, else leaf 0x80000008). Read as they are: `raw-cpuid` panics on a kind of level that it does
+/// not know.
 fn place(boot: &Boot, id: CpuId) -> CpuPlace {
     let apic_id = percpu::apic_id(id).unwrap_or(0);
     let acpi_id = boot.acpi.madt.iter().flat_map(|m| &m.cpus).find(|c| c.apic_id == apic_id).map_or(id, |c| c.acpi_uid);

@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use core::ops::Range;
 
-use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::base::{Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use hv_core::boot::PhysMem;
 use hv_core::boot::acpi::{self, AcpiFacts};
 use hv_core::boot::cmdline::{AfterPanic, Baud, ConsoleSink, LogLevel, LogThreshold, Options, Parsed};
@@ -79,7 +80,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     banner(&info, &command_line);
     setup::require_features();
 
-    let width = if cpu::cpuid(0x8000_0000, 0)[0] >= 0x8000_0008 { cpu::cpuid(0x8000_0008, 0)[0] & 0xff } else { 36 };
+    let width = cpu::identity().get_processor_capacity_feature_info().map_or(36, |c| c.physical_address_bits());
     let (memory, warnings) = MemoryMap::new(&info.memory_map, 1 << width.min(42));
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
@@ -88,8 +89,8 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     if let Err(why) = check_modules(&info.modules, &memory, image.0..image.0 + image_len) {
         refuse(format_args!("{why}"));
     }
-    let mut free = free_frames(&info, &memory);
-    start_pages(&free);
+    let free = free_frames(&info, &memory);
+    let first_run = start_pages(&free);
     let acpi = read_acpi(&info);
 
     fpu::discover();
@@ -97,8 +98,11 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     if setup::has_smap() {
         traps::patch_clac();
     }
+    memory::map_ram(&memory);
+    let early = more_pages(&free, first_run);
+    console::console().lock().enlarge(command_line.options.conring_size);
     let m2p = memory::build(&memory);
-    hand_over_pages(&mut free);
+    hand_over_pages(&free, &info, &early);
     say!("System RAM: {} MiB ({} KiB)", memory.total_frames() >> 8, memory.total_frames() << 2);
 
     let kernel = dom0::unpack_kernel(&info);
@@ -122,7 +126,7 @@ fn configure_console(options: &Options, info: &BootInfo) {
     let vga = options.console.contains(&ConsoleSink::Vga)
         && matches!(info.video, hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown);
     let threshold = thresholds(options.loglvl);
-    console::console().lock().configure(options.conring_size, threshold, vga);
+    console::console().lock().configure(threshold, thresholds(options.guest_loglvl), vga);
     power::set_noreboot(options.after_panic == AfterPanic::Halt);
 }
 
@@ -138,6 +142,7 @@ fn banner(info: &BootInfo, command_line: &Parsed) {
 /// RAM that nobody uses: without the first MiB, the image and the modules.
 fn free_frames(info: &BootInfo, memory: &MemoryMap) -> UsableFrames {
     let mut free = UsableFrames::new(memory);
+    smp::choose_trampoline(free.find_low(1));
     free.carve_out_low_mib();
     let (start, len) = memory::image();
     free.carve_out(start, len);
@@ -147,18 +152,44 @@ fn free_frames(info: &BootInfo, memory: &MemoryMap) -> UsableFrames {
     free
 }
 
-/// Lets the boot allocate: from the largest run that its own tables map.
-fn start_pages(free: &UsableFrames) {
-    let limit = (4u64 << 30) / PAGE_SIZE as u64;
-    let best = free
-        .runs()
-        .map(|run| (run.start.0, run.end.0.min(limit)))
-        .max_by_key(|(start, end)| end.saturating_sub(*start))
-        .filter(|(start, end)| end > start);
-    match best {
-        Some((start, end)) => pages::start_early(Mfn(start), Mfn(end)),
+/// Lets the boot allocate: from the largest run that its own tables map. Returns that run.
+fn start_pages(free: &UsableFrames) -> Range<u64> {
+    match largest(free, (4u64 << 30) / PAGE_SIZE as u64) {
+        Some(run) => {
+            pages::start_early(Mfn(run.start), Mfn(run.end));
+            run
+        }
         None => refuse(format_args!("no usable RAM below 4 GiB in the memory map")),
     }
+}
+
+/// The largest run of frames below `limit`.
+fn largest(free: &UsableFrames, limit: u64) -> Option<Range<u64>> {
+    let runs = free.runs().map(|run| run.start.0..run.end.0.min(limit));
+    runs.filter(|run| run.start < run.end).max_by_key(|run| run.end - run.start)
+}
+
+/// The runs that the boot takes pages from.
+struct EarlyRuns {
+    /// The run that is in use.
+    current: Range<u64>,
+    /// What was taken of the run before, at its upper end.
+    taken: Range<u64>,
+}
+
+/// All RAM is mapped: goes on with the largest run of all where that is another one, so that tables for
+/// much RAM do not eat the memory that devices can reach.
+fn more_pages(free: &UsableFrames, first: Range<u64>) -> EarlyRuns {
+    let others = free.runs().map(|run| run.start.0..run.end.0).map(|run| {
+        // The first run may be the part below 4 GiB of a larger one.
+        if run.contains(&first.start) { first.end.max(run.start)..run.end } else { run }
+    });
+    let best = others.max_by_key(|run| run.end.saturating_sub(run.start)).unwrap_or(0..0);
+    if best.end.saturating_sub(best.start) <= first.end - first.start {
+        return EarlyRuns { current: first.clone(), taken: first.end..first.end };
+    }
+    let (_, end) = pages::start_early(Mfn(best.start), Mfn(best.end));
+    EarlyRuns { current: best, taken: end.0..first.end }
 }
 
 fn read_acpi(info: &BootInfo) -> AcpiFacts {
@@ -178,45 +209,46 @@ fn read_acpi(info: &BootInfo) -> AcpiFacts {
     facts
 }
 
-/// Gives all free RAM to the page allocator.
-fn hand_over_pages(free: &mut UsableFrames) {
-    // Allocations that this makes come from the early region: what is left of it is handed over last.
+/// Gives all free RAM to the page allocator, and the modules' RAM as pages that are in use.
+fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns) {
+    let mut rest = free.clone();
+    for range in [&early.taken, &early.current] {
+        rest.carve_out(Mfn(range.start).addr(), (range.end - range.start) << PAGE_SHIFT);
+    }
     let mut buddy = Buddy::new();
-    let (first, _) = pages::early_left();
-    let runs: Vec<_> = free.runs().collect();
-    let mut early = None;
-    for run in runs {
-        if run.contains(&first) {
-            early = Some(run);
-        } else {
-            add(&mut buddy, run);
+    rest.runs().for_each(|run| add(&mut buddy, run));
+    for module in &info.modules {
+        let frames = module_frames(module);
+        add(&mut buddy, frames.clone());
+        for frame in frames.start.0..frames.end.0 {
+            // Taken until dom0 is built, or for good where it becomes dom0's.
+            let taken = buddy.take(Mfn(frame), 0);
+            debug_assert!(taken.is_ok(), "the region was just added");
         }
     }
-    if let Some(run) = early {
-        let words = Buddy::words_for(&run);
-        let mut store = Vec::new();
-        store.resize(words, 0u64);
-        // From here on nothing is taken early any more.
-        let (first, end) = pages::early_left();
-        let left = first..end;
-        let store: &'static mut [u64] = Box::leak(store.into_boxed_slice());
-        if let Err(why) = buddy.add_region_in(left, store) {
-            refuse(format_args!("page allocator: {why:?}"));
-        }
-        // What lies above the region's mapped part.
-        if run.end > end && run.end.0 > (4u64 << 30) / PAGE_SIZE as u64 {
-            let above = Mfn((4u64 << 30) / PAGE_SIZE as u64)..run.end;
-            if above.start < above.end {
-                pages::start_buddy(buddy);
-                pages::with_buddy(|b| add(b, above));
-                return;
-            }
-        }
+    // The run that this function itself allocates from goes last: its bits are made while it still
+    // serves, and the small heap gets room for the allocator's lists before it ends.
+    let words = Buddy::words_for(&(Mfn(early.current.start)..Mfn(early.current.end)));
+    let store: &'static mut [u64] = Box::leak(alloc::vec![0u64; words].into_boxed_slice());
+    drop(Vec::<u8>::with_capacity(24 << 10));
+    let (start, end) = pages::start_early(Mfn(0), Mfn(0));
+    if let Err(why) = buddy.add_region_in(start..end, store) {
+        refuse(format_args!("page allocator: {why:?}"));
     }
     pages::start_buddy(buddy);
 }
 
-fn add(buddy: &mut Buddy, run: core::ops::Range<Mfn>) {
+/// Every frame that a module touches.
+pub fn module_frames(module: &Module) -> Range<Mfn> {
+    let first = module.start.mfn();
+    if module.len == 0 {
+        // Nowhere, and its page may be anybody's.
+        return first..first;
+    }
+    first..Mfn((module.start.0 + module.len).div_ceil(PAGE_SIZE as u64))
+}
+
+fn add(buddy: &mut Buddy, run: Range<Mfn>) {
     if let Err(why) = buddy.add_region(run.clone()) {
         log::warn!("RAM at frame {:#x} is not used: {why:?}", run.start);
     }
@@ -243,7 +275,6 @@ extern "C" fn continue_boot(boot: *mut Boot) -> ! {
     let boot = unsafe { Box::from_raw(boot) };
     super::bringup::machine(&boot);
     super::bringup::cpus(&boot);
-    smp::release_trampoline();
     dom0::create(boot);
     super::run::run_cpu()
 }

@@ -6,6 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use hv_core::base::{CpuId, Mfn, PAGE_SIZE};
 use hv_core::pv::frame::{GuestFrame, rflags};
 use spin::Mutex;
+use x86_64::VirtAddr;
+use x86_64::instructions::tables::{lgdt, lidt};
+use x86_64::structures::DescriptorTablePointer;
 use xen_abi::arch_x86::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 use super::cpu::{self, msr};
@@ -50,22 +53,13 @@ pub fn fill_idt(cs: u16, ist: bool) {
 
 /// Loads the IDT on this CPU.
 pub fn load_idt() {
-    load_table("lidt", (&raw const IDT) as u64, 4095);
+    // SAFETY: the table is static and was filled before.
+    unsafe { lidt(&pointer((&raw const IDT) as u64, 4095)) };
 }
 
-fn load_table(which: &str, base: u64, limit: u16) {
-    #[repr(C, packed)]
-    struct Pointer {
-        limit: u16,
-        base: u64,
-    }
-    let pointer = Pointer { limit, base };
-    match which {
-        // SAFETY: both tables stay mapped and valid for good.
-        "lidt" => unsafe { core::arch::asm!("lidt [{}]", in(reg) &raw const pointer, options(nostack, readonly)) },
-        // SAFETY: as above.
-        _ => unsafe { core::arch::asm!("lgdt [{}]", in(reg) &raw const pointer, options(nostack, readonly)) },
-    }
+/// What LGDT and LIDT take.
+fn pointer(base: u64, limit: u16) -> DescriptorTablePointer {
+    DescriptorTablePointer { limit, base: VirtAddr::new_truncate(base) }
 }
 
 /// Maps a CPU's stacks, GDT page, TSS and stub; returns the address of its `CpuInfo`.
@@ -196,7 +190,8 @@ impl Code<'_> {
 /// Loads this CPU's GDT, TSS, IDT and SYSCALL entry points.
 pub fn load(cpu_id: CpuId) {
     let base = cpu_area(cpu_id);
-    load_table("lgdt", base + layout::GDT_OFFSET, 0xffff);
+    // SAFETY: the window is mapped for good; its page of ours was filled by `create_area`.
+    unsafe { lgdt(&pointer(base + layout::GDT_OFFSET, 0xffff)) };
     // SAFETY: the selectors name the descriptors written by `fill_gdt`; the entry points are the
     // stubs just mapped. Segment registers for data hold null in long mode.
     unsafe {
@@ -235,5 +230,6 @@ pub fn load_ldt(cpu_id: CpuId, entries: u32) {
 
 /// Loads an IDT without entries: the next interrupt or fault resets the machine.
 pub fn load_empty_idt() {
-    load_table("lidt", 0, 0);
+    // SAFETY: only called to reset the machine: that nothing can be handled any more is wanted.
+    unsafe { lidt(&pointer(0, 0)) };
 }

@@ -61,7 +61,7 @@ pub fn flush_on(cpus: impl Iterator<Item = CpuId> + Clone) {
     for c in cpus {
         let wait = waits[c as usize];
         if let Some(remote) = percpu::remote(c).filter(|_| wait != 0) {
-            while remote.flush_done.load(Ordering::SeqCst) < wait {
+            while remote.flush_done.load(Ordering::SeqCst) < wait && remote.online.load(Ordering::SeqCst) {
                 // Two CPUs may wait for each other with interrupts off: each serves meanwhile.
                 if !cpu::interrupts_on() {
                     serve();

@@ -77,6 +77,7 @@ unsafe extern "C" fn host_trap(frame: &mut GuestFrame) {
 /// The IRET into the guest faulted: put the guest's registers back into the frame and return from
 /// `enter_guest` with the reason.
 fn bad_guest_frame(frame: &mut GuestFrame) {
+    percpu::this().failed_vector.set(frame.entry & 0xff);
     let info = percpu::info();
     let mut saved = *frame;
     // SAFETY: this CPU's own block; the frame was pushed below it, in the gap and over the part of

@@ -81,10 +81,11 @@ pub trait Host: PtMachine {
     fn load_ldt(&self, state: &PvState);
     /// Loads CR3 with the root of the state's mode.
     fn load_root(&self, state: &PvState);
-    /// Loads DR0-DR3, DR6 or DR7.
-    fn load_debug(&self, index: usize, value: u64);
-    /// Reads DR0-DR3, DR6 or DR7.
-    fn read_debug(&self, index: usize) -> u64;
+    /// Makes the hardware's breakpoints those of the state: all registers while one is enabled, none
+    /// otherwise.
+    fn load_debug_set(&self, state: &PvState);
+    /// DR6 as the processor left it at a debug exception.
+    fn debug_status(&self) -> u64;
     /// Sets or clears CR0.TS.
     fn set_task_switched(&self, on: TaskSwitched);
     /// Flushes on this CPU.

@@ -25,7 +25,7 @@ const MAX_LDT: u64 = 8192;
 /// `EINVAL` for an address that is not canonical, `EFAULT`.
 pub fn set_trap_table<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     if args[0] == 0 {
-        *cx.state.traps = [TrapEntry::default(); 256];
+        cx.state.traps.fill(TrapEntry::default());
         return DONE;
     }
     // There is an end to a table without an end: each vector twice.
@@ -163,6 +163,9 @@ pub fn forget_ldt<H: Host>(cx: &mut Ctx<'_, H>) {
 pub fn map_ldt_page<H: Host>(cx: &mut Ctx<'_, H>, offset: u64) -> bool {
     let page = offset as usize / PAGE_SIZE;
     if offset >= u64::from(cx.state.ldt_entries) * 8 || page >= LDT_PAGES {
+        return false;
+    }
+    if cx.state.ldt_frames[page].is_some() {
         return false;
     }
     let Some(root) = cx.state.roots.kernel else { return false };

@@ -15,10 +15,8 @@ use crate::domain::Domain;
 
 /// Bits of the command that are the command; above stands the extent to go on with.
 const COMMAND_BITS: u32 = 6;
-/// Largest extent that a domain without devices may ask for: 2 MiB.
-const GUEST_ORDER: u32 = 9;
-/// Largest extent of the control domain.
-const CONTROL_ORDER: u32 = 18;
+/// Largest extent: 2 MiB, which is zeroed in one go.
+const MAX_ORDER: u32 = 9;
 
 /// memory_op(cmd, argument).
 ///
@@ -79,12 +77,11 @@ enum Change {
 fn reservation<H: Host>(cx: &mut Ctx<'_, H>, change: Change, start: u64, args: Args) -> Reply {
     let request: MemoryReservation = cx.read(args[1])?;
     let target = cx.target(request.domid)?;
-    let limit = if cx.domain.is_control() { CONTROL_ORDER } else { GUEST_ORDER };
     // A count that could overflow the restart encoding is nonsense as well.
     if start > request.nr_extents || request.nr_extents > u64::MAX >> (COMMAND_BITS + 1) {
         return Ok(Outcome::Return(start));
     }
-    if request.extent_order > limit {
+    if request.extent_order > MAX_ORDER {
         return Ok(Outcome::Return(start));
     }
     for index in start..request.nr_extents {
@@ -113,6 +110,10 @@ fn decrease<H: Host>(cx: &Ctx<'_, H>, target: &Domain, at: u64, order: u32) -> R
     let first = cx.read::<u64>(at)?;
     for page in 0..1u64 << order {
         let mfn = Mfn(first.checked_add(page).ok_or(Errno::EINVAL)?);
+        if mfn == target.shared_info || target.grants.has_frame(mfn) {
+            // Ours, lent to the domain: never counted as its own.
+            return Err(Errno::EINVAL);
+        }
         target.machine.relinquish(mfn, target.id)?;
         target.pages.fetch_sub(1, Ordering::Relaxed);
     }

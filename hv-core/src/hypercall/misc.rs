@@ -89,8 +89,7 @@ pub fn set_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let index = usize::try_from(index).map_err(|_| Errno::EINVAL)?;
     let value = checked_debug(index, value)?;
     cx.state.debug[index] = value;
-    // Without an enabled breakpoint the hardware keeps off: DR7 is loaded when one is.
-    cx.host.load_debug(index, value);
+    cx.host.load_debug_set(cx.state);
     DONE
 }
 
@@ -100,8 +99,8 @@ pub fn set_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// `EINVAL` for an unknown register.
 pub fn get_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     match args[0] {
-        0..=3 | 6 | 7 => Ok(Outcome::Return(cx.host.read_debug(args[0] as usize))),
-        4 | 5 => Ok(Outcome::Return(cx.host.read_debug(args[0] as usize + 2))),
+        0..=3 | 6 | 7 => Ok(Outcome::Return(cx.state.debug[args[0] as usize])),
+        4 | 5 => Ok(Outcome::Return(cx.state.debug[args[0] as usize + 2])),
         _ => Err(Errno::EINVAL),
     }
 }

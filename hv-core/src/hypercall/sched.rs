@@ -84,8 +84,15 @@ fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
         cx.vcpu.clear_flags(RunFlags::POLLING);
         return start.map(|_| Outcome::Return(0));
     }
-    let arming = cx.vcpu.timers.lock().set_poll(request.timeout, cx.domain.machine.now());
-    cx.domain.apply_arming(cx.vcpu, arming);
+    // An upcall that is due ends the wait as well.
+    if events::upcall_due(&**cx.domain, cx.vcpu.id) {
+        cx.vcpu.clear_flags(RunFlags::POLLING);
+        events::end_poll(&**cx.domain, cx.vcpu.id);
+        return DONE;
+    }
+    if request.timeout != 0 {
+        cx.domain.change_timers(cx.vcpu, |timers, now| Ok(timers.set_poll(request.timeout, now)))?;
+    }
     cx.host.reschedule_here();
     DONE
 }

@@ -38,27 +38,24 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::VCPUOP_register_vcpu_time_memory_area => register_time(cx, vcpu, at),
         abi::VCPUOP_set_periodic_timer => {
             let request: abi::VcpuSetPeriodicTimer = cx.read(at)?;
-            let arming = vcpu.timers.lock().set_periodic(request.period_ns, domain.machine.now())?;
-            domain.apply_arming(vcpu, arming);
+            domain.change_timers(vcpu, |timers, now| timers.set_periodic(request.period_ns, now))?;
             DONE
         }
         abi::VCPUOP_stop_periodic_timer => {
-            let arming = vcpu.timers.lock().stop_periodic(domain.machine.now());
-            domain.apply_arming(vcpu, arming);
+            domain.change_timers(vcpu, |timers, now| Ok(timers.stop_periodic(now)))?;
             DONE
         }
         // These two are for the vCPU itself only: its deadline is in its own time.
         abi::VCPUOP_set_singleshot_timer | abi::VCPUOP_stop_singleshot_timer if id != cx.vcpu.id => Err(Errno::EINVAL),
         abi::VCPUOP_set_singleshot_timer => {
             let request: abi::VcpuSetSingleshotTimer = cx.read(at)?;
-            let now = domain.machine.now();
-            let arming = vcpu.timers.lock().set_singleshot(request.timeout_abs_ns, request.flags, now)?;
-            domain.apply_arming(vcpu, arming);
+            domain.change_timers(vcpu, |timers, now| {
+                timers.set_singleshot(request.timeout_abs_ns, request.flags, now)
+            })?;
             DONE
         }
         abi::VCPUOP_stop_singleshot_timer => {
-            let arming = vcpu.timers.lock().stop_singleshot(domain.machine.now());
-            domain.apply_arming(vcpu, arming);
+            domain.change_timers(vcpu, |timers, now| Ok(timers.stop_singleshot(now)))?;
             DONE
         }
         abi::VCPUOP_send_nmi => {
@@ -77,8 +74,7 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// # Errors
 /// None.
 pub fn set_timer_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
-    let arming = cx.vcpu.timers.lock().set_timer_op(args[0], cx.domain.machine.now());
-    cx.domain.apply_arming(cx.vcpu, arming);
+    cx.domain.change_timers(cx.vcpu, |timers, now| Ok(timers.set_timer_op(args[0], now)))?;
     DONE
 }
 
@@ -93,14 +89,12 @@ fn initialise<H: Host>(cx: &mut Ctx<'_, H>, vcpu: &Vcpu, args: Args) -> Reply {
         Ok(state) => {
             // Two vCPUs may race to initialise a third: the first wins.
             let mut slot = vcpu.state.lock();
-            if slot.is_some() {
+            if vcpu.clear_flags(RunFlags::UNINITIALISED) & RunFlags::UNINITIALISED == 0 {
                 drop(slot);
                 context::give_up(cx.host, state, &mut cx.state.owed_puts);
                 return Err(Errno::EEXIST);
             }
             *slot = Some(state);
-            drop(slot);
-            vcpu.clear_flags(RunFlags::UNINITIALISED);
             DONE
         }
         Err(context::BuildError::Restart) => Ok(Outcome::Restart(args)),

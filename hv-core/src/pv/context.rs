@@ -1,7 +1,5 @@
 //! From the ABI's `vcpu_guest_context` to a vCPU at rest (VCPUOP_initialise).
 
-use alloc::boxed::Box;
-
 use xen_abi::arch_x86::{
     CpuUserRegs, FIRST_RESERVED_GDT_ENTRY, VGCF_failsafe_disables_events, VGCF_in_kernel,
     VGCF_syscall_disables_events, VcpuGuestContext,
@@ -9,7 +7,7 @@ use xen_abi::arch_x86::{
 use xen_abi::errno::Errno;
 
 use super::frame::{GuestFrame, rflags};
-use super::state::{Callback, GDT_PAGES, Mode, PvState, SegmentBases, TrapEntry, ring3};
+use super::state::{Callback, GDT_PAGES, Mode, PvState, SegmentBases, StateBox, TrapEntry, ring3};
 use crate::base::{GuestVa, Mfn, PhysAddr};
 use crate::domain::Domain;
 use crate::hypercall::Host;
@@ -46,14 +44,14 @@ pub fn build<H: Host>(
     domain: &Domain,
     wanted: &VcpuGuestContext,
     owed: &mut OwedPuts,
-) -> Result<Box<PvState>, BuildError> {
+) -> Result<StateBox, BuildError> {
     check_addresses(wanted).map_err(BuildError::Refused)?;
     let mut state = PvState::new(host.fpu_lines()).map_err(BuildError::Refused)?;
     state.regs = frame(&wanted.user_regs);
     // The I/O privilege is virtual: the flag never reaches the hardware.
     state.iopl = (wanted.user_regs.rflags >> 12 & 3) as u8;
     // A vCPU starts in its kernel; only a restored one may be elsewhere.
-    state.mode = if wanted.flags & VGCF_in_kernel != 0 || wanted.ctrlreg[1] == 0 { Mode::Kernel } else { Mode::User };
+    state.mode = if wanted.flags & VGCF_in_kernel != 0 || wanted.ctrlreg[1] & 1 == 0 { Mode::Kernel } else { Mode::User };
     for (entry, trap) in state.traps.iter_mut().zip(&wanted.trap_ctxt) {
         *entry = TrapEntry { address: trap.address, cs: trap.cs, flags: trap.flags };
     }
@@ -160,6 +158,6 @@ fn release<H: Host>(host: &H, state: &mut PvState, owed: &mut OwedPuts) {
 }
 
 /// Drops a state that is not wanted after all.
-pub fn give_up<H: Host>(host: &H, mut state: Box<PvState>, owed: &mut OwedPuts) {
+pub fn give_up<H: Host>(host: &H, mut state: StateBox, owed: &mut OwedPuts) {
     release(host, &mut state, owed);
 }

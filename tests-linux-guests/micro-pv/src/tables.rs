@@ -59,10 +59,7 @@ pub fn extended_for(cmd: u32, arg1: u64, arg2: u64, domain: u32) -> i64 {
         arg2,
         ..MmuextOp::default()
     });
-    hypercall(
-        __HYPERVISOR_mmuext_op,
-        [op.address(), 1, 0, domain.into()],
-    )
+    hypercall(__HYPERVISOR_mmuext_op, [op.address(), 1, 0, domain.into()])
 }
 
 /// `update_va_mapping`.
@@ -162,7 +159,10 @@ impl Window {
         for table in [l1, l2, l3] {
             protect(table, READ_ONLY);
         }
-        (update(root_entry(slot), l3.machine() * PAGE | WRITABLE), window)
+        (
+            update(root_entry(slot), l3.machine() * PAGE | WRITABLE),
+            window,
+        )
     }
 
     /// Machine address of the L4 entry.

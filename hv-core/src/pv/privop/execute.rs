@@ -108,7 +108,7 @@ fn kernel_only<E: PrivEnv>(
         }
         Operation::ReadDebug { index, to } => {
             *register(regs, to) =
-                control::read_debug(env, state, index).ok_or(Refusal::Exception)?;
+                control::read_debug(state, index).ok_or(Refusal::Exception)?;
             DONE
         }
         Operation::WriteDebug { index, from } => {

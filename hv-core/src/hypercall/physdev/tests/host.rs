@@ -178,10 +178,10 @@ impl Host for Memory {
     fn load_root(&self, _: &PvState) {
         unreachable!()
     }
-    fn load_debug(&self, _: usize, _: u64) {
+    fn load_debug_set(&self, _: &PvState) {
         unreachable!()
     }
-    fn read_debug(&self, _: usize) -> u64 {
+    fn debug_status(&self) -> u64 {
         unreachable!()
     }
     fn set_task_switched(&self, _: TaskSwitched) {

@@ -203,11 +203,8 @@ impl PrivEnv for World {
     fn load_base(&self, which: SegmentBase, value: u64) {
         self.bases.borrow_mut().insert(base_name(which), value);
     }
-    fn load_debug(&self, index: usize, value: u64) {
-        self.debug.borrow_mut()[index] = value;
-    }
-    fn read_debug(&self, index: usize) -> u64 {
-        self.debug.borrow()[index]
+    fn load_debug_set(&self, state: &PvState) {
+        *self.debug.borrow_mut() = state.debug;
     }
     fn load_controls(&self, _state: &PvState) {}
     fn fault_address(&self) -> u64 {
