@@ -26,7 +26,7 @@ use xen_abi::start_info::{Dom0VgaConsoleInfo, VgaTextMode3, XEN_VGATYPE_TEXT_MOD
 use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
-use super::start::{Boot, module_frames, name_of, refuse};
+use super::start::{Boot, module_frames, refuse};
 use super::{console, fpu, pages, percpu, serial};
 use crate::say;
 
@@ -95,7 +95,6 @@ pub fn create(boot: Box<Boot>) {
     };
     super::setup_hv::hypervisor(&boot);
     let initrd = boot.info.modules.get(1);
-    check_modules(&boot.info);
     let want = memory_wanted(&boot, initrd);
     let request = Request {
         nr_pages: want.0,
@@ -168,29 +167,6 @@ fn release_modules(boot: Box<Boot>) {
         pages::free_run(frames.start, (frames.end.0 - frames.start.0) as usize);
     }
     drop(boot);
-}
-
-/// Two modules that share memory would overwrite each other.
-fn check_modules(info: &BootInfo) {
-    for (i, a) in info.modules.iter().enumerate() {
-        for b in &info.modules[i + 1..] {
-            if a.start.0 < b.start.0 + b.len && b.start.0 < a.start.0 + a.len {
-                refuse(format_args!(
-                    "modules {} and {} overlap",
-                    name_of(a),
-                    name_of(b)
-                ));
-            }
-        }
-    }
-    if let Some(initrd) = info.modules.get(1)
-        && !initrd.start.0.is_multiple_of(PAGE_SIZE as u64)
-    {
-        refuse(format_args!(
-            "the initrd module at {:#x} is not page-aligned",
-            initrd.start
-        ));
-    }
 }
 
 /// Pages that dom0 starts with and may have, from dom0_mem= and what is free.

@@ -351,16 +351,16 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
             power::off()
         }
         xen_abi::sched::SHUTDOWN_crash => {
-            crate::say!("Hardware Dom0 crashed: rebooting machine");
-            power::reboot()
+            crate::say!("Hardware Dom0 crashed");
+            power::after_crash()
         }
         xen_abi::sched::SHUTDOWN_reboot => {
             crate::say!("Hardware Dom0 shutdown: rebooting machine");
             power::reboot()
         }
         other => {
-            crate::say!("Hardware Dom0 shutdown: reason {other}, rebooting machine");
-            power::reboot()
+            crate::say!("Hardware Dom0 shutdown: reason {other}");
+            power::after_crash()
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The way from the loader's entry to the first guest.
 
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ops::Range;
@@ -14,6 +13,7 @@ use hv_core::boot::cmdline::{
 };
 use hv_core::boot::info::{BootInfo, Module, Rsdp};
 use hv_core::boot::memmap::{MemoryMap, UsableFrames};
+use hv_core::boot::modules::check_modules;
 use hv_core::console::levels::Thresholds;
 use hv_core::mm::buddy::Buddy;
 
@@ -65,7 +65,8 @@ pub fn refuse(why: core::fmt::Arguments<'_>) -> ! {
     say!("****************************************");
     say!("Cannot boot: {why}");
     say!("****************************************");
-    power::crash_stop()
+    // Not even without `noreboot`: the next boot would find the same.
+    power::stop_for_good()
 }
 
 /// Called by boot.S with what the loader left in its registers.
@@ -93,6 +94,10 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
     warnings.iter().for_each(|w| log::warn!("{w}"));
+    let (image, image_len) = memory::image();
+    if let Err(why) = check_modules(&info.modules, &memory, image.0..image.0 + image_len) {
+        refuse(format_args!("{why}"));
+    }
     let free = free_frames(&info, &memory);
     let first_run = start_pages(&free);
     let acpi = read_acpi(&info);
@@ -283,7 +288,12 @@ fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns) {
 
 /// Every frame that a module touches.
 pub fn module_frames(module: &Module) -> Range<Mfn> {
-    module.start.mfn()..Mfn((module.start.0 + module.len).div_ceil(PAGE_SIZE as u64))
+    let first = module.start.mfn();
+    if module.len == 0 {
+        // Nowhere, and its page may be anybody's.
+        return first..first;
+    }
+    first..Mfn((module.start.0 + module.len).div_ceil(PAGE_SIZE as u64))
 }
 
 fn add(buddy: &mut Buddy, run: Range<Mfn>) {
@@ -317,15 +327,6 @@ extern "C" fn continue_boot(boot: *mut Boot) -> ! {
     super::bringup::cpus(&boot);
     dom0::create(boot);
     super::run::run_cpu()
-}
-
-/// Text of a module for messages.
-pub fn name_of(module: &Module) -> String {
-    if module.command_line.is_empty() {
-        "module".to_string()
-    } else {
-        module.command_line.clone()
-    }
 }
 
 /// The console's thresholds for an option's.

@@ -205,7 +205,8 @@ fn fatal(frame: &GuestFrame, what: &str) -> ! {
         let _ = writeln!(out);
     }
     backtrace(&mut out, frame.rip, frame.rbp);
-    super::power::crash_stop()
+    let _ = writeln!(out, "(XEN) ****************************************");
+    super::power::after_crash()
 }
 
 /// The CPU's number, or -1 before it has data.
@@ -256,5 +257,6 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     let _ = writeln!(out, "(XEN) Panic on CPU {}: {info}", cpu_number());
     backtrace(&mut out, rip, rbp);
     apic::stop_others();
-    super::power::crash_stop()
+    let _ = writeln!(out, "(XEN) ****************************************");
+    super::power::after_crash()
 }

@@ -105,7 +105,7 @@ impl World {
 
 pub const GP: Trap = Trap::GeneralProtection { error: 0 };
 
-pub fn vcpu() -> (GuestFrame, Box<PvState>) {
+pub fn vcpu() -> (GuestFrame, StateBox) {
     let mut state = PvState::at_reset(8).expect("memory");
     state.iopl = 1;
     (
