@@ -22,6 +22,8 @@ pub enum Script {
     Typed(&'static [(&'static str, &'static str)]),
     /// `micro-pv` runs in place of Linux, prints its report and powers off.
     Micro,
+    /// `micro-pv` does something for which the hypervisor must end that domain, and so the machine.
+    MicroAct,
 }
 
 /// A boot and what must come of it.
@@ -79,7 +81,7 @@ impl Case {
     #[must_use]
     pub fn payload(&self) -> Payload {
         match self.script {
-            Script::Micro => Payload::Micro,
+            Script::Micro | Script::MicroAct => Payload::Micro,
             Script::Guest(_) | Script::Typed(_) => Payload::Linux,
         }
     }
@@ -129,6 +131,7 @@ pub const FORBIDDEN: &[&str] = &[
     "nobody cared",
     "Panic on CPU",
     "panicked at",
+    "Xenolith crashed",
     "HYPERVISOR PANIC",
     "core dumped",
     "Clocksource tsc unstable",

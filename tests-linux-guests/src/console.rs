@@ -46,6 +46,8 @@ pub struct Console {
     started: Instant,
     deadline: Instant,
     forbidden: Vec<String>,
+    /// Bytes of `text` in which no line was forbidden.
+    judged: usize,
 }
 
 impl Console {
@@ -77,11 +79,13 @@ impl Console {
             started,
             deadline: started + limit,
             forbidden: Vec::new(),
+            judged: 0,
         })
     }
 
     /// From now on a line that contains one of these ends any wait.
     pub fn forbid(&mut self, lines: &[&str]) {
+        self.judged = 0;
         self.forbidden
             .extend(lines.iter().map(|line| (*line).to_owned()));
     }
@@ -97,12 +101,18 @@ impl Console {
     /// # Errors
     /// See [`Missed`].
     pub fn wait_for(&mut self, marker: &str) -> Result<(), Missed> {
+        // Text comes in many small pieces: none is searched twice.
+        let mut from = self.seen;
         loop {
-            if let Some(at) = self.text[self.seen..].find(marker) {
-                self.seen += at + marker.len();
+            if let Some(at) = self.text[from..].find(marker) {
+                self.seen = from + at + marker.len();
                 return Ok(());
             }
-            if let Some(line) = self.first_forbidden() {
+            from = from.max(
+                self.text
+                    .floor_char_boundary(self.text.len().saturating_sub(marker.len())),
+            );
+            if let Some(line) = self.new_forbidden() {
                 self.read_until(Instant::now() + AFTERMATH);
                 return Err(Missed::Forbidden(line));
             }
@@ -128,6 +138,32 @@ impl Console {
                 }
             }
         }
+    }
+
+    /// Whether it still runs `span` from now; reads on meanwhile.
+    ///
+    /// # Errors
+    /// [`Missed::Ended`] when it has ended, [`Missed::Forbidden`] when it says what it must not.
+    pub fn stays(&mut self, span: Duration) -> Result<(), Missed> {
+        let end = Instant::now() + span;
+        loop {
+            match self.read_chunk(end) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return Err(Missed::Ended),
+            }
+        }
+        self.first_forbidden()
+            .map_or(Ok(()), |line| Err(Missed::Forbidden(line)))
+    }
+
+    /// Types keys, without a line's end.
+    ///
+    /// # Errors
+    /// The emulator has ended.
+    pub fn press(&mut self, keys: &str) -> io::Result<()> {
+        self.input.write_all(keys.as_bytes())?;
+        self.input.flush()
     }
 
     /// Types a line.
@@ -158,10 +194,15 @@ impl Console {
     /// The first forbidden line that was printed.
     #[must_use]
     pub fn first_forbidden(&self) -> Option<String> {
-        self.text
-            .lines()
-            .find(|line| self.forbidden.iter().any(|bad| line.contains(bad.as_str())))
-            .map(|line| line.trim().to_owned())
+        first_of(&self.text, &self.forbidden)
+    }
+
+    /// The first forbidden line since this was last asked; a line is asked for until it ends.
+    fn new_forbidden(&mut self) -> Option<String> {
+        let fresh = &self.text[self.judged..];
+        let found = first_of(fresh, &self.forbidden);
+        self.judged += fresh.rfind('\n').map_or(0, |at| at + 1);
+        found
     }
 
     fn read_until(&mut self, when: Instant) {
@@ -193,6 +234,13 @@ impl Drop for Console {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The first line that contains one of these.
+fn first_of(text: &str, forbidden: &[String]) -> Option<String> {
+    text.lines()
+        .find(|line| forbidden.iter().any(|bad| line.contains(bad.as_str())))
+        .map(|line| line.trim().to_owned())
 }
 
 fn no_pipe() -> io::Error {
@@ -248,6 +296,16 @@ mod tests {
         console.forbid(&["lost"]);
         let missed = console.wait_for("never");
         assert_eq!(missed, Err(Missed::Forbidden("all is lost".to_owned())));
+    }
+
+    #[test]
+    fn what_stays_is_told_from_what_ends() {
+        assert_eq!(
+            shell("cat", "stays").stays(Duration::from_millis(50)),
+            Ok(())
+        );
+        let mut console = shell("exit 0", "gone");
+        assert_eq!(console.stays(Duration::from_secs(5)), Err(Missed::Ended));
     }
 
     #[test]

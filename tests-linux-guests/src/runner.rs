@@ -60,7 +60,7 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
             checks.push(shown(&console, "the script succeeds", &result));
         }
         Script::Micro => checks.extend(report::parse(console.text())),
-        Script::Typed(_) => {}
+        Script::Typed(_) | Script::MicroAct => {}
     }
     for line in case.expected {
         checks.push(shown(
@@ -105,7 +105,13 @@ fn boot(milestones: &[(&str, &str)], console: &mut Console, checks: &mut Vec<Che
         .all(|(name, marker)| wait(console, checks, name, marker))
 }
 
-fn wait(console: &mut Console, checks: &mut Vec<Check>, name: &str, marker: &str) -> bool {
+/// Waits for a marker and notes whether it came.
+pub(crate) fn wait(
+    console: &mut Console,
+    checks: &mut Vec<Check>,
+    name: &str,
+    marker: &str,
+) -> bool {
     match console.wait_for(marker) {
         Ok(()) => {
             checks.push(Check::passed(name));
@@ -137,6 +143,7 @@ fn drive(script: Script, console: &mut Console, checks: &mut Vec<Check>) -> bool
             &format!("XTEST-RESULT {name} "),
         ),
         Script::Micro => wait(console, checks, "the checks end", "MICRO-RESULT "),
+        Script::MicroAct => wait(console, checks, "the act begins", "MICRO-ACT "),
         Script::Typed(steps) => {
             wait(console, checks, "a prompt appears", "# ")
                 && steps.iter().all(|(typed, answer)| {

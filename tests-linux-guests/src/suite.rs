@@ -18,12 +18,11 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "micro",
-        machine: Machine {
-            cpus: 2,
-            ..Machine::BASE
-        },
+        // The checks know that there is one CPU and that dom0 has two vCPUs.
+        hypervisor_args: "dom0_max_vcpus=2",
+        tier: Tier::Long,
         script: Script::Micro,
-        seconds: 1200,
+        seconds: 300,
         ..Case::BASE
     },
     Case {
@@ -156,7 +155,31 @@ pub const CASES: &[Case] = &[
         script: Script::Guest("work"),
         ..Case::BASE
     },
+    micro_act("micro-no-stack", "crash=no-stack"),
+    micro_act("micro-stack-of-theirs", "crash=stack-of-theirs"),
+    micro_act("micro-stack-not-canonical", "crash=stack-not-canonical"),
+    micro_act("micro-iret-hole", "crash=iret-hole"),
+    micro_act("micro-iret-of-theirs", "crash=iret-of-theirs"),
+    micro_act("micro-no-handler", "crash=no-handler"),
+    micro_act("micro-handlers-of-theirs", "crash=handlers-of-theirs"),
+    micro_act("micro-code-gone", "crash=code-gone"),
+    micro_act("micro-shutdown-crash", "crash=shutdown-crash"),
+    micro_act("micro-shutdown-unknown", "crash=shutdown-unknown"),
+    micro_act("micro-reboot", "crash=reboot"),
 ];
+
+/// A boot in which micro-pv does what must end it and nothing else.
+const fn micro_act(name: &'static str, kernel_args: &'static str) -> Case {
+    Case {
+        name,
+        kernel_args,
+        script: Script::MicroAct,
+        expected: &["Hardware Dom0"],
+        forbidden: &["MICRO-SURVIVED"],
+        seconds: 120,
+        ..Case::BASE
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,16 +3,16 @@
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
-use xen_abi::xen::{VIRQ_TIMER, SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
+use xen_abi::xen::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING, VIRQ_TIMER};
 
 use super::domain::Domain;
 use super::machine::Machine;
 use super::vcpu::{RunFlags, Vcpu};
-use crate::base::{DomId, Mfn, VcpuId};
+use crate::base::{DomId, Mfn, Nanos, VcpuId};
+use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 use crate::grants::{FramePool, SharedFrame};
 use crate::time::runstate::State;
-use crate::time::vtimer::Arming;
-use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
+use crate::time::vtimer::{Arming, VcpuTimers};
 
 impl Domain {
     /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
@@ -44,7 +44,11 @@ impl Domain {
 
     /// Ends waits of the kinds in `flags`, or interrupts the vCPU where it runs.
     pub fn end_wait(&self, vcpu: &Vcpu, flags: u32) {
-        if vcpu.clear_flags(flags) & flags != 0 {
+        let ended = vcpu.clear_flags(flags) & flags;
+        if ended & RunFlags::POLLING != 0 {
+            events::end_poll(self, vcpu.id);
+        }
+        if ended != 0 {
             self.wake(vcpu);
         } else {
             self.interrupt(vcpu);
@@ -71,44 +75,63 @@ impl Domain {
         self.vcpus().iter().for_each(|v| self.stop_vcpu(v));
     }
 
-    /// Does what a change of a vCPU's timers asks for.
-    pub fn apply_arming(&self, vcpu: &Vcpu, arming: Arming) {
-        let Some(&unit) = vcpu.unit.get() else { return };
-        match arming {
-            Arming::At(deadline) => self.machine.arm_vcpu_timer(unit, Some(deadline)),
-            Arming::Idle => self.machine.arm_vcpu_timer(unit, None),
-            Arming::Due => self.fire_timers(vcpu),
+    /// Changes a vCPU's timers and arms what they ask for.
+    ///
+    /// The one deadline that the machine keeps is set under the timers' lock: two CPUs that change it
+    /// do so in the order in which they changed the timers.
+    ///
+    /// # Errors
+    /// Those of the change; nothing is armed then.
+    pub fn change_timers(
+        &self,
+        vcpu: &Vcpu,
+        change: impl FnOnce(&mut VcpuTimers, Nanos) -> Result<Arming, Errno>,
+    ) -> Result<(), Errno> {
+        let Some(&unit) = vcpu.unit.get() else {
+            return Err(Errno::EINVAL);
+        };
+        let due = {
+            let mut timers = vcpu.timers.lock();
+            match change(&mut timers, self.machine.now())? {
+                Arming::At(deadline) => self.machine.arm_vcpu_timer(unit, Some(deadline)),
+                Arming::Idle => self.machine.arm_vcpu_timer(unit, None),
+                Arming::Due => {}
+            }
+            timers
+                .next_deadline()
+                .is_some_and(|at| at <= self.machine.now())
+        };
+        if due {
+            self.fire_timers(vcpu);
         }
+        Ok(())
     }
 
     /// Delivers what is due of a vCPU's timers and arms the rest.
     pub fn fire_timers(&self, vcpu: &Vcpu) {
-        let now = self.machine.now();
-        let (expired, next) = {
+        let expired = {
             let mut timers = vcpu.timers.lock();
-            (timers.expire(now), timers.next_deadline())
+            let expired = timers.expire(self.machine.now());
+            if let Some(&unit) = vcpu.unit.get() {
+                self.machine.arm_vcpu_timer(unit, timers.next_deadline());
+            }
+            expired
         };
         if expired.virq_timer {
             events::raise_virq(self, vcpu.id, VIRQ_TIMER);
         }
         if expired.poll {
-            events::end_poll(self, vcpu.id);
             self.end_wait(vcpu, RunFlags::POLLING);
-        }
-        if let Some(&unit) = vcpu.unit.get() {
-            self.machine.arm_vcpu_timer(unit, next);
-        }
-    }
-
-    /// Wakes every vCPU that may run. Call after the last unpause.
-    pub fn wake_all(&self) {
-        for vcpu in self.vcpus() {
-            self.wake(vcpu);
         }
     }
 }
 
 impl Domain {
+    /// Wakes every vCPU that may run. Call after the last unpause.
+    pub fn wake_all(&self) {
+        self.vcpus().iter().for_each(|v| self.wake(v));
+    }
+
     /// Where the pages of its grant table come from.
     #[must_use]
     pub fn grant_pool(&self) -> impl FramePool + use<> {
@@ -180,7 +203,14 @@ impl EventHost for Domain {
 
     fn kick(&self, vcpu: VcpuId) {
         if let Some(v) = self.vcpu(vcpu) {
-            self.end_wait(v, RunFlags::BLOCKED);
+            // An upcall ends a poll too, unless the guest has masked upcalls: then only its ports do.
+            let polls = v.flags() & RunFlags::POLLING != 0 && events::upcall_due(self, vcpu);
+            let wait = if polls {
+                RunFlags::BLOCKED | RunFlags::POLLING
+            } else {
+                RunFlags::BLOCKED
+            };
+            self.end_wait(v, wait);
         }
     }
 
@@ -192,7 +222,11 @@ impl EventHost for Domain {
 
     fn consume(&self, consumer: Consumer, _vcpu: VcpuId, port: PortNumber) {
         // No part of the hypervisor listens at a port yet; nobody can have made one.
-        log::error!("d{}: event at port {port} for consumer {} that nobody registered", self.id, consumer.0);
+        log::error!(
+            "d{}: event at port {port} for consumer {} that nobody registered",
+            self.id,
+            consumer.0
+        );
     }
 
     fn bind_pirq(&self, pirq: u32, sharing: PirqSharing, vcpu: VcpuId) -> Result<(), Errno> {

@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
 
-use crate::sched::Unit;
 use crate::base::{CpuId, DomId, Mfn, Nanos, VcpuId};
+use crate::sched::Unit;
 
 /// The machine as the layers above see it. RAM stays mapped for good, hence the `'static` views; all
 /// access to memory that a guest may hold goes through atomics.
@@ -75,13 +75,22 @@ pub trait Machine: Send + Sync {
     /// # Errors
     /// `EOPNOTSUPP` for a state that is not supported or a machine without the registers for it.
     fn enter_sleep(&self, request: SleepRequest) -> Result<(), Errno>;
-    /// Time that a CPU has idled since boot; 0 for a CPU that was never started.
-    fn idle_time(&self, cpu: CpuId) -> Nanos;
+    /// How a CPU has idled since boot; nothing for a CPU that was never started.
+    fn idle(&self, cpu: CpuId) -> IdleTimes;
     /// Arms the one timer of a vCPU; `None` stops it. When it is due, the run loop calls
     /// `Domain::fire_timers`.
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>);
     /// Drops our reference to a page given out by `share_with`: it is freed when the domain has let go.
     fn unshare(&self, mfn: Mfn);
+}
+
+/// How a CPU has idled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IdleTimes {
+    /// Time spent idle.
+    pub time: Nanos,
+    /// How often it began to idle.
+    pub entries: u64,
 }
 
 /// What to write to enter a sleep state (ACPI 4.8.3.2, PM1 control registers).
@@ -101,7 +110,13 @@ pub trait PirqLayer: Send + Sync {
     ///
     /// # Errors
     /// `EPERM` when the domain may not have it, `EBUSY` when it is taken, `EINVAL` for none such.
-    fn bind(&self, domain: &super::Domain, pirq: u32, sharing: crate::events::PirqSharing, vcpu: VcpuId) -> Result<(), Errno>;
+    fn bind(
+        &self,
+        domain: &super::Domain,
+        pirq: u32,
+        sharing: crate::events::PirqSharing,
+        vcpu: VcpuId,
+    ) -> Result<(), Errno>;
     /// Ends delivery.
     fn unbind(&self, domain: &super::Domain, pirq: u32);
     /// Delivers to another vCPU from now on.

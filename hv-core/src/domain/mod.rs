@@ -1,7 +1,10 @@
 //! What a guest is: domains, their vCPUs and the registry that finds them.
 
 mod delivery;
-#[allow(clippy::module_inception, reason = "the layer is named after its central type")]
+#[allow(
+    clippy::module_inception,
+    reason = "the layer is named after its central type"
+)]
 mod domain;
 mod machine;
 mod notes;
@@ -12,7 +15,7 @@ mod services;
 mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
-pub use machine::{Machine, PirqLayer, SleepRequest};
+pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};

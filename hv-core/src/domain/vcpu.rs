@@ -1,13 +1,12 @@
 //! A virtual CPU as the rest of the hypervisor sees it: why it runs or not, and its registers while
 //! they rest.
 
-use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use spin::{Mutex, Once};
 
 use crate::base::{CpuId, Mfn, PAGE_SIZE, VcpuId};
-use crate::pv::state::PvState;
+use crate::pv::state::StateBox;
 use crate::sched::Unit;
 use crate::time::runstate::Runstate;
 use crate::time::vtimer::VcpuTimers;
@@ -57,7 +56,7 @@ pub struct Vcpu {
     /// Where its `vcpu_info` is: frame number << 12 | offset; 0 while it has none.
     info: AtomicU64,
     /// Its registers while it runs nowhere; taken by the CPU that runs it.
-    pub state: Mutex<Option<Box<PvState>>>,
+    pub state: Mutex<Option<StateBox>>,
     /// How long it was in which state.
     pub runstate: Mutex<Runstate>,
     /// Guest address of its runstate area, 0 for none.
@@ -115,7 +114,9 @@ impl Vcpu {
 
     /// Takes a pause away; `true` when it was the last, `false` also when there was none.
     pub fn unpause(&self) -> bool {
-        self.pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1)
+        self.pauses
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            == Ok(1)
     }
 
     /// Whether anything of the vCPU's own keeps it from running.
@@ -152,7 +153,8 @@ impl Vcpu {
 
     /// Puts its `vcpu_info` at `offset` of `frame`.
     pub fn set_info_place(&self, frame: Mfn, offset: usize) {
-        self.info.store(frame.0 << 12 | offset as u64, Ordering::Release);
+        self.info
+            .store(frame.0 << 12 | offset as u64, Ordering::Release);
     }
 
     /// The CPU that runs it at this moment.

@@ -119,6 +119,15 @@ impl Grants {
         self.table.lock().frame(kind, index)
     }
 
+    /// Whether a frame is one of the table's own.
+    #[must_use]
+    pub fn has_frame(&self, mfn: Mfn) -> bool {
+        let table = self.table.lock();
+        [FrameKind::Shared, FrameKind::Status]
+            .into_iter()
+            .any(|kind| (0..).map_while(|i| table.frame(kind, i)).any(|f| f == mfn))
+    }
+
     /// As [`Self::frame`], growing the table up to that index: for `XENMEM_add_to_physmap` and
     /// `XENMEM_acquire_resource`.
     ///

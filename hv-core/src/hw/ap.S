@@ -20,8 +20,7 @@ ap_code:
     movl %eax, ap_jump - ap_code
     leal (ap_gdt - ap_code)(%ebx), %eax
     movl %eax, ap_gdt_base - ap_code
-    movl %cr4, %eax
-    orl $0x20, %eax                     # PAE
+    movl $0x20, %eax                    # PAE
     movl %eax, %cr4
     movl ap_cr3 - ap_code, %eax
     movl %eax, %cr3

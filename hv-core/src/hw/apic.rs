@@ -22,13 +22,10 @@ pub mod vector {
     pub const ERROR: u8 = 0xf7;
     /// Spurious.
     pub const SPURIOUS: u8 = 0xff;
-    /// First and last vector for devices.
-    pub const DEVICES: core::ops::RangeInclusive<u8> = 0x30..=0xef;
 }
 
 mod reg {
     pub const ID: u32 = 0x20;
-    pub const VERSION: u32 = 0x30;
     pub const TPR: u32 = 0x80;
     pub const EOI: u32 = 0xb0;
     pub const LDR: u32 = 0xd0;
@@ -65,14 +62,25 @@ fn write(r: u32, value: u32) {
         return;
     }
     // SAFETY: the registers are mapped uncached for good.
-    unsafe { core::ptr::write_volatile((BASE.load(Ordering::Relaxed) + u64::from(r)) as *mut u32, value) }
+    unsafe {
+        core::ptr::write_volatile(
+            (BASE.load(Ordering::Relaxed) + u64::from(r)) as *mut u32,
+            value,
+        )
+    }
 }
 
 /// Finds the APIC of the machine: x2APIC where the CPU has it, else the registers at `address`.
 pub fn discover(address: PhysAddr) {
-    let ecx = cpu::cpuid(1, 0)[2];
-    X2APIC.store(ecx & (1 << 21) != 0, Ordering::Relaxed);
-    DEADLINE.store(ecx & (1 << 24) != 0, Ordering::Relaxed);
+    let features = cpu::identity().get_feature_info();
+    X2APIC.store(
+        features.as_ref().is_some_and(|f| f.has_x2apic()),
+        Ordering::Relaxed,
+    );
+    DEADLINE.store(
+        features.is_some_and(|f| f.has_tsc_deadline()),
+        Ordering::Relaxed,
+    );
     if !x2apic() {
         BASE.store(paging::map_mmio(address, 4096), Ordering::Relaxed);
     }
@@ -92,9 +100,16 @@ pub fn tsc_deadline() -> bool {
 /// is masked and every line goes through an I/O APIC.
 pub fn init_cpu() {
     let base = cpu::rdmsr(msr::APIC_BASE);
-    let mode = if x2apic() { 0xc00 } else { 0x800 };
+    // x2APIC can only be entered from xAPIC mode (Intel SDM vol. 3, 11.12.5).
     // SAFETY: turns the APIC on in the mode that all of this module uses.
-    unsafe { cpu::wrmsr(msr::APIC_BASE, base | mode) };
+    unsafe {
+        cpu::wrmsr(msr::APIC_BASE, base | 0x800);
+        if x2apic() {
+            cpu::wrmsr(msr::APIC_BASE, base | 0xc00);
+        }
+    }
+    // Enabled first: while it is off, mask bits of the vector table cannot be cleared.
+    write(reg::SVR, 0x100 | u32::from(vector::SPURIOUS));
     if !x2apic() {
         write(reg::DFR, 0xffff_ffff);
         write(reg::LDR, 0);
@@ -105,7 +120,6 @@ pub fn init_cpu() {
     write(reg::LVT_LINT1, 4 << 8);
     write(reg::LVT_ERROR, u32::from(vector::ERROR));
     write(reg::ESR, 0);
-    write(reg::SVR, 0x100 | u32::from(vector::SPURIOUS));
     write(reg::TIMER_DIVIDE, 0b1011);
     let mode = if tsc_deadline() { 2 << 17 } else { 0 };
     write(reg::LVT_TIMER, mode | u32::from(vector::TIMER));
@@ -113,12 +127,11 @@ pub fn init_cpu() {
 
 /// This CPU's APIC id.
 pub fn id() -> u32 {
-    if x2apic() { read(reg::ID) } else { read(reg::ID) >> 24 }
-}
-
-/// Version register, as dom0 may read it.
-pub fn version() -> u32 {
-    read(reg::VERSION)
+    if x2apic() {
+        read(reg::ID)
+    } else {
+        read(reg::ID) >> 24
+    }
 }
 
 /// End of interrupt.
@@ -152,7 +165,12 @@ pub fn timer_left() -> u32 {
 fn send(apic_id: u32, low: u32) {
     if x2apic() {
         // SAFETY: an interrupt to another CPU; its handlers are ours.
-        unsafe { cpu::wrmsr(msr::X2APIC + (reg::ICR >> 4), u64::from(apic_id) << 32 | u64::from(low)) };
+        unsafe {
+            cpu::wrmsr(
+                msr::X2APIC + (reg::ICR >> 4),
+                u64::from(apic_id) << 32 | u64::from(low),
+            )
+        };
         return;
     }
     // An interrupt handler of ours must not send between the two halves.

@@ -13,6 +13,10 @@ use super::{clock, serial, vga};
 /// Bytes of log kept before the heap exists.
 const EARLY: usize = 4 << 10;
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it ends as the small variant"
+)]
 enum Ring {
     Early(LogRing<[u8; EARLY]>),
     Large(LogRing<alloc::vec::Vec<u8>>),
@@ -21,7 +25,10 @@ enum Ring {
 /// What is shared by all who print.
 pub struct Console {
     ring: Ring,
+    /// For our own messages.
     gate: LogGate,
+    /// For those that a guest causes: they begin with its name.
+    guest_gate: LogGate,
     vga: bool,
 }
 
@@ -31,8 +38,14 @@ static INPUT: Once<Mutex<SerialInput>> = Once::new();
 /// The console's state.
 pub fn console() -> &'static Mutex<Console> {
     CONSOLE.call_once(|| {
-        let ring = LogRing::new([0; EARLY]).expect("the early ring has a size that is a power of two");
-        Mutex::new(Console { ring: Ring::Early(ring), gate: LogGate::new(Thresholds::HOST), vga: false })
+        let ring =
+            LogRing::new([0; EARLY]).expect("the early ring has a size that is a power of two");
+        Mutex::new(Console {
+            ring: Ring::Early(ring),
+            gate: LogGate::new(Thresholds::HOST),
+            guest_gate: LogGate::new(Thresholds::GUEST),
+            vga: false,
+        })
     })
 }
 
@@ -42,10 +55,15 @@ pub fn input() -> &'static Mutex<SerialInput> {
 }
 
 impl Console {
-    /// Moves the ring to the heap with the size wanted, sets which messages are shown.
-    pub fn configure(&mut self, size: u64, thresholds: Thresholds, vga: bool) {
-        self.gate = LogGate::new(thresholds);
+    /// Sets which messages are shown, and where.
+    pub fn configure(&mut self, own: Thresholds, guests: Thresholds, vga: bool) {
+        self.gate = LogGate::new(own);
+        self.guest_gate = LogGate::new(guests);
         self.vga = vga;
+    }
+
+    /// Moves the ring to the heap with the size wanted, with what it holds.
+    pub fn enlarge(&mut self, size: u64) {
         if let Ring::Early(early) = &self.ring
             && let Some(mut large) = LogRing::<alloc::vec::Vec<u8>>::try_on_heap(Some(size))
         {
@@ -55,7 +73,11 @@ impl Console {
     }
 
     /// Reads from the log ring.
-    pub fn read(&mut self, request: hv_core::console::ring::ReadRequest, out: &mut [u8]) -> hv_core::console::ring::ReadResult {
+    pub fn read(
+        &mut self,
+        request: hv_core::console::ring::ReadRequest,
+        out: &mut [u8],
+    ) -> hv_core::console::ring::ReadResult {
         match &mut self.ring {
             Ring::Early(r) => r.read(request, out),
             Ring::Large(r) => r.read(request, out),
@@ -87,6 +109,23 @@ impl Write for Console {
     }
 }
 
+/// Whether a message begins with a domain's name ("d7", "d7v0"): then its rate is the guest's doing.
+fn is_about_guest(args: &fmt::Arguments<'_>) -> bool {
+    struct Start(arrayvec::ArrayVec<u8, 2>);
+    impl Write for Start {
+        fn write_str(&mut self, s: &str) -> fmt::Result {
+            for &byte in s.as_bytes() {
+                self.0.try_push(byte).map_err(|_| fmt::Error)?;
+            }
+            Ok(())
+        }
+    }
+    let mut start = Start(arrayvec::ArrayVec::new());
+    // The error is how the look ends after two bytes.
+    let _ = start.write_fmt(*args);
+    matches!(start.0.as_slice(), [b'd', b'0'..=b'9'])
+}
+
 struct Logger;
 
 impl log::Log for Logger {
@@ -96,11 +135,19 @@ impl log::Log for Logger {
 
     fn log(&self, record: &log::Record<'_>) {
         let mut console = console().lock();
-        match console.gate.admit(Severity::from(record.level()), clock::now()) {
+        let gate = if is_about_guest(record.args()) {
+            &mut console.guest_gate
+        } else {
+            &mut console.gate
+        };
+        match gate.admit(Severity::from(record.level()), clock::now()) {
             Verdict::Refuse => {}
             Verdict::Pass { suppressed } => {
                 if suppressed != 0 {
-                    let _ = write_host(&mut *console, format_args!("{suppressed} messages suppressed"));
+                    let _ = write_host(
+                        &mut *console,
+                        format_args!("{suppressed} messages suppressed"),
+                    );
                 }
                 let _ = write_host(&mut *console, *record.args());
             }

@@ -8,7 +8,7 @@ use hv_core::hypercall::{Host, SegmentBase};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::{Mode, PvState};
 
-use super::cpu::{self, cr4, msr};
+use super::cpu::{self, msr};
 use super::host::HW;
 use super::percpu;
 use super::{fpu, privileged, tables};
@@ -56,43 +56,31 @@ pub fn load_gs_user(selector: u16) -> bool {
     ok
 }
 
-/// Loads DR0-DR3, DR6 or DR7.
-pub fn load_debug(index: usize, value: u64) {
+/// DR7 without an enabled breakpoint.
+const NO_BREAKPOINTS: u64 = 0x400;
+
+/// Makes the hardware's breakpoints those of the state: what a guest without breakpoints keeps in its
+/// registers is in the state only, so that nothing of it is left for another.
+pub fn load_debug_set(state: &PvState) {
+    let enabled = state.debug[7] & 0xff != 0;
     // SAFETY: values were checked: no address of ours, no I/O breakpoint, no general detect.
     unsafe {
-        match index {
-            0 => cpu::set_dr0(value),
-            1 => cpu::set_dr1(value),
-            2 => cpu::set_dr2(value),
-            3 => cpu::set_dr3(value),
-            6 => cpu::set_dr6(value),
-            7 => cpu::set_dr7(value),
-            _ => {}
+        if enabled {
+            cpu::set_dr0(state.debug[0]);
+            cpu::set_dr1(state.debug[1]);
+            cpu::set_dr2(state.debug[2]);
+            cpu::set_dr3(state.debug[3]);
+            cpu::set_dr6(state.debug[6]);
+            cpu::set_dr7(state.debug[7]);
+        } else if cpu::dr7() != NO_BREAKPOINTS {
+            cpu::set_dr7(NO_BREAKPOINTS);
         }
     }
 }
 
-/// Reads DR0-DR3, DR6 or DR7.
-pub fn read_debug(index: usize) -> u64 {
-    match index {
-        0 => cpu::dr0(),
-        1 => cpu::dr1(),
-        2 => cpu::dr2(),
-        3 => cpu::dr3(),
-        6 => cpu::dr6(),
-        7 => cpu::dr7(),
-        _ => 0,
-    }
-}
-
-/// Whether any breakpoint is enabled in a DR7.
-fn breakpoints(dr7: u64) -> bool {
-    dr7 & 0xff != 0
-}
-
 /// Puts a vCPU at rest onto this CPU; the guest's registers go to `regs`. `false` when a selector was bad:
 /// the guest is to get its failsafe callback.
-pub fn load(state: &mut PvState, regs: &mut GuestFrame, cpu_id: CpuId) -> bool {
+pub fn load(state: &mut PvState, regs: &mut GuestFrame) -> bool {
     *regs = state.regs;
     HW.load_gdt(state);
     HW.load_ldt(state);
@@ -118,12 +106,7 @@ pub fn load(state: &mut PvState, regs: &mut GuestFrame, cpu_id: CpuId) -> bool {
     if state.task_switched {
         HW.set_task_switched(hv_core::hypercall::TaskSwitched::Set);
     }
-    if breakpoints(state.debug[7]) {
-        for index in [0, 1, 2, 3, 6, 7] {
-            load_debug(index, state.debug[index]);
-        }
-    }
-    let _ = cpu_id;
+    load_debug_set(state);
     good
 }
 
@@ -145,11 +128,8 @@ pub fn save(state: &mut PvState, regs: &GuestFrame) {
         fpu::load_xcr0(fpu::xcr0());
     }
     fpu::save(&mut state.fpu);
-    for index in [0, 1, 2, 3, 6, 7] {
-        state.debug[index] = read_debug(index);
-    }
-    if breakpoints(state.debug[7]) {
-        load_debug(7, 0x400);
+    if state.debug[7] & 0xff != 0 {
+        state.debug[6] = cpu::dr6();
     }
 }
 
@@ -161,11 +141,6 @@ pub fn clear(cpu_id: CpuId) {
         super::paging::set_page(window + page * 4096, 0);
     }
     tables::load_ldt(cpu_id, 0);
-}
-
-/// Whether guests may use the FSGSBASE instructions.
-pub fn fsgsbase() -> bool {
-    cpu::cr4() & cr4::FSGSBASE != 0
 }
 
 /// Keeps the owner-only counters readable for the debug key.

@@ -1,8 +1,23 @@
 //! Single instructions that the rest of the machine layer needs: control registers, MSRs, ports.
+//!
+//! The `x86_64` crate supplies those that it offers on raw values. Ours are those that it lacks (MSRs
+//! that may be missing, writes of DR6, CLTS, RDTSC), CR3, which it only takes as a frame type
+//! of its own, and sleeping, where its version lets the compiler move memory accesses across the HLT.
 
 use core::arch::asm;
 
 pub use x86_64::instructions::hlt;
+/// Interrupts off and on. Our handlers only set per-CPU bits or flush the TLB, so both are safe anywhere.
+pub use x86_64::instructions::interrupts::{
+    are_enabled as interrupts_on, disable as cli, enable as sti,
+};
+
+use x86_64::VirtAddr;
+use x86_64::instructions::port::{PortRead, PortWrite};
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr0, Cr2, Cr4};
+use x86_64::registers::debug::{DebugAddressRegister, Dr0, Dr1, Dr2, Dr3, Dr6, Dr7};
+use x86_64::registers::model_specific::Msr;
 
 /// MSR numbers (AMD APM vol. 2, appendix A; Intel SDM vol. 4).
 #[allow(missing_docs, reason = "named as in the manuals")]
@@ -10,12 +25,9 @@ pub mod msr {
     pub const APIC_BASE: u32 = 0x1b;
     pub const TSC_AUX: u32 = 0xc000_0103;
     pub const SYSENTER_CS: u32 = 0x174;
-    pub const SYSENTER_ESP: u32 = 0x175;
-    pub const SYSENTER_EIP: u32 = 0x176;
     pub const PAT: u32 = 0x277;
     pub const TSC_DEADLINE: u32 = 0x6e0;
     pub const X2APIC: u32 = 0x800;
-    pub const EFER: u32 = 0xc000_0080;
     pub const STAR: u32 = 0xc000_0081;
     pub const LSTAR: u32 = 0xc000_0082;
     pub const CSTAR: u32 = 0xc000_0083;
@@ -28,25 +40,24 @@ pub mod msr {
 /// CR4 bits (AMD APM vol. 2, 3.1.3).
 #[allow(missing_docs, reason = "named as in the manual")]
 pub mod cr4 {
-    pub const DE: u64 = 1 << 3;
-    pub const PAE: u64 = 1 << 5;
-    pub const MCE: u64 = 1 << 6;
-    pub const PGE: u64 = 1 << 7;
-    pub const OSFXSR: u64 = 1 << 9;
-    pub const OSXMMEXCPT: u64 = 1 << 10;
-    pub const FSGSBASE: u64 = 1 << 16;
-    pub const OSXSAVE: u64 = 1 << 18;
-    pub const SMEP: u64 = 1 << 20;
-    pub const SMAP: u64 = 1 << 21;
+    use x86_64::registers::control::Cr4Flags;
+
+    pub const DE: u64 = Cr4Flags::DEBUGGING_EXTENSIONS.bits();
+    pub const MCE: u64 = Cr4Flags::MACHINE_CHECK_EXCEPTION.bits();
+    pub const PGE: u64 = Cr4Flags::PAGE_GLOBAL.bits();
+    pub const OSFXSR: u64 = Cr4Flags::OSFXSR.bits();
+    pub const OSXMMEXCPT: u64 = Cr4Flags::OSXMMEXCPT_ENABLE.bits();
+    pub const FSGSBASE: u64 = Cr4Flags::FSGSBASE.bits();
+    pub const OSXSAVE: u64 = Cr4Flags::OSXSAVE.bits();
+    pub const SMEP: u64 = Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION.bits();
+    pub const SMAP: u64 = Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION.bits();
 }
 
 /// Reads an MSR that is known to exist.
 #[inline(always)]
 pub fn rdmsr(index: u32) -> u64 {
-    let (low, high): (u32, u32);
     // SAFETY: reading an MSR has no effect on memory; a missing one faults and is our bug.
-    unsafe { asm!("rdmsr", in("ecx") index, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
-    u64::from(high) << 32 | u64::from(low)
+    unsafe { Msr::new(index).read() }
 }
 
 /// Writes an MSR.
@@ -56,7 +67,7 @@ pub fn rdmsr(index: u32) -> u64 {
 #[inline(always)]
 pub unsafe fn wrmsr(index: u32, value: u64) {
     // SAFETY: the caller vouches for the value.
-    unsafe { asm!("wrmsr", in("ecx") index, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack, preserves_flags)) };
+    unsafe { Msr::new(index).write(value) };
 }
 
 /// Reads an MSR that may be missing; `None` when the CPU refuses.
@@ -95,14 +106,11 @@ pub unsafe fn wrmsr_safe(index: u32, value: u64) -> bool {
 }
 
 macro_rules! control_register {
-    ($read:ident, $write:ident, $name:literal) => {
+    ($read:ident, $write:ident, $register:ident, $name:literal) => {
         #[doc = concat!("Reads ", $name, ".")]
         #[inline(always)]
         pub fn $read() -> u64 {
-            let value;
-            // SAFETY: reading a control register changes nothing.
-            unsafe { asm!(concat!("mov {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags)) };
-            value
+            $register::read_raw()
         }
         #[doc = concat!("Writes ", $name, ".")]
         ///
@@ -111,20 +119,85 @@ macro_rules! control_register {
         #[inline(always)]
         pub unsafe fn $write(value: u64) {
             // SAFETY: the caller vouches for the value.
-            unsafe { asm!(concat!("mov ", $name, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+            unsafe { $register::write_raw(value) };
         }
     };
 }
-control_register!(cr0, set_cr0, "cr0");
-control_register!(cr2, set_cr2, "cr2");
-control_register!(cr3, set_cr3, "cr3");
-control_register!(cr4, set_cr4, "cr4");
-control_register!(dr0, set_dr0, "dr0");
-control_register!(dr1, set_dr1, "dr1");
-control_register!(dr2, set_dr2, "dr2");
-control_register!(dr3, set_dr3, "dr3");
-control_register!(dr6, set_dr6, "dr6");
-control_register!(dr7, set_dr7, "dr7");
+control_register!(cr0, set_cr0, Cr0, "CR0");
+control_register!(cr4, set_cr4, Cr4, "CR4");
+
+/// Reads CR3.
+#[inline(always)]
+pub fn cr3() -> u64 {
+    let value;
+    // SAFETY: reading a control register changes nothing.
+    unsafe { asm!("mov {}, cr3", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// Writes CR3.
+///
+/// # Safety
+/// The new root must map the running code, its stack and its data as the old one does.
+#[inline(always)]
+pub unsafe fn set_cr3(value: u64) {
+    // SAFETY: the caller vouches for the root.
+    unsafe { asm!("mov cr3, {}", in(reg) value, options(nostack, preserves_flags)) };
+}
+
+/// Reads the address of the last page fault.
+#[inline(always)]
+pub fn cr2() -> u64 {
+    Cr2::read_raw()
+}
+
+macro_rules! breakpoint_address {
+    ($write:ident, $name:literal, $set:path) => {
+        #[doc = concat!("Writes ", $name, ".")]
+        ///
+        /// # Safety
+        /// The address must not be one of ours.
+        #[inline(always)]
+        pub unsafe fn $write(value: u64) {
+            $set(value);
+        }
+    };
+}
+breakpoint_address!(set_dr0, "DR0", Dr0::write);
+breakpoint_address!(set_dr1, "DR1", Dr1::write);
+breakpoint_address!(set_dr2, "DR2", Dr2::write);
+breakpoint_address!(set_dr3, "DR3", Dr3::write);
+
+/// Reads DR7.
+#[inline(always)]
+pub fn dr7() -> u64 {
+    Dr7::read_raw()
+}
+
+/// Writes DR7.
+///
+/// # Safety
+/// The value must have been checked: no I/O breakpoint, no general detect.
+#[inline(always)]
+pub unsafe fn set_dr7(value: u64) {
+    Dr7::write_raw(value);
+}
+
+/// Reads DR6.
+#[inline(always)]
+pub fn dr6() -> u64 {
+    Dr6::read_raw()
+}
+
+/// Writes DR6.
+///
+/// # Safety
+/// The value must have all reserved bits as the manual wants them.
+#[inline(always)]
+pub unsafe fn set_dr6(value: u64) {
+    // SAFETY: status bits without another effect; the caller vouches for the reserved ones.
+    unsafe { asm!("mov dr6, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}
 
 /// Writes CR0.TS off.
 #[inline(always)]
@@ -138,29 +211,17 @@ pub fn clts() {
 pub fn rdtsc() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reading the counter has no effect.
-    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// Drops one page from this CPU's TLB, global or not.
+/// Drops one page from this CPU's TLB, global or not. An address that is not canonical has no entry: that
+/// another page's is dropped for it does no harm.
 #[inline(always)]
 pub fn invlpg(va: u64) {
-    // SAFETY: a TLB flush has no effect on what memory holds.
-    unsafe { asm!("invlpg [{}]", in(reg) va, options(nostack, preserves_flags)) };
-}
-
-/// Interrupts off.
-#[inline(always)]
-pub fn cli() {
-    // SAFETY: delays interrupts only.
-    unsafe { asm!("cli", options(nomem, nostack)) };
-}
-
-/// Interrupts on.
-#[inline(always)]
-pub fn sti() {
-    // SAFETY: our handlers only set per-CPU bits or flush the TLB.
-    unsafe { asm!("sti", options(nomem, nostack)) };
+    tlb::flush(VirtAddr::new_truncate(va));
 }
 
 /// Sleeps until an interrupt; interrupts are off before and after.
@@ -170,39 +231,33 @@ pub fn halt_until_interrupt() {
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
 }
 
-/// Whether interrupts are on.
-#[inline(always)]
-pub fn interrupts_on() -> bool {
-    let flags: u64;
-    // SAFETY: reads the flags by way of the stack.
-    unsafe { asm!("pushfq", "pop {}", out(reg) flags, options(preserves_flags)) };
-    flags & 0x200 != 0
-}
-
 macro_rules! ports {
-    ($in:ident, $out:ident, $ty:ty, $reg:tt) => {
+    ($in:ident, $out:ident, $ty:ty) => {
         #[doc = concat!("Reads a port, `", stringify!($ty), "`.")]
         #[inline(always)]
         pub fn $in(port: u16) -> $ty {
-            let value: $ty;
             // SAFETY: port reads do not touch memory of ours.
-            unsafe { asm!(concat!("in ", $reg, ", dx"), in("dx") port, out($reg) value, options(nostack, preserves_flags)) };
-            value
+            unsafe { <$ty>::read_from_port(port) }
         }
         #[doc = concat!("Writes a port, `", stringify!($ty), "`.")]
         #[inline(always)]
         pub fn $out(port: u16, value: $ty) {
             // SAFETY: devices that could reach our memory are dom0's; without an IOMMU that
             // is said at boot.
-            unsafe { asm!(concat!("out dx, ", $reg), in("dx") port, in($reg) value, options(nostack, preserves_flags)) };
+            unsafe { <$ty>::write_to_port(port, value) };
         }
     };
 }
-ports!(inb, outb, u8, "al");
-ports!(inw, outw, u16, "ax");
-ports!(inl, outl, u32, "eax");
+ports!(inb, outb, u8);
+ports!(inw, outw, u16);
+ports!(inl, outl, u32);
 
-/// CPUID leaf and sub-leaf: eax, ebx, ecx, edx.
+/// What this CPU says of itself, with names for the bits.
+pub fn identity() -> raw_cpuid::CpuId<raw_cpuid::CpuIdReaderNative> {
+    raw_cpuid::CpuId::new()
+}
+
+/// CPUID leaf and sub-leaf as they are: eax, ebx, ecx, edx.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
     [r.eax, r.ebx, r.ecx, r.edx]

@@ -72,7 +72,12 @@ pub fn init(acpi: &AcpiFacts) -> &'static Irqs {
             regs: Box::new(Chip(paging::map_mmio(a.address, 32))),
         })
         .collect();
-    let overrides = acpi.madt.iter().flat_map(|m| &m.overrides).map(Into::into).collect();
+    let overrides = acpi
+        .madt
+        .iter()
+        .flat_map(|m| &m.overrides)
+        .map(Into::into)
+        .collect();
     let irqs: &'static Irqs = match Irqs::new(&IrqMachine, places, overrides, MESSAGE_PIRQS) {
         Ok(irqs) => Box::leak(Box::new(irqs)),
         Err(why) => refuse(format_args!("interrupts: {why}")),
@@ -100,10 +105,21 @@ pub fn arrived(vector: u8) {
         apic::eoi();
         return;
     };
-    if let Arrival::Ours { gsi } = irqs.handle(vector) {
-        serial_line::poll();
-        irqs.end_ours(gsi);
+    match irqs.handle(vector) {
+        Arrival::Ours { gsi } => {
+            serial_line::poll();
+            irqs.end_ours(gsi);
+        }
+        Arrival::Guests | Arrival::Unwanted => {}
     }
+    if irqs.next_storm_end().is_some() {
+        clock::program();
+    }
+}
+
+/// When a line that rests after a storm may go on.
+pub fn next_storm_end() -> Option<Nanos> {
+    IRQS.get().and_then(|irqs| irqs.next_storm_end())
 }
 
 /// Lines that rest after a storm and may go on.

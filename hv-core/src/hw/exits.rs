@@ -31,15 +31,29 @@ type Delivered = Result<(), Undeliverable>;
 
 /// Delivers what is due before the guest runs; interrupts are off. `false`: look at owed work first.
 pub fn before_entry(l: &mut Loaded) -> bool {
-    let owed = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE | Owed::NMI);
+    // An NMI waits while the guest handles one.
+    let nmi = if l.state.nmi_masked || l.state.callbacks.nmi.address == 0 {
+        0
+    } else {
+        Owed::NMI
+    };
+    let owed = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE | nmi);
     if owed != 0 {
         slow_owed(l, owed);
-        return true;
+        // Look at everything again: the domain may even have been stopped.
+        return false;
     }
     if events::upcall_due(&*l.domain, l.id) && l.state.callbacks.event.address != 0 {
         let delivered = with_context(l, |cx| {
             let event = cx.state.callbacks.event;
-            bounce::callback(cx, hv_core::pv::state::Callback { masks_events: true, ..event }, "event")
+            bounce::callback(
+                cx,
+                hv_core::pv::state::Callback {
+                    masks_events: true,
+                    ..event
+                },
+                "event",
+            )
         });
         if delivered.is_err() {
             crash(l);
@@ -53,7 +67,7 @@ pub fn before_entry(l: &mut Loaded) -> bool {
 fn slow_owed(l: &mut Loaded, owed: u32) {
     l.vcpu().owe(owed & (Owed::TIME | Owed::RUNSTATE));
     publish::owed(l);
-    if owed & Owed::NMI != 0 && !l.state.nmi_masked && l.state.callbacks.nmi.address != 0 {
+    if owed & Owed::NMI != 0 {
         l.state.nmi_masked = true;
         let delivered = with_context(l, |cx| {
             let nmi = cx.state.callbacks.nmi;
@@ -86,8 +100,9 @@ pub fn handle(l: &mut Loaded, reason: u32) {
             return;
         }
         EXIT_BAD_FRAME => {
+            let address = cpu::cr2();
             cpu::sti();
-            with_context(l, bounce::failsafe)
+            bad_frame(l, address)
         }
         vector => {
             cpu::sti();
@@ -114,7 +129,7 @@ fn syscall(l: &mut Loaded) {
             }
             return bounce::callback(cx, entry, "syscall").is_ok();
         }
-        if cx.regs.rax as u32 == __HYPERVISOR_iret {
+        if cx.regs.rax == u64::from(__HYPERVISOR_iret) {
             return iret::iret(cx) == Ok(Outcome::Resume);
         }
         cpu::sti();
@@ -156,7 +171,10 @@ impl Regs for GuestRegs<'_> {
         HW.read_base(hv_core::hypercall::SegmentBase::Fs)
     }
     fn gs_base(&self) -> u64 {
-        debug_assert!(self.state.mode == Mode::Kernel, "only the guest's kernel writes tables");
+        debug_assert!(
+            self.state.mode == Mode::Kernel,
+            "only the guest's kernel writes tables"
+        );
         HW.read_base(hv_core::hypercall::SegmentBase::GsKernel)
     }
 }
@@ -189,7 +207,8 @@ fn page_fault(l: &mut Loaded, address: u64) -> Delivered {
         if (M2P_GUEST..HYPERVISOR_END).contains(&address) {
             return own_range_fault(cx, address, error);
         }
-        let write = error & (pf::PRESENT | pf::WRITE | pf::RESERVED | pf::FETCH) == pf::PRESENT | pf::WRITE;
+        let write =
+            error & (pf::PRESENT | pf::WRITE | pf::RESERVED | pf::FETCH) == pf::PRESENT | pf::WRITE;
         if write && cx.state.mode == Mode::Kernel {
             match table_write(cx, address) {
                 WriteFault::Done | WriteFault::Restart => return Ok(()),
@@ -202,14 +221,34 @@ fn page_fault(l: &mut Loaded, address: u64) -> Delivered {
 
 fn reflect_page_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered {
     // To its kernel a fault in the kernel is one in supervisor mode.
-    let error = if cx.state.mode == Mode::Kernel { error & !pf::USER } else { error };
+    let error = if cx.state.mode == Mode::Kernel {
+        error & !pf::USER
+    } else {
+        error
+    };
     bounce::page_fault(cx, address, error)
+}
+
+/// The IRET into the guest faulted: perhaps only because an LDT page was not mapped yet, else its frame
+/// is bad and its kernel is to say what becomes of it.
+fn bad_frame(l: &mut Loaded, address: u64) -> Delivered {
+    let ldt = cpu_area(percpu::this().id) + LDT_OFFSET;
+    let vector = percpu::this().failed_vector.get();
+    with_context(l, |cx| {
+        let missed = vector == 14 && (ldt..ldt + 0x1_0000).contains(&address);
+        if missed && descriptors::map_ldt_page(cx, address - ldt) {
+            return Ok(());
+        }
+        bounce::failsafe(cx)
+    })
 }
 
 /// The guest touched our range: a descriptor that is not mapped, or a plain mistake.
 fn own_range_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered {
     let area = cpu_area(percpu::this().id);
-    if (area + LDT_OFFSET..area + LDT_OFFSET + 0x1_0000).contains(&address) {
+    // Loading a descriptor is an access in supervisor mode, whatever the CPL.
+    let implicit = error & (pf::USER | pf::PRESENT) == 0;
+    if implicit && (area + LDT_OFFSET..area + LDT_OFFSET + 0x1_0000).contains(&address) {
         let offset = address - (area + LDT_OFFSET);
         if descriptors::map_ldt_page(cx, offset) {
             return Ok(());
@@ -217,7 +256,7 @@ fn own_range_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered 
         let va = cx.state.ldt_base.wrapping_add(offset);
         return reflect_page_fault(cx, va, error & !pf::PRESENT);
     }
-    if (area + GDT_OFFSET..area + GDT_OFFSET + 0xe000).contains(&address) {
+    if implicit && (area + GDT_OFFSET..area + GDT_OFFSET + 0xe000).contains(&address) {
         let selector = (address - (area + GDT_OFFSET)) as u32 & !7;
         return bounce::trap(cx, 13, Some(selector));
     }
@@ -227,7 +266,9 @@ fn own_range_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered 
 
 /// A store of the guest's kernel into a page table that is mapped read-only.
 fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
-    let Some(root) = cx.state.roots.kernel else { return WriteFault::NotHandled };
+    let Some(root) = cx.state.roots.kernel else {
+        return WriteFault::NotHandled;
+    };
     let mut code = [0u8; 15];
     let room = 4096 - (cx.regs.rip & 4095) as usize;
     let mut len = code.len();
@@ -238,8 +279,19 @@ fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
         }
     }
     let mut owed = core::mem::take(&mut cx.state.owed_puts);
-    let mut regs = GuestRegs { regs: &mut *cx.regs, state: &*cx.state };
-    let done = emulate_write(cx.host, cx.domain.id, root, GuestVa(address), &code[..len], &mut regs, &mut owed);
+    let mut regs = GuestRegs {
+        regs: &mut *cx.regs,
+        state: &*cx.state,
+    };
+    let done = emulate_write(
+        cx.host,
+        cx.domain.id,
+        root,
+        GuestVa(address),
+        &code[..len],
+        &mut regs,
+        &mut owed,
+    );
     cx.state.owed_puts = owed;
     done
 }
@@ -257,12 +309,12 @@ fn trap(l: &mut Loaded, vector: u8) -> Delivered {
     }
     with_context(l, |cx| match vector {
         1 => {
-            let status = cx.host.read_debug(6);
-            cx.state.debug[6] = status;
+            cx.state.debug[6] = cx.host.debug_status();
             bounce::trap(cx, 1, None)
         }
         6 => privileged::invalid_opcode(cx),
         7 => device_not_available(cx),
+        3 | 4 | 0x80 => software_interrupt(cx, vector),
         13 => general_protection(cx),
         10..=12 | 17 | 21 => {
             let error = cx.regs.error_code;
@@ -272,10 +324,32 @@ fn trap(l: &mut Loaded, vector: u8) -> Delivered {
     })
 }
 
+/// Whether the guest's present mode may use `int vector`: its own gate's DPL decides.
+fn may_interrupt(cx: &Ctx<'_, Hw>, vector: u8) -> bool {
+    let entry = cx.state.traps[vector as usize];
+    let needed = if cx.state.mode == Mode::Kernel { 1 } else { 3 };
+    entry.address != 0 && entry.flags & xen_abi::arch_x86::TI_DPL_MASK >= needed
+}
+
+/// INT3, INTO or INT 0x80, which our own gates let through.
+fn software_interrupt(cx: &mut Ctx<'_, Hw>, vector: u8) -> Delivered {
+    if may_interrupt(cx, vector) {
+        return bounce::trap(cx, vector, None);
+    }
+    // To the guest it is as if the gate had refused: rip at the instruction.
+    let length = if vector == 0x80 { 2 } else { 1 };
+    cx.regs.rip = cx.regs.rip.wrapping_sub(length);
+    bounce::trap(cx, 13, Some(u32::from(vector) << 3 | 2))
+}
+
 fn device_not_available(cx: &mut Ctx<'_, Hw>) -> Delivered {
     let virtual_ts = core::mem::take(&mut cx.state.task_switched);
     cpu::clts();
-    if virtual_ts { bounce::trap(cx, 7, None) } else { Ok(()) }
+    if virtual_ts {
+        bounce::trap(cx, 7, None)
+    } else {
+        Ok(())
+    }
 }
 
 /// #GP: a software interrupt through a gate that only we may use, a privileged instruction, or the
@@ -285,9 +359,7 @@ fn general_protection(cx: &mut Ctx<'_, Hw>) -> Delivered {
     // Error code with the IDT bit and not external: `int n`.
     if error & 3 == 2 {
         let vector = (error >> 3) as u8;
-        let entry = cx.state.traps[vector as usize];
-        let needed = if cx.state.mode == Mode::Kernel { 1 } else { 3 };
-        if entry.address != 0 && entry.flags & xen_abi::arch_x86::TI_DPL_MASK >= needed {
+        if may_interrupt(cx, vector) {
             cx.regs.rip = cx.regs.rip.wrapping_add(2);
             return bounce::trap(cx, vector, None);
         }
@@ -308,12 +380,40 @@ fn crash(l: &mut Loaded) {
     let (domain, id) = (l.domain.clone(), l.id);
     with_context(l, |cx| {
         let (r, mode) = (*cx.regs, cx.state.mode);
-        log::error!("d{}v{id} crashed in {mode:?} mode: rip {:#x} rsp {:#x} rflags {:#x} entry {:#x}", domain.id, r.rip, r.rsp, r.rflags, r.entry);
-        log::error!("  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
-        log::error!("  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", r.rsi, r.rdi, r.rbp, r.r8);
-        log::error!("  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", r.r9, r.r10, r.r11, r.r12);
+        log::error!(
+            "d{}v{id} crashed in {mode:?} mode: rip {:#x} rsp {:#x} rflags {:#x} entry {:#x}",
+            domain.id,
+            r.rip,
+            r.rsp,
+            r.rflags,
+            r.entry
+        );
+        log::error!(
+            "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            r.rax,
+            r.rbx,
+            r.rcx,
+            r.rdx
+        );
+        log::error!(
+            "  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
+            r.rsi,
+            r.rdi,
+            r.rbp,
+            r.r8
+        );
+        log::error!(
+            "  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
+            r.r9,
+            r.r10,
+            r.r11,
+            r.r12
+        );
         log::error!("  r13 {:016x} r14 {:016x} r15 {:016x}", r.r13, r.r14, r.r15);
     });
     hv().shut_down(&domain, ShutdownReason(xen_abi::sched::SHUTDOWN_crash));
-    percpu::this().remote.softirq.fetch_or(percpu::softirq::SCHEDULE, core::sync::atomic::Ordering::Relaxed);
+    percpu::this().remote.softirq.fetch_or(
+        percpu::softirq::SCHEDULE,
+        core::sync::atomic::Ordering::Relaxed,
+    );
 }

@@ -13,7 +13,9 @@ pub static SMAP: AtomicBool = AtomicBool::new(false);
 
 /// Whether `len` bytes at `va` are wholly outside the hypervisor's range and the canonical hole.
 fn permitted(va: u64, len: usize) -> bool {
-    let Some(end) = va.checked_add(len as u64) else { return false };
+    let Some(end) = va.checked_add(len as u64) else {
+        return false;
+    };
     end <= 0x8000_0000_0000 || va >= HYPERVISOR_END || (len == 0 && end < M2P_GUEST)
 }
 
@@ -69,33 +71,4 @@ unsafe fn copy(to: u64, from: u64, len: usize) -> usize {
         unsafe { asm!("clac", options(nostack, nomem)) };
     }
     left as usize
-}
-
-/// Changes one 8-byte word of the guest from `old` to `new` if it still holds `old`; returns what it
-/// held, or `None` on a fault.
-pub fn cmpxchg(va: u64, old: u64, new: u64) -> Option<u64> {
-    if !permitted(va, 8) {
-        return None;
-    }
-    let (mut seen, failed): (u64, u32) = (old, 0);
-    let mut failed = failed;
-    if SMAP.load(Ordering::Relaxed) {
-        // SAFETY: as in `copy`.
-        unsafe { asm!("stac", options(nostack, nomem)) };
-    }
-    // SAFETY: the word is in the guest's range; a fault goes on at 3.
-    unsafe {
-        asm!(
-            "2: lock cmpxchg [{va}], {new}", "jmp 4f",
-            "3: mov {f:e}, 1",
-            "4:",
-            ".pushsection .fixup, \"a\"", ".quad 2b, 3b", ".popsection",
-            va = in(reg) va, new = in(reg) new, f = inout(reg) failed, inout("rax") seen, options(nostack)
-        )
-    };
-    if SMAP.load(Ordering::Relaxed) {
-        // SAFETY: closes what was opened above.
-        unsafe { asm!("clac", options(nostack, nomem)) };
-    }
-    (failed == 0).then_some(seen)
 }

@@ -5,11 +5,13 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
-use hv_core::domain::{Domain, Hypervisor, Machine, ShutdownReason, SleepRequest};
+use hv_core::domain::{Domain, Hypervisor, IdleTimes, Machine, ShutdownReason, SleepRequest};
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
-use hv_core::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs};
-use hv_core::pv::state::{Mode, PvState};
+use hv_core::mm::{
+    Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs,
+};
+use hv_core::pv::state::PvState;
 use hv_core::sched::{CpuSet, Unit};
 use hv_core::time::TimerId;
 use spin::Once;
@@ -32,13 +34,15 @@ pub static HV: Once<Hypervisor> = Once::new();
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 static SLOTS: Once<[u64; layout::SLOTS]> = Once::new();
 /// On which CPU each vCPU's timer is armed, plus one; 0: nowhere.
-static TIMER_HOMES: [AtomicU32; MAX_UNITS as usize] = [const { AtomicU32::new(0) }; MAX_UNITS as usize];
+static TIMER_HOMES: [AtomicU32; MAX_UNITS as usize] =
+    [const { AtomicU32::new(0) }; MAX_UNITS as usize];
 /// What dom0's shutdown asks for, plus one; done by the run loop.
 pub static SHUTDOWN: AtomicU32 = AtomicU32::new(0);
 
 /// The hypervisor. Only called once it is set up.
 pub fn hv() -> &'static Hypervisor {
-    HV.get().expect("the hypervisor is set up before any guest runs")
+    HV.get()
+        .expect("the hypervisor is set up before any guest runs")
 }
 
 /// Says how many frames the mapped frame table has.
@@ -72,7 +76,10 @@ impl PtMachine for Hw {
     }
 
     fn io_access(&self, by: DomId, mfn: Mfn) -> IoAccess {
-        let control = HV.get().and_then(|hv| hv.domain(by)).is_some_and(|d| d.is_control());
+        let control = HV
+            .get()
+            .and_then(|hv| hv.domain(by))
+            .is_some_and(|d| d.is_control());
         if !control {
             return IoAccess::Denied;
         }
@@ -82,13 +89,20 @@ impl PtMachine for Hw {
     fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool {
         let hv = hv();
         hv.domain(by).is_some_and(|d| d.is_control())
-            && hv.domain(owner).is_some_and(|d| !d.dying.load(Ordering::Acquire))
+            && hv
+                .domain(owner)
+                .is_some_and(|d| !d.dying.load(Ordering::Acquire))
     }
 
     fn shares_read_only(&self, by: DomId, mfn: Mfn) -> bool {
         let hv = hv();
         hv.domain(by).is_some_and(|d| d.is_control())
-            && hv.facts.m2p_frames.iter().flatten().any(|m| (m.0..m.0 + 512).contains(&mfn.0))
+            && hv
+                .facts
+                .m2p_frames
+                .iter()
+                .flatten()
+                .any(|m| (m.0..m.0 + 512).contains(&mfn.0))
     }
 
     #[inline]
@@ -179,7 +193,9 @@ impl Machine for Hw {
 
     fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
         let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
-        frame.assign(Owner::Domain(owner)).map_err(|_| Errno::EBUSY)?;
+        frame
+            .assign(Owner::Domain(owner))
+            .map_err(|_| Errno::EBUSY)?;
         self.take_writable(mfn, owner)
     }
 
@@ -202,7 +218,13 @@ impl Machine for Hw {
 
     fn steal(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
         let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
-        frame.steal(owner).map_err(|why| if why == RefError::InUse { Errno::EBUSY } else { Errno::EINVAL })?;
+        frame.steal(owner).map_err(|why| {
+            if why == RefError::InUse {
+                Errno::EBUSY
+            } else {
+                Errno::EINVAL
+            }
+        })?;
         frame.set_stamp(tlb::clock());
         frame.free_up().map_err(|_| Errno::EBUSY)
     }
@@ -240,7 +262,9 @@ impl Machine for Hw {
     fn set_m2p(&self, mfn: Mfn, gfn: u64) {
         if self.frame(mfn).is_some() {
             // SAFETY: our writable view of the table covers every frame that has an entry.
-            unsafe { (*(M2P_OURS as *const AtomicU64).add(mfn.0 as usize)).store(gfn, Ordering::Relaxed) };
+            unsafe {
+                (*(M2P_OURS as *const AtomicU64).add(mfn.0 as usize)).store(gfn, Ordering::Relaxed)
+            };
         }
     }
 
@@ -291,23 +315,38 @@ impl Machine for Hw {
         Ok(())
     }
 
-    fn idle_time(&self, cpu: CpuId) -> Nanos {
-        percpu::remote(cpu).map_or(0, |r| r.idle_ns.load(Ordering::Relaxed))
+    fn idle(&self, cpu: CpuId) -> IdleTimes {
+        percpu::remote(cpu).map_or_else(IdleTimes::default, |r| IdleTimes {
+            time: r.idle_ns.load(Ordering::Relaxed),
+            entries: r.idle_entries.load(Ordering::Relaxed),
+        })
     }
 
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>) {
         let this = percpu::this();
         let id = TimerId(unit.index() as u32);
-        let Some(home) = TIMER_HOMES.get(unit.index()) else { return };
+        let Some(home) = TIMER_HOMES.get(unit.index()) else {
+            return;
+        };
         let here = this.id + 1;
         let old = home.swap(if deadline.is_some() { here } else { 0 }, Ordering::AcqRel);
         if old != 0 && old != here {
-            percpu::with_timers(old - 1, |heap| drop(heap.cancel(id)));
+            percpu::with_timers(old - 1, |heap| {
+                // That CPU's hardware timer may fire once for nothing.
+                let _ = heap.cancel(id);
+            });
         }
         match deadline {
-            // An id is below the capacity: the scheduler has as many units.
-            Some(at) => drop(this.timers.lock().arm(id, at)),
-            None => drop(this.timers.lock().cancel(id)),
+            Some(at) => {
+                let armed = this.timers.lock().arm(id, at);
+                debug_assert!(
+                    armed.is_ok(),
+                    "the scheduler has no more units than the heap has room"
+                );
+            }
+            None => {
+                let _ = this.timers.lock().cancel(id);
+            }
         }
         clock::program();
     }
@@ -316,12 +355,20 @@ impl Machine for Hw {
 impl Host for Hw {
     #[inline]
     fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
-        if guestmem::copy_in(to, from) == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+        if guestmem::copy_in(to, from) == 0 {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
     }
 
     #[inline]
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
-        if guestmem::copy_out(to, from) == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+        if guestmem::copy_out(to, from) == 0 {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
     }
 
     fn load_base(&self, which: SegmentBase, value: u64) {
@@ -373,18 +420,23 @@ impl Host for Hw {
 
     #[inline]
     fn load_root(&self, state: &PvState) {
-        let Some(root) = state.active_root() else { return };
+        let Some(root) = state.active_root() else {
+            return;
+        };
         percpu::count(&percpu::this().counts.cr3_loads);
         // SAFETY: a validated L4 table of the guest, with our slots in it; held by a reference.
         unsafe { cpu::set_cr3(root.addr().0) };
     }
 
-    fn load_debug(&self, index: usize, value: u64) {
-        super::context::load_debug(index, value);
+    fn load_debug_set(&self, state: &PvState) {
+        super::context::load_debug_set(state);
     }
 
-    fn read_debug(&self, index: usize) -> u64 {
-        super::context::read_debug(index)
+    fn debug_status(&self) -> u64 {
+        let status = cpu::dr6();
+        // SAFETY: the status bits are sticky; the guest keeps its own copy.
+        unsafe { cpu::set_dr6(0xffff_0ff0) };
+        status
     }
 
     fn set_task_switched(&self, on: TaskSwitched) {
@@ -398,7 +450,7 @@ impl Host for Hw {
     fn flush_here(&self, what: Flush) {
         match what {
             Flush::All => tlb::flush_all_here(),
-            Flush::Page(va) if va >= M2P_GUEST && va < HYPERVISOR_END => {}
+            Flush::Page(va) if (M2P_GUEST..HYPERVISOR_END).contains(&va) => {}
             Flush::Page(va) => cpu::invlpg(va),
         }
     }
@@ -421,7 +473,10 @@ impl Host for Hw {
     }
 
     fn reschedule_here(&self) {
-        percpu::this().remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+        percpu::this()
+            .remote
+            .softirq
+            .fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
     }
 
     fn online_cpus(&self) -> CpuId {
@@ -431,9 +486,4 @@ impl Host for Hw {
     fn fpu_lines(&self) -> usize {
         fpu::lines()
     }
-}
-
-/// Whether the guest's user mode is loaded.
-pub fn in_user(state: &PvState) -> bool {
-    state.mode == Mode::User
 }

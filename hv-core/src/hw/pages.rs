@@ -1,30 +1,47 @@
 //! The machine's free pages: a bump pointer while the boot prepares, then the buddy allocator.
+//!
+//! A page that a guest had may still be in a TLB. It waits in a quarantine until every CPU has flushed
+//! since it was given back; so whoever takes a page from the allocator, ourselves included, has it alone.
 
 use core::sync::atomic::Ordering;
 
-use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use arrayvec::ArrayVec;
+use hv_core::base::{Mfn, PhysAddr};
 use hv_core::mm::buddy::Buddy;
 use spin::Mutex;
 
 use super::layout::direct_frame;
 use super::paging::table;
+use super::{percpu, tlb};
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it ends as the large variant"
+)]
 enum State {
-    /// Pages `next..end` of one region, taken from the top.
-    Early { first: u64, end: u64 },
+    /// Pages `first..end` of one run, taken from the top.
+    Early {
+        first: u64,
+        end: u64,
+    },
     Ready(Buddy),
 }
 
 static PAGES: Mutex<State> = Mutex::new(State::Early { first: 0, end: 0 });
 
-/// Gives the boot its region to take pages from: frames `first..end`, reachable in the early map.
-pub fn start_early(first: Mfn, end: Mfn) {
-    *PAGES.lock() = State::Early { first: first.0, end: end.0 };
-}
+/// Pages that wait for a flush; one flush serves so many.
+static QUARANTINE: Mutex<ArrayVec<Mfn, 128>> = Mutex::new(ArrayVec::new_const());
 
-/// First frame that the boot has not taken and the frame after the region it takes from.
-pub fn early_left() -> (Mfn, Mfn) {
-    match *PAGES.lock() {
+/// Gives the boot a run to take pages from: frames `first..end`, mapped in the direct map. Returns what
+/// is left of the run before.
+pub fn start_early(first: Mfn, end: Mfn) -> (Mfn, Mfn) {
+    match core::mem::replace(
+        &mut *PAGES.lock(),
+        State::Early {
+            first: first.0,
+            end: end.0,
+        },
+    ) {
         State::Early { first, end } => (Mfn(first), Mfn(end)),
         State::Ready(_) => (Mfn(0), Mfn(0)),
     }
@@ -35,15 +52,15 @@ pub fn start_buddy(buddy: Buddy) {
     *PAGES.lock() = State::Ready(buddy);
 }
 
-/// Does something with the allocator once it is there.
-pub fn with_buddy(what: impl FnOnce(&mut Buddy)) {
-    if let State::Ready(buddy) = &mut *PAGES.lock() {
-        what(buddy);
-    }
-}
-
 /// Takes `count` consecutive pages, not zeroed.
 pub fn alloc_run(count: usize) -> Option<Mfn> {
+    try_run(count).or_else(|| {
+        drain();
+        try_run(count)
+    })
+}
+
+fn try_run(count: usize) -> Option<Mfn> {
     let count = count as u64;
     match &mut *PAGES.lock() {
         State::Early { first, end } => {
@@ -53,16 +70,14 @@ pub fn alloc_run(count: usize) -> Option<Mfn> {
         State::Ready(buddy) => {
             let order = count.next_power_of_two().trailing_zeros();
             let mfn = buddy.alloc(order, 64)?;
-            for extra in mfn.0 + count..mfn.0 + (1 << order) {
-                buddy.free(Mfn(extra), 0).expect("the page was just taken");
-            }
+            give(buddy, mfn.0 + count..mfn.0 + (1 << order));
             Some(mfn)
         }
     }
 }
 
-/// Gives back what `alloc_run` gave. During the early phase the pages are lost only if they were not
-/// the last taken.
+/// Gives back what `alloc_run` gave and no guest has had. During the early phase the pages are lost
+/// unless they were the last taken.
 pub fn free_run(mfn: Mfn, count: usize) {
     match &mut *PAGES.lock() {
         State::Early { end, .. } => {
@@ -70,25 +85,62 @@ pub fn free_run(mfn: Mfn, count: usize) {
                 *end += count as u64;
             }
         }
-        State::Ready(buddy) => {
-            for page in mfn.0..mfn.0 + count as u64 {
-                buddy.free(Mfn(page), 0).expect("a run is freed once");
-            }
-        }
+        State::Ready(buddy) => give(buddy, mfn.0..mfn.0 + count as u64),
     }
 }
 
-/// Takes a block of `1 << order` pages below `1 << bits` bytes.
+/// Pages that the allocator does not take back stay unused: that is a defect of ours, but no reason to
+/// stop the machine.
+fn give(buddy: &mut Buddy, frames: core::ops::Range<u64>) {
+    for frame in frames {
+        let given = buddy.free(Mfn(frame), 0);
+        debug_assert!(
+            given.is_ok(),
+            "a page is freed once, and came from the allocator"
+        );
+    }
+}
+
+/// Takes a block of `1 << order` pages below `1 << bits` bytes, not zeroed.
 pub fn alloc_block(order: u32, bits: u32) -> Option<Mfn> {
+    try_block(order, bits).or_else(|| {
+        drain();
+        try_block(order, bits)
+    })
+}
+
+fn try_block(order: u32, bits: u32) -> Option<Mfn> {
     match &mut *PAGES.lock() {
         State::Early { .. } => None,
         State::Ready(buddy) => buddy.alloc(order, bits),
     }
 }
 
-/// Gives one page back.
+/// Gives back a page that a guest may have had: it is free after the next flush of all CPUs.
 pub fn free(mfn: Mfn) {
-    free_run(mfn, 1);
+    let full = {
+        let mut waiting = QUARANTINE.lock();
+        waiting.push(mfn);
+        waiting.is_full()
+    };
+    if full {
+        drain();
+    }
+}
+
+/// Flushes for all pages in quarantine at once and frees them.
+fn drain() {
+    let pages = core::mem::take(&mut *QUARANTINE.lock());
+    if pages.is_empty() {
+        return;
+    }
+    // All of them were unmapped before now: who has flushed after this moment is clean.
+    tlb::flush_stale(percpu::online(), tlb::clock());
+    if let State::Ready(buddy) = &mut *PAGES.lock() {
+        for page in pages {
+            give(buddy, page.0..page.0 + 1);
+        }
+    }
 }
 
 /// Takes one page of zeros.
@@ -100,9 +152,10 @@ pub fn alloc_zeroed() -> Option<Mfn> {
 
 /// Pages that nobody has.
 pub fn free_count() -> u64 {
+    let waiting = QUARANTINE.lock().len() as u64;
     match &*PAGES.lock() {
         State::Early { first, end } => end - first,
-        State::Ready(buddy) => buddy.free_pages(),
+        State::Ready(buddy) => buddy.free_pages() + waiting,
     }
 }
 
@@ -133,21 +186,7 @@ pub unsafe fn ram_mut(at: PhysAddr, len: usize) -> &'static mut [u8] {
     unsafe { core::slice::from_raw_parts_mut(va as *mut u8, len) }
 }
 
-/// Bytes in a number of pages.
-pub const fn bytes(pages: u64) -> u64 {
-    pages * PAGE_SIZE as u64
-}
-
 /// Gives back the rest of a block.
 pub fn free_tail(from: u64, to: u64) {
     free_run(Mfn(from), (to - from) as usize);
-}
-
-/// Adds RAM that was in use during the boot.
-pub fn add_run(first: Mfn, end: Mfn) {
-    with_buddy(|buddy| {
-        if let Err(why) = buddy.add_region(first..end) {
-            log::warn!("RAM at frame {first:#x} stays unused: {why:?}");
-        }
-    });
 }

@@ -7,6 +7,7 @@ use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
 use spin::Mutex;
 
 use super::layout::{DIRECT_MAP, FIRST_SLOT, MMIO_WINDOW, SLOTS, direct_frame};
+use super::start::short_of_ram;
 use super::{cpu, pages};
 
 /// Page-table entry bits (AMD APM vol. 2, 5.4).
@@ -55,11 +56,14 @@ pub fn hypervisor_slots() -> [u64; SLOTS] {
 
 /// Makes an empty root with a lower table for each of our slots, so that the slots never change.
 pub fn create_master() {
-    let root = pages::alloc_zeroed().expect("boot memory for the root page table");
+    let root = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("the root page table"));
     for slot in 0..SLOTS {
-        let lower = pages::alloc_zeroed().expect("boot memory for a page table");
+        let lower = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("page tables"));
         // US here leaves the choice to the last level: only the M2P's guest view sets it there.
-        table(root)[FIRST_SLOT + slot].store(lower.addr().0 | flag::P | flag::RW | flag::US | flag::A, Ordering::Relaxed);
+        table(root)[FIRST_SLOT + slot].store(
+            lower.addr().0 | flag::P | flag::RW | flag::US | flag::A,
+            Ordering::Relaxed,
+        );
     }
     MASTER.store(root.addr().0, Ordering::Release);
 }
@@ -83,7 +87,8 @@ pub enum Largest {
 
 /// Maps `len` bytes at `va` to `pa`, all page-aligned; `flags` are those of the last level.
 pub fn map(va: u64, pa: PhysAddr, len: u64, flags: u64, largest: Largest) {
-    let huge = largest == Largest::Huge && cpu::cpuid(0x8000_0001, 0)[3] & (1 << 26) != 0;
+    let features = cpu::identity().get_extended_processor_and_feature_identifiers();
+    let huge = largest == Largest::Huge && features.is_some_and(|f| f.has_1gib_pages());
     let mut done = 0;
     while done < len {
         let (va, pa, left) = (va + done, pa.0 + done, len - done);
@@ -109,7 +114,7 @@ fn entry(va: u64, level: u32) -> &'static AtomicU64 {
         let slot = &table(at)[(va >> (12 + 9 * (l - 1))) as usize & 511];
         let mut value = slot.load(Ordering::Relaxed);
         if value & flag::P == 0 {
-            let lower = pages::alloc_zeroed().expect("memory for a page table of ours");
+            let lower = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("page tables"));
             value = lower.addr().0 | flag::P | flag::RW | flag::US | flag::A;
             slot.store(value, Ordering::Relaxed);
         } else if value & flag::PS != 0 {
@@ -122,11 +127,14 @@ fn entry(va: u64, level: u32) -> &'static AtomicU64 {
 
 /// Replaces a large page at `level` by a table of the next smaller ones with the same permissions.
 fn split(slot: &AtomicU64, value: u64, level: u32) -> u64 {
-    let lower = pages::alloc_zeroed().expect("memory for a page table of ours");
+    let lower = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("page tables"));
     let step = 1u64 << (12 + 9 * (level - 2));
     let ps = if level > 2 { flag::PS } else { 0 };
     for (i, e) in table(lower).iter().enumerate() {
-        e.store((value & !flag::PS) | ps | (i as u64 * step), Ordering::Relaxed);
+        e.store(
+            (value & !flag::PS) | ps | (i as u64 * step),
+            Ordering::Relaxed,
+        );
     }
     let new = lower.addr().0 | flag::P | flag::RW | flag::US | flag::A;
     slot.store(new, Ordering::Relaxed);
@@ -139,18 +147,19 @@ pub fn set_page(va: u64, value: u64) {
     cpu::invlpg(va);
 }
 
-/// The last-level entry of a page that `set_page` or `map` has already made small.
-pub fn small_entry(va: u64) -> &'static AtomicU64 {
-    entry(va, 1)
-}
-
 /// Maps device registers uncached and returns their address; never unmapped.
 pub fn map_mmio(pa: PhysAddr, len: u64) -> u64 {
     let mut next = LOCK.lock();
     let offset = pa.offset() as u64;
     let size = (offset + len).next_multiple_of(PAGE_SIZE as u64);
     let va = next.0;
-    map(va, PhysAddr(pa.0 - offset), size, flag::MMIO, Largest::Small);
+    map(
+        va,
+        PhysAddr(pa.0 - offset),
+        size,
+        flag::MMIO,
+        Largest::Small,
+    );
     next.0 += size + PAGE_SIZE as u64;
     va + offset
 }

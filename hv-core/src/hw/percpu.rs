@@ -11,6 +11,7 @@ use hv_core::time::DeadlineHeap;
 use spin::Mutex;
 
 use super::cpuinfo::{self, CpuInfo};
+use super::start::short_of_ram;
 
 /// Most vCPUs of all domains together.
 pub const MAX_UNITS: u32 = 1024;
@@ -38,6 +39,8 @@ pub struct Remote {
     pub nmi_rip: AtomicU64,
     /// Nanoseconds spent in the idle halt.
     pub idle_ns: AtomicU64,
+    /// How often it was entered.
+    pub idle_entries: AtomicU64,
     /// A flush that another CPU waits for: counts up at each request.
     pub flush_wanted: AtomicU64,
     /// The last request that has been done.
@@ -56,8 +59,6 @@ pub mod softirq {
     pub const SERIAL: u32 = 1 << 3;
     /// State that another CPU needs must be saved: leave the lazily kept vCPU.
     pub const SYNC: u32 = 1 << 4;
-    /// Stop this CPU for good.
-    pub const STOP: u32 = 1 << 5;
 }
 
 /// Data of one CPU.
@@ -76,6 +77,8 @@ pub struct PerCpu {
     pub slice_end: Cell<Nanos>,
     /// What the hardware timer is set to; 0: off.
     pub armed_for: Cell<Nanos>,
+    /// Vector of the fault that an IRET into the guest ended with.
+    pub failed_vector: Cell<u32>,
     /// Counters for the benchmarks' reports.
     pub counts: Counts,
 }
@@ -98,7 +101,8 @@ pub fn count(cell: &Cell<u64>) {
 // SAFETY: cells are touched by the owning CPU only (`this`); all else is atomic.
 unsafe impl Sync for PerCpu {}
 
-static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the data of CPU `id`; it stays for good.
@@ -108,9 +112,13 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         apic_id: AtomicU32::new(apic_id),
         remote: Remote::default(),
         tlb_domain: RefCell::new(None),
-        timers: Mutex::new(DeadlineHeap::with_capacity(MAX_UNITS).expect("boot memory for a CPU's timers")),
+        timers: Mutex::new(
+            DeadlineHeap::with_capacity(MAX_UNITS)
+                .unwrap_or_else(|_| short_of_ram("a CPU's timers")),
+        ),
         slice_end: Cell::new(0),
         armed_for: Cell::new(0),
+        failed_vector: Cell::new(0),
         counts: Counts::default(),
     }));
     CPUS[id as usize].store(new, Ordering::Release);
@@ -140,7 +148,9 @@ pub fn remote(cpu: CpuId) -> Option<&'static Remote> {
 
 /// Does something with another CPU's timer heap.
 pub fn with_timers(cpu: CpuId, what: impl FnOnce(&mut DeadlineHeap)) {
-    let Some(slot) = CPUS.get(cpu as usize) else { return };
+    let Some(slot) = CPUS.get(cpu as usize) else {
+        return;
+    };
     let p = slot.load(Ordering::Acquire);
     if !p.is_null() {
         // SAFETY: published once, never freed; the heap has a lock of its own.

@@ -1,15 +1,14 @@
 //! The run loop of each CPU: do what is owed, ask the scheduler, run the guest, handle its exit.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use hv_core::base::VcpuId;
+use hv_core::base::{GuestVa, VcpuId};
 use hv_core::domain::{Domain, Vcpu};
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
-use hv_core::pv::state::PvState;
-use hv_core::sched::{Place, Unit};
+use hv_core::pv::state::StateBox;
+use hv_core::sched::Unit;
 use hv_core::time::runstate::State;
 
 use super::cpuinfo::{CpuInfo, enter_guest};
@@ -24,7 +23,7 @@ pub struct Loaded {
     /// Which of the domain's.
     pub id: VcpuId,
     /// Its state, ours until it is saved.
-    pub state: Box<PvState>,
+    pub state: StateBox,
     /// It waits for an event and the CPU idles: its root is not in CR3.
     pub idle: bool,
 }
@@ -57,13 +56,18 @@ impl Loaded {
 pub fn run_cpu() -> ! {
     let this = percpu::this();
     // A secondary CPU may be here before there is anything to run.
-    while super::host::HV.get().is_none() {
+    loop {
         cpu::cli();
         tlb::serve();
+        // With interrupts off between the look and the halt, the wake-up cannot slip by.
+        if super::host::HV.get().is_some() {
+            break;
+        }
         cpu::halt_until_interrupt();
-        cpu::sti();
     }
-    this.remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+    this.remote
+        .softirq
+        .fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
     cpu::sti();
     let mut loaded: Option<Loaded> = None;
     loop {
@@ -80,9 +84,12 @@ fn idle(this: &PerCpu) {
     cpu::cli();
     if this.remote.softirq.load(Ordering::Relaxed) == 0 {
         this.remote.idle.store(true, Ordering::Relaxed);
+        this.remote.idle_entries.fetch_add(1, Ordering::Relaxed);
         let since = clock::now();
         cpu::halt_until_interrupt();
-        this.remote.idle_ns.fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);
+        this.remote
+            .idle_ns
+            .fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);
         this.remote.idle.store(false, Ordering::Relaxed);
     }
     cpu::sti();
@@ -128,7 +135,9 @@ fn timer(this: &PerCpu) {
     let end = this.slice_end.get();
     if end != 0 && end <= clock::now() {
         this.slice_end.set(0);
-        this.remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+        this.remote
+            .softirq
+            .fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
     }
     clock::program();
 }
@@ -154,7 +163,11 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
     if let Some(other) = decision.kick {
         hv().backing.machine.reschedule(other);
     }
-    this.slice_end.set(decision.run_for.map_or(0, |slice| now.saturating_add(slice)));
+    this.slice_end.set(
+        decision
+            .run_for
+            .map_or(0, |slice| now.saturating_add(slice)),
+    );
     let current = loaded.as_ref().and_then(Loaded::unit);
     if decision.save.is_some() && decision.save == current {
         stop_running(loaded);
@@ -214,7 +227,10 @@ fn resume(this: &PerCpu, loaded: &mut Option<Loaded>) {
         return;
     }
     l.vcpu().set_running(Some(this.id));
-    l.vcpu().runstate.lock().change(State::Running, clock::now());
+    l.vcpu()
+        .runstate
+        .lock()
+        .change(State::Running, clock::now());
     publish::all(l);
 }
 
@@ -227,12 +243,17 @@ fn save(this: &PerCpu, loaded: &mut Option<Loaded>) {
     paging::load_master();
     context::clear(this.id);
     let unit = l.unit();
-    let Loaded { domain, id, state, .. } = l;
+    let Loaded {
+        domain, id, state, ..
+    } = l;
     if let Some(vcpu) = domain.vcpu(id) {
         *vcpu.state.lock() = Some(state);
     }
     if let Some(unit) = unit
-        && let Some(other) = hv().backing.sched.context_saved(this.id, unit, clock::now())
+        && let Some(other) = hv()
+            .backing
+            .sched
+            .context_saved(this.id, unit, clock::now())
     {
         hv().backing.machine.reschedule(other);
     }
@@ -245,12 +266,19 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
         return;
     };
     let Some(state) = domain.vcpu(id).and_then(|v| v.state.lock().take()) else {
-        log::error!("d{}v{id}: chosen to run without registers: stopped", domain.id);
+        log::error!(
+            "d{}v{id}: chosen to run without registers: stopped",
+            domain.id
+        );
         domain.pause();
         domain.stop_running();
         return;
     };
-    let changed = this.tlb_domain.borrow().as_ref().is_none_or(|d| !Arc::ptr_eq(d, &domain));
+    let changed = this
+        .tlb_domain
+        .borrow()
+        .as_ref()
+        .is_none_or(|d| !Arc::ptr_eq(d, &domain));
     domain.mark_dirty(this.id);
     if changed && let Some(old) = this.tlb_domain.borrow_mut().replace(domain.clone()) {
         // Global entries of the old domain go; after that it need not flush here.
@@ -260,12 +288,20 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
         // Another vCPU of the same domain may run another process: its user entries are global.
         tlb::flush_all_here();
     }
-    let mut l = Loaded { domain, id, state, idle: false };
+    let mut l = Loaded {
+        domain,
+        id,
+        state,
+        idle: false,
+    };
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
-    let good = context::load(&mut l.state, unsafe { &mut (*info).regs }, this.id);
+    let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
     l.vcpu().set_running(Some(this.id));
-    l.vcpu().runstate.lock().change(State::Running, clock::now());
+    l.vcpu()
+        .runstate
+        .lock()
+        .change(State::Running, clock::now());
     publish::all(&mut l);
     let slot = loaded.insert(l);
     if !good {
@@ -286,6 +322,13 @@ fn run_guest(this: &PerCpu, l: &mut Loaded) {
             cpu::sti();
             return;
         }
+        // SAFETY: this CPU's own frame, with the guest out.
+        let regs = unsafe { &mut (*info).regs };
+        // SYSRET to an address that is not canonical would fault at CPL 0 on the guest's stack: such a
+        // frame leaves by IRET, whose fault is handled.
+        if !GuestVa(regs.rip).is_canonical() {
+            regs.entry = 0;
+        }
         percpu::count(&this.counts.exits);
         // SAFETY: the frame holds registers that a guest may have: CPL 3 selectors, IF set.
         let reason = unsafe { enter_guest(info) };
@@ -298,6 +341,8 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
     let reason = SHUTDOWN.load(Ordering::SeqCst) - 1;
     if this.id != 0 {
         stop_running(loaded);
+        // Nobody may wait for a flush on this CPU any more.
+        this.remote.online.store(false, Ordering::SeqCst);
         cpu::stop();
     }
     match reason {
@@ -306,21 +351,16 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
             power::off()
         }
         xen_abi::sched::SHUTDOWN_crash => {
-            crate::say!("Hardware Dom0 crashed: rebooting machine");
-            power::reboot()
+            crate::say!("Hardware Dom0 crashed");
+            power::after_crash()
         }
         xen_abi::sched::SHUTDOWN_reboot => {
             crate::say!("Hardware Dom0 shutdown: rebooting machine");
             power::reboot()
         }
         other => {
-            crate::say!("Hardware Dom0 shutdown: reason {other}, rebooting machine");
-            power::reboot()
+            crate::say!("Hardware Dom0 shutdown: reason {other}");
+            power::after_crash()
         }
     }
-}
-
-/// Whether a unit runs somewhere (for the debug keys).
-pub fn is_running(unit: Unit) -> bool {
-    hv().backing.sched.info(unit).is_some_and(|i| matches!(i.place, Place::Running(_)))
 }

@@ -23,8 +23,8 @@ pub fn init(port: u16, baud: u32) {
         return;
     }
     outb(port + IER, 0);
-    if baud != 0 {
-        let divisor = (115_200 / baud).clamp(1, 0xffff) as u16;
+    if let Some(divisor) = 115_200u32.checked_div(baud) {
+        let divisor = divisor.clamp(1, 0xffff) as u16;
         outb(port + LCR, 0x80);
         outb(port + DATA, divisor as u8);
         outb(port + IER, (divisor >> 8) as u8);
@@ -74,11 +74,13 @@ fn put(byte: u8) {
     }
     for _ in 0..100_000 {
         if inb(port + LSR) & 0x20 != 0 {
-            break;
+            outb(port + DATA, byte);
+            return;
         }
         core::hint::spin_loop();
     }
-    outb(port + DATA, byte);
+    // There is no UART, or nobody takes what it has: do not wait for each byte again.
+    PORT.store(0, Ordering::Relaxed);
 }
 
 /// Formats straight to the UART, for the panic path.

@@ -6,24 +6,25 @@ use core::sync::atomic::Ordering;
 
 /// Turns on what the CPU has of the features that we build on.
 pub fn cpu_features() {
-    let leaf7 = if cpu::cpuid(0, 0)[0] >= 7 { cpu::cpuid(7, 0)[1] } else { 0 };
     let mut bits = cr4::PGE | cr4::DE | cr4::MCE;
-    if leaf7 & 1 != 0 {
-        bits |= cr4::FSGSBASE;
-    }
-    if leaf7 & (1 << 7) != 0 {
-        bits |= cr4::SMEP;
-    }
-    if leaf7 & (1 << 20) != 0 {
-        bits |= cr4::SMAP;
-        guestmem::SMAP.store(true, Ordering::Relaxed);
+    if let Some(extended) = cpu::identity().get_extended_feature_info() {
+        if extended.has_fsgsbase() {
+            bits |= cr4::FSGSBASE;
+        }
+        if extended.has_smep() {
+            bits |= cr4::SMEP;
+        }
+        if extended.has_smap() {
+            bits |= cr4::SMAP;
+            guestmem::SMAP.store(true, Ordering::Relaxed);
+        }
     }
     // SAFETY: nothing of ours is mapped for user mode but the M2P, which is only read there; the
     // entry code clears AC.
     unsafe { cpu::set_cr4(cpu::cr4() | bits) };
     // PAT as PV guests know it: WB, WT, UC-, UC, WC, WP, UC, UC (reference: kernel log of dom0).
     // SAFETY: none of our mappings uses the entries 4 to 7 yet.
-    unsafe { cpu::wrmsr(msr::PAT, 0x0005_0100_0704_06) };
+    unsafe { cpu::wrmsr(msr::PAT, 0x0000_0501_0007_0406) };
     fpu::init_cpu();
 }
 
@@ -36,7 +37,10 @@ pub fn has_smap() -> bool {
 pub fn late_cpu_setup() {
     // SAFETY: SYSENTER enters nowhere until a guest has set it up.
     unsafe { cpu::wrmsr_safe(msr::SYSENTER_CS, 0) };
-    if cpu::cpuid(0x8000_0001, 0)[3] & (1 << 27) != 0 {
+    if cpu::identity()
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|e| e.has_rdtscp())
+    {
         // SAFETY: the value is only read by guests.
         unsafe { cpu::wrmsr_safe(msr::TSC_AUX, 0) };
     }
@@ -45,14 +49,29 @@ pub fn late_cpu_setup() {
 
 /// Refuses a CPU that lacks what we rely on and boot.S could not check.
 pub fn require_features() {
-    let edx = cpu::cpuid(1, 0)[3];
-    let needed = [(0, "FPU"), (4, "TSC"), (5, "MSR"), (6, "PAE"), (9, "APIC"), (13, "PGE"), (16, "PAT"), (24, "FXSR"), (25, "SSE"), (26, "SSE2")];
-    for (bit, name) in needed {
-        if edx & (1 << bit) == 0 {
+    let cpu = cpu::identity();
+    let (Some(basic), Some(extended)) = (
+        cpu.get_feature_info(),
+        cpu.get_extended_processor_and_feature_identifiers(),
+    ) else {
+        super::start::refuse(format_args!("this CPU does not say what it has"))
+    };
+    let needed = [
+        (basic.has_fpu(), "FPU"),
+        (basic.has_tsc(), "TSC"),
+        (basic.has_msr(), "MSR"),
+        (basic.has_pae(), "PAE"),
+        (basic.has_apic(), "APIC"),
+        (basic.has_pge(), "PGE"),
+        (basic.has_pat(), "PAT"),
+        (basic.has_fxsave_fxstor(), "FXSR"),
+        (basic.has_sse(), "SSE"),
+        (basic.has_sse2(), "SSE2"),
+        (extended.has_syscall_sysret(), "SYSCALL"),
+    ];
+    for (there, name) in needed {
+        if !there {
             super::start::refuse(format_args!("this CPU has no {name}"));
         }
-    }
-    if cpu::cpuid(0x8000_0001, 0)[3] & (1 << 11) == 0 {
-        super::start::refuse(format_args!("this CPU has no SYSCALL"));
     }
 }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use hv_core::base::{CpuId, PhysAddr};
+use hv_core::base::{CpuId, Mfn, PhysAddr};
 
 use super::layout::{STACK_BLOCK, cpu_area, direct, phys_of};
 use super::{apic, clock, cpu, cpuinfo, paging, percpu, run, setup, tables};
@@ -15,23 +15,38 @@ unsafe extern "C" {
     static boot_l4: [u8; 0];
 }
 
-/// The page that secondary CPUs start in: below 640 KiB, above the BIOS data area; dom0's RAM does not
-/// include it while CPUs start.
-pub const TRAMPOLINE: PhysAddr = PhysAddr(0x8000);
+/// The page that secondary CPUs start in: RAM below 1 MiB; 0: there is none.
+static TRAMPOLINE: AtomicU64 = AtomicU64::new(0);
+
+/// Takes a page below 1 MiB, which no domain gets.
+pub fn choose_trampoline(page: Option<Mfn>) {
+    TRAMPOLINE.store(page.map_or(0, |mfn| mfn.addr().0), Ordering::Relaxed);
+}
+
+/// Where secondary CPUs start.
+pub fn trampoline() -> PhysAddr {
+    PhysAddr(TRAMPOLINE.load(Ordering::Relaxed))
+}
 
 /// Number of CPUs that have come up.
 static ONLINE: AtomicU64 = AtomicU64::new(1);
 
 /// Starts the CPU with the given APIC id as number `id`; `false` when it does not answer or memory is short.
 pub fn start_cpu(id: CpuId, apic_id: u32) -> bool {
+    if trampoline().0 == 0 {
+        log::error!("no RAM below 1 MiB to start CPUs from");
+        return false;
+    }
     let data = percpu::create(id, apic_id);
-    let Some(_info) = tables::create_area(id, data) else { return false };
+    let Some(_info) = tables::create_area(id, data) else {
+        return false;
+    };
     prepare_trampoline(id);
     let before = ONLINE.load(Ordering::SeqCst);
     apic::send_init(apic_id);
     clock::delay_us(10_000);
     for _ in 0..2 {
-        apic::send_startup(apic_id, (TRAMPOLINE.0 >> 12) as u8);
+        apic::send_startup(apic_id, (trampoline().0 >> 12) as u8);
         if wait_online(before, 200) {
             return true;
         }
@@ -54,7 +69,7 @@ fn wait_online(before: u64, limit_us: u64) -> bool {
 fn prepare_trampoline(id: CpuId) {
     let code = (&raw const ap_code) as u64;
     let len = (&raw const ap_code_end) as usize - code as usize;
-    let to = direct(TRAMPOLINE);
+    let to = direct(trampoline());
     let words = [
         phys_of((&raw const boot_l4) as u64).0,
         cpu_area(id) + STACK_BLOCK - cpuinfo::INFO_SIZE - cpuinfo::FRAME_GAP,
@@ -81,10 +96,4 @@ extern "C" fn ap_start(id: CpuId) -> ! {
     percpu::this().remote.online.store(true, Ordering::SeqCst);
     ONLINE.fetch_add(1, Ordering::SeqCst);
     run::run_cpu()
-}
-
-/// All CPUs are up: their starting page is not needed any more.
-pub fn release_trampoline() {
-    // SAFETY: no CPU runs the code in it now.
-    unsafe { core::ptr::write_bytes(direct(TRAMPOLINE) as *mut u8, 0, 4096) };
 }

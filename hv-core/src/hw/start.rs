@@ -1,21 +1,27 @@
 //! The way from the loader's entry to the first guest.
 
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use core::ops::Range;
 
-use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::base::{Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use hv_core::boot::PhysMem;
 use hv_core::boot::acpi::{self, AcpiFacts};
-use hv_core::boot::cmdline::{AfterPanic, Baud, ConsoleSink, LogLevel, LogThreshold, Options, Parsed};
+use hv_core::boot::cmdline::{
+    AfterPanic, Baud, ConsoleSink, LogLevel, LogThreshold, Options, Parsed,
+};
 use hv_core::boot::info::{BootInfo, Module, Rsdp};
 use hv_core::boot::memmap::{MemoryMap, UsableFrames};
+use hv_core::boot::modules::check_modules;
 use hv_core::console::levels::Thresholds;
 use hv_core::mm::buddy::Buddy;
 
 use super::layout::DIRECT_MAP;
-use super::{console, cpu, cpuinfo, dom0, fpu, heap, memory, pages, percpu, power, serial, setup, smp, tables, traps};
+use super::{
+    console, cpu, cpuinfo, dom0, fpu, heap, memory, pages, percpu, power, serial, setup, smp,
+    tables, traps,
+};
 use crate::say;
 
 /// Physical memory below 4 GiB by the boot's map.
@@ -25,7 +31,9 @@ impl PhysMem for EarlyMemory {
     fn read(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
         let end = addr.0.checked_add(len as u64)?;
         // SAFETY: the boot's tables map all of it, and nothing writes what the loader left.
-        (end <= 4 << 30).then(|| unsafe { core::slice::from_raw_parts((DIRECT_MAP + addr.0) as *const u8, len) })
+        (end <= 4 << 30).then(|| unsafe {
+            core::slice::from_raw_parts((DIRECT_MAP + addr.0) as *const u8, len)
+        })
     }
 }
 
@@ -43,8 +51,6 @@ pub struct Boot {
     pub acpi: AcpiFacts,
     /// dom0's kernel, unpacked.
     pub kernel: Vec<u8>,
-    /// RAM that modules occupied and that is free once dom0 is built.
-    pub kernel_module: Module,
 }
 
 /// The heap's first memory, before the memory map is known.
@@ -59,7 +65,15 @@ pub fn refuse(why: core::fmt::Arguments<'_>) -> ! {
     say!("****************************************");
     say!("Cannot boot: {why}");
     say!("****************************************");
-    power::crash_stop()
+    // Not even without `noreboot`: the next boot would find the same.
+    power::stop_for_good()
+}
+
+/// Stops the boot because there is not enough RAM for something of ours.
+pub fn short_of_ram(what: &str) -> ! {
+    refuse(format_args!(
+        "the machine has too little RAM: none left for {what}"
+    ))
 }
 
 /// Called by boot.S with what the loader left in its registers.
@@ -80,13 +94,19 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     banner(&info, &command_line);
     setup::require_features();
 
-    let width = if cpu::cpuid(0x8000_0000, 0)[0] >= 0x8000_0008 { cpu::cpuid(0x8000_0008, 0)[0] & 0xff } else { 36 };
+    let width = cpu::identity()
+        .get_processor_capacity_feature_info()
+        .map_or(36, |c| c.physical_address_bits());
     let (memory, warnings) = MemoryMap::new(&info.memory_map, 1 << width.min(42));
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
     warnings.iter().for_each(|w| log::warn!("{w}"));
-    let mut free = free_frames(&info, &memory);
-    start_pages(&free);
+    let (image, image_len) = memory::image();
+    if let Err(why) = check_modules(&info.modules, &memory, image.0..image.0 + image_len) {
+        refuse(format_args!("{why}"));
+    }
+    let free = free_frames(&info, &memory);
+    let first_run = start_pages(&free);
     let acpi = read_acpi(&info);
 
     fpu::discover();
@@ -94,12 +114,28 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     if setup::has_smap() {
         traps::patch_clac();
     }
+    memory::map_ram(&memory);
+    let early = more_pages(&free, first_run);
+    console::console()
+        .lock()
+        .enlarge(command_line.options.conring_size);
     let m2p = memory::build(&memory);
-    hand_over_pages(&mut free);
-    say!("System RAM: {} MiB ({} KiB)", memory.total_frames() >> 8, memory.total_frames() << 2);
+    hand_over_pages(&free, &info, &early);
+    say!(
+        "System RAM: {} MiB ({} KiB)",
+        memory.total_frames() >> 8,
+        memory.total_frames() << 2
+    );
 
-    let (kernel_module, kernel) = dom0::unpack_kernel(&info);
-    let boot = Box::new(Boot { command_line, info, memory, m2p, acpi, kernel, kernel_module });
+    let kernel = dom0::unpack_kernel(&info);
+    let boot = Box::new(Boot {
+        command_line,
+        info,
+        memory,
+        m2p,
+        acpi,
+        kernel,
+    });
     to_own_stack(boot)
 }
 
@@ -117,15 +153,25 @@ fn configure_console(options: &Options, info: &BootInfo) {
         None => serial::init(0x3f8, 0),
     }
     let vga = options.console.contains(&ConsoleSink::Vga)
-        && matches!(info.video, hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown);
+        && matches!(
+            info.video,
+            hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown
+        );
     let threshold = thresholds(options.loglvl);
-    console::console().lock().configure(options.conring_size, threshold, vga);
+    console::console()
+        .lock()
+        .configure(threshold, thresholds(options.guest_loglvl), vga);
     power::set_noreboot(options.after_panic == AfterPanic::Halt);
 }
 
 fn banner(info: &BootInfo, command_line: &Parsed) {
     let abi = command_line.options.abi;
-    say!("Xenolith {} (Xen ABI {}.{})", env!("CARGO_PKG_VERSION"), abi.major, abi.minor);
+    say!(
+        "Xenolith {} (Xen ABI {}.{})",
+        env!("CARGO_PKG_VERSION"),
+        abi.major,
+        abi.minor
+    );
     say!("Bootloader: {} ({})", info.loader_name, info.protocol);
     say!("Command line: {}", info.command_line);
     command_line.diagnostics.iter().for_each(|d| say!("{d}"));
@@ -135,6 +181,7 @@ fn banner(info: &BootInfo, command_line: &Parsed) {
 /// RAM that nobody uses: without the first MiB, the image and the modules.
 fn free_frames(info: &BootInfo, memory: &MemoryMap) -> UsableFrames {
     let mut free = UsableFrames::new(memory);
+    smp::choose_trampoline(free.find_low(1));
     free.carve_out_low_mib();
     let (start, len) = memory::image();
     free.carve_out(start, len);
@@ -144,17 +191,56 @@ fn free_frames(info: &BootInfo, memory: &MemoryMap) -> UsableFrames {
     free
 }
 
-/// Lets the boot allocate: from the largest run that its own tables map.
-fn start_pages(free: &UsableFrames) {
-    let limit = (4u64 << 30) / PAGE_SIZE as u64;
-    let best = free
-        .runs()
-        .map(|run| (run.start.0, run.end.0.min(limit)))
-        .max_by_key(|(start, end)| end.saturating_sub(*start))
-        .filter(|(start, end)| end > start);
-    match best {
-        Some((start, end)) => pages::start_early(Mfn(start), Mfn(end)),
+/// Lets the boot allocate: from the largest run that its own tables map. Returns that run.
+fn start_pages(free: &UsableFrames) -> Range<u64> {
+    match largest(free, (4u64 << 30) / PAGE_SIZE as u64) {
+        Some(run) => {
+            pages::start_early(Mfn(run.start), Mfn(run.end));
+            run
+        }
         None => refuse(format_args!("no usable RAM below 4 GiB in the memory map")),
+    }
+}
+
+/// The largest run of frames below `limit`.
+fn largest(free: &UsableFrames, limit: u64) -> Option<Range<u64>> {
+    let runs = free.runs().map(|run| run.start.0..run.end.0.min(limit));
+    runs.filter(|run| run.start < run.end)
+        .max_by_key(|run| run.end - run.start)
+}
+
+/// The runs that the boot takes pages from.
+struct EarlyRuns {
+    /// The run that is in use.
+    current: Range<u64>,
+    /// What was taken of the run before, at its upper end.
+    taken: Range<u64>,
+}
+
+/// All RAM is mapped: goes on with the largest run of all where that is another one, so that tables for
+/// much RAM do not eat the memory that devices can reach.
+fn more_pages(free: &UsableFrames, first: Range<u64>) -> EarlyRuns {
+    let others = free.runs().map(|run| run.start.0..run.end.0).map(|run| {
+        // The first run may be the part below 4 GiB of a larger one.
+        if run.contains(&first.start) {
+            first.end.max(run.start)..run.end
+        } else {
+            run
+        }
+    });
+    let best = others
+        .max_by_key(|run| run.end.saturating_sub(run.start))
+        .unwrap_or(0..0);
+    if best.end.saturating_sub(best.start) <= first.end - first.start {
+        return EarlyRuns {
+            current: first.clone(),
+            taken: first.end..first.end,
+        };
+    }
+    let (_, end) = pages::start_early(Mfn(best.start), Mfn(best.end));
+    EarlyRuns {
+        current: best,
+        taken: end.0..first.end,
     }
 }
 
@@ -175,45 +261,49 @@ fn read_acpi(info: &BootInfo) -> AcpiFacts {
     facts
 }
 
-/// Gives all free RAM to the page allocator.
-fn hand_over_pages(free: &mut UsableFrames) {
-    // Allocations that this makes come from the early region: what is left of it is handed over last.
+/// Gives all free RAM to the page allocator, and the modules' RAM as pages that are in use.
+fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns) {
+    let mut rest = free.clone();
+    for range in [&early.taken, &early.current] {
+        rest.carve_out(
+            Mfn(range.start).addr(),
+            (range.end - range.start) << PAGE_SHIFT,
+        );
+    }
     let mut buddy = Buddy::new();
-    let (first, _) = pages::early_left();
-    let runs: Vec<_> = free.runs().collect();
-    let mut early = None;
-    for run in runs {
-        if run.contains(&first) {
-            early = Some(run);
-        } else {
-            add(&mut buddy, run);
+    rest.runs().for_each(|run| add(&mut buddy, run));
+    for module in &info.modules {
+        let frames = module_frames(module);
+        add(&mut buddy, frames.clone());
+        for frame in frames.start.0..frames.end.0 {
+            // Taken until dom0 is built, or for good where it becomes dom0's.
+            let taken = buddy.take(Mfn(frame), 0);
+            debug_assert!(taken.is_ok(), "the region was just added");
         }
     }
-    if let Some(run) = early {
-        let words = Buddy::words_for(&run);
-        let mut store = Vec::new();
-        store.resize(words, 0u64);
-        // From here on nothing is taken early any more.
-        let (first, end) = pages::early_left();
-        let left = first..end;
-        let store: &'static mut [u64] = Box::leak(store.into_boxed_slice());
-        if let Err(why) = buddy.add_region_in(left, store) {
-            refuse(format_args!("page allocator: {why:?}"));
-        }
-        // What lies above the region's mapped part.
-        if run.end > end && run.end.0 > (4u64 << 30) / PAGE_SIZE as u64 {
-            let above = Mfn((4u64 << 30) / PAGE_SIZE as u64)..run.end;
-            if above.start < above.end {
-                pages::start_buddy(buddy);
-                pages::with_buddy(|b| add(b, above));
-                return;
-            }
-        }
+    // The run that this function itself allocates from goes last: its bits are made while it still
+    // serves, and the small heap gets room for the allocator's lists before it ends.
+    let words = Buddy::words_for(&(Mfn(early.current.start)..Mfn(early.current.end)));
+    let store: &'static mut [u64] = Box::leak(alloc::vec![0u64; words].into_boxed_slice());
+    drop(Vec::<u8>::with_capacity(24 << 10));
+    let (start, end) = pages::start_early(Mfn(0), Mfn(0));
+    if let Err(why) = buddy.add_region_in(start..end, store) {
+        refuse(format_args!("page allocator: {why:?}"));
     }
     pages::start_buddy(buddy);
 }
 
-fn add(buddy: &mut Buddy, run: core::ops::Range<Mfn>) {
+/// Every frame that a module touches.
+pub fn module_frames(module: &Module) -> Range<Mfn> {
+    let first = module.start.mfn();
+    if module.len == 0 {
+        // Nowhere, and its page may be anybody's.
+        return first..first;
+    }
+    first..Mfn((module.start.0 + module.len).div_ceil(PAGE_SIZE as u64))
+}
+
+fn add(buddy: &mut Buddy, run: Range<Mfn>) {
     if let Err(why) = buddy.add_region(run.clone()) {
         log::warn!("RAM at frame {:#x} is not used: {why:?}", run.start);
     }
@@ -222,7 +312,9 @@ fn add(buddy: &mut Buddy, run: core::ops::Range<Mfn>) {
 /// Goes on in `continue_boot` on the boot CPU's final stack.
 fn to_own_stack(boot: Box<Boot>) -> ! {
     let data = percpu::create(0, 0);
-    let Some(info) = tables::create_area(0, data) else { refuse(format_args!("no memory for the boot CPU's stacks")) };
+    let Some(info) = tables::create_area(0, data) else {
+        refuse(format_args!("no memory for the boot CPU's stacks"))
+    };
     tables::fill_idt(tables::HYP_CS, true);
     tables::load(0);
     let stack = info as u64 - cpuinfo::FRAME_GAP;
@@ -240,14 +332,8 @@ extern "C" fn continue_boot(boot: *mut Boot) -> ! {
     let boot = unsafe { Box::from_raw(boot) };
     super::bringup::machine(&boot);
     super::bringup::cpus(&boot);
-    smp::release_trampoline();
     dom0::create(boot);
     super::run::run_cpu()
-}
-
-/// Text of a module for messages.
-pub fn name_of(module: &Module) -> String {
-    if module.command_line.is_empty() { "module".to_string() } else { module.command_line.clone() }
 }
 
 /// The console's thresholds for an option's.

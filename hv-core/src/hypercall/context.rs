@@ -81,10 +81,11 @@ pub trait Host: PtMachine {
     fn load_ldt(&self, state: &PvState);
     /// Loads CR3 with the root of the state's mode.
     fn load_root(&self, state: &PvState);
-    /// Loads DR0-DR3, DR6 or DR7.
-    fn load_debug(&self, index: usize, value: u64);
-    /// Reads DR0-DR3, DR6 or DR7.
-    fn read_debug(&self, index: usize) -> u64;
+    /// Makes the hardware's breakpoints those of the state: all registers while one is enabled, none
+    /// otherwise.
+    fn load_debug_set(&self, state: &PvState);
+    /// DR6 as the processor left it at a debug exception.
+    fn debug_status(&self) -> u64;
     /// Sets or clears CR0.TS.
     fn set_task_switched(&self, on: TaskSwitched);
     /// Flushes on this CPU.
@@ -148,7 +149,11 @@ impl<H: Host> Ctx<'_, H> {
     ///
     /// # Errors
     /// `EFAULT`, `ENOMEM`.
-    pub fn read_array<T: FromBytes + IntoBytes + Clone>(&self, at: u64, count: usize) -> Result<Vec<T>, Errno> {
+    pub fn read_array<T: FromBytes + IntoBytes + Clone>(
+        &self,
+        at: u64,
+        count: usize,
+    ) -> Result<Vec<T>, Errno> {
         let mut values = Vec::new();
         values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
         values.resize_with(count, T::new_zeroed);
@@ -161,7 +166,10 @@ impl<H: Host> Ctx<'_, H> {
     /// # Errors
     /// `EFAULT` when it wraps around.
     pub fn element<T>(&self, base: u64, index: u64) -> Result<u64, Errno> {
-        index.checked_mul(size_of::<T>() as u64).and_then(|o| base.checked_add(o)).ok_or(Errno::EFAULT)
+        index
+            .checked_mul(size_of::<T>() as u64)
+            .and_then(|o| base.checked_add(o))
+            .ok_or(Errno::EFAULT)
     }
 
     /// The domain that the caller names.
@@ -189,6 +197,10 @@ impl<H: Host> Ctx<'_, H> {
     /// # Errors
     /// `EPERM`.
     pub fn require_control(&self) -> Result<(), Errno> {
-        if self.domain.is_control() { Ok(()) } else { Err(Errno::EPERM) }
+        if self.domain.is_control() {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 }

@@ -123,7 +123,7 @@ fn each_domain(hv: &Hypervisor, mut show: impl FnMut(&Domain) -> fmt::Result) ->
 
 fn help(out: &mut dyn Write) -> fmt::Result {
     for known in KEYS {
-        writeln!(out, "  {}: {}", known.key as char, known.about)?;
+        writeln!(out, "  key '{}': {}", known.key as char, known.about)?;
     }
     Ok(())
 }
@@ -213,8 +213,9 @@ fn clocks(hv: &Hypervisor, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "wall clock not set")?;
     }
     for cpu in hv.backing.sched.online().iter() {
-        let idle = machine.idle_time(cpu);
-        writeln!(out, "  cpu {cpu}: idle for {} ms so far", idle / 1_000_000)?;
+        let idle = machine.idle(cpu);
+        let (times, ms) = (idle.entries, idle.time / 1_000_000);
+        writeln!(out, "  cpu {cpu}: idled {times} times, for {ms} ms in all")?;
     }
     Ok(())
 }

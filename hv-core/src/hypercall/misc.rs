@@ -32,7 +32,11 @@ pub fn stack_switch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// None.
 pub fn fpu_taskswitch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     cx.state.task_switched = args[0] != 0;
-    cx.host.set_task_switched(if args[0] != 0 { TaskSwitched::Set } else { TaskSwitched::Clear });
+    cx.host.set_task_switched(if args[0] != 0 {
+        TaskSwitched::Set
+    } else {
+        TaskSwitched::Clear
+    });
     DONE
 }
 
@@ -42,7 +46,10 @@ pub fn fpu_taskswitch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// `EINVAL` for a type that this kind of guest cannot have; `ENOSYS` for an unknown command.
 pub fn vm_assist<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     use core::sync::atomic::Ordering::Relaxed;
-    let bit = u32::try_from(args[1]).ok().and_then(|t| 1u64.checked_shl(t)).unwrap_or(0);
+    let bit = u32::try_from(args[1])
+        .ok()
+        .and_then(|t| 1u64.checked_shl(t))
+        .unwrap_or(0);
     if bit & ASSISTS == 0 {
         return Err(Errno::EINVAL);
     }
@@ -83,26 +90,31 @@ pub fn set_segment_base<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// set_debugreg(index, value).
 ///
 /// # Errors
-/// `EPERM` for an address of ours, `EINVAL` for reserved bits, I/O breakpoints or an unknown register.
+/// `EPERM` for an address of ours, I/O breakpoints and general detect, `EINVAL` for reserved bits, `ENODEV`
+/// for an unknown register.
 pub fn set_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let (index, value) = (args[0], args[1]);
-    let index = usize::try_from(index).map_err(|_| Errno::EINVAL)?;
+    // DR4 and DR5 are other names of DR6 and DR7.
+    let index = match index {
+        0..=3 | 6 | 7 => index as usize,
+        4 | 5 => index as usize + 2,
+        _ => return Err(Errno::ENODEV),
+    };
     let value = checked_debug(index, value)?;
     cx.state.debug[index] = value;
-    // Without an enabled breakpoint the hardware keeps off: DR7 is loaded when one is.
-    cx.host.load_debug(index, value);
+    cx.host.load_debug_set(cx.state);
     DONE
 }
 
 /// get_debugreg(index).
 ///
 /// # Errors
-/// `EINVAL` for an unknown register.
+/// `ENODEV` for an unknown register.
 pub fn get_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     match args[0] {
-        0..=3 | 6 | 7 => Ok(Outcome::Return(cx.host.read_debug(args[0] as usize))),
-        4 | 5 => Ok(Outcome::Return(cx.host.read_debug(args[0] as usize + 2))),
-        _ => Err(Errno::EINVAL),
+        0..=3 | 6 | 7 => Ok(Outcome::Return(cx.state.debug[args[0] as usize])),
+        4 | 5 => Ok(Outcome::Return(cx.state.debug[args[0] as usize + 2])),
+        _ => Err(Errno::ENODEV),
     }
 }
 
@@ -111,17 +123,26 @@ pub(crate) fn checked_debug(index: usize, value: u64) -> Result<u64, Errno> {
     match index {
         0..=3 => {
             let ours = abi_range();
-            if ours.contains(&value) { Err(Errno::EPERM) } else { GuestVa(value).is_canonical().then_some(value).ok_or(Errno::EPERM) }
+            if ours.contains(&value) {
+                Err(Errno::EPERM)
+            } else {
+                GuestVa(value)
+                    .is_canonical()
+                    .then_some(value)
+                    .ok_or(Errno::EPERM)
+            }
         }
+        6 | 7 if value >> 32 != 0 => Err(Errno::EINVAL),
         6 => Ok((value & 0xe00f) | 0xffff_0ff0),
         7 => {
-            if value >> 32 != 0 {
-                return Err(Errno::EINVAL);
-            }
             // Breakpoint conditions of 2 are I/O breakpoints; general detect would let the guest
             // see accesses that are ours.
             let io = (0..4).any(|i| value & (3 << (i * 2)) != 0 && value >> (16 + i * 4) & 3 == 2);
-            if io || value & (1 << 13) != 0 { Err(Errno::EINVAL) } else { Ok((value & 0xffff_23ff) | 0x400) }
+            if io || value & (1 << 13) != 0 {
+                Err(Errno::EPERM)
+            } else {
+                Ok((value & 0xffff_23ff) | 0x400)
+            }
         }
         _ => Err(Errno::EINVAL),
     }

@@ -153,7 +153,7 @@ fn idle_time<H: Host>(cx: &Ctx<'_, H>, info: &mut abi::PlatformGetidletime) -> R
     info.now = cx.domain.machine.now();
     for cpu in present.iter() {
         let slot = cx.element::<u64>(info.idletime.address(), cpu.into())?;
-        cx.write(slot, &cx.domain.machine.idle_time(cpu))?;
+        cx.write(slot, &cx.domain.machine.idle(cpu).time)?;
     }
     cx.write_cpus(&map, &present)
 }

@@ -37,7 +37,9 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::SCHEDOP_shutdown_code => {
             let request: abi::SchedShutdown = cx.read(args[1])?;
             // For the toolstack to see if the domain goes down by itself later.
-            cx.domain.shutdown_code.store(request.reason, Ordering::Relaxed);
+            cx.domain
+                .shutdown_code
+                .store(request.reason, Ordering::Relaxed);
             DONE
         }
         abi::SCHEDOP_remote_shutdown => {
@@ -51,7 +53,8 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             DONE
         }
         abi::SCHEDOP_watchdog | abi::SCHEDOP_pin_override => {
-            cx.hv.note_missing(cx.domain.id, "sched_op watchdog or pin_override");
+            cx.hv
+                .note_missing(cx.domain.id, "sched_op watchdog or pin_override");
             Err(Errno::ENOSYS)
         }
         _ => Err(Errno::ENOSYS),
@@ -84,8 +87,17 @@ fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
         cx.vcpu.clear_flags(RunFlags::POLLING);
         return start.map(|_| Outcome::Return(0));
     }
-    let arming = cx.vcpu.timers.lock().set_poll(request.timeout, cx.domain.machine.now());
-    cx.domain.apply_arming(cx.vcpu, arming);
+    // An upcall that is due ends the wait as well.
+    if events::upcall_due(&**cx.domain, cx.vcpu.id) {
+        cx.vcpu.clear_flags(RunFlags::POLLING);
+        events::end_poll(&**cx.domain, cx.vcpu.id);
+        return DONE;
+    }
+    if request.timeout != 0 {
+        cx.domain.change_timers(cx.vcpu, |timers, now| {
+            Ok(timers.set_poll(request.timeout, now))
+        })?;
+    }
     cx.host.reschedule_here();
     DONE
 }
@@ -93,7 +105,11 @@ fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 fn shutdown<H: Host>(cx: &mut Ctx<'_, H>, reason: u32) -> Reply {
     let code = ShutdownReason(reason);
     if reason == abi::SHUTDOWN_crash {
-        log::error!("d{}v{}: the domain reports its own crash", cx.domain.id, cx.vcpu.id);
+        log::error!(
+            "d{}v{}: the domain reports its own crash",
+            cx.domain.id,
+            cx.vcpu.id
+        );
     }
     cx.hv.shut_down(cx.domain, code);
     cx.host.reschedule_here();

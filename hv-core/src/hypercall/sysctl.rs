@@ -7,7 +7,7 @@ use xen_abi::sysctl::{self as abi, Sysctl};
 
 use super::arguments::edit;
 use super::context::{Args, Ctx, DONE, Host, Reply};
-use super::{debugkeys, domain_info, sysctl_cpu as cpu};
+use super::{debugkeys, domain_info, sysctl_cpu as cpu, sysctl_power as power};
 use crate::console::{AfterRead, ReadRequest};
 use crate::domain::Family;
 
@@ -80,6 +80,8 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Sysctl) -> Result<(), Errno> {
         abi::XEN_SYSCTL_pcitopoinfo => edit(u, |r| cpu::pci_topology(cx, r)),
         abi::XEN_SYSCTL_cpupool_op => edit(u, |r| cpu::pool(cx, r)),
         abi::XEN_SYSCTL_scheduler_op => edit(u, |r| cpu::scheduler(cx, r)),
+        abi::XEN_SYSCTL_pm_op => edit(u, |r| power::operation(cx, r)),
+        abi::XEN_SYSCTL_get_pmstat => edit(u, |r| power::statistics(cx, r)),
         // CPUID of other domains is not masked by hardware, so there is no such capability.
         abi::XEN_SYSCTL_get_cpu_levelling_caps => edit(u, |r: &mut abi::SysctlCpuLevellingCaps| {
             r.caps = 0;
@@ -87,7 +89,7 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Sysctl) -> Result<(), Errno> {
         }),
         abi::XEN_SYSCTL_get_cpu_featureset => edit_always(u, |r| cpu::featureset(cx, r)),
         abi::XEN_SYSCTL_get_cpu_policy => edit_always(u, |r| cpu::policy(cx, r)),
-        other => Err(refuse(cx, other, u)),
+        other => Err(refuse(cx, other)),
     }
 }
 
@@ -109,15 +111,13 @@ where
 
 /// The errno for what is not done, and its name on the log. The numbers are those by which tools
 /// tell "not built in" from "not on this machine".
-fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32, union: &[u64]) -> Errno {
+fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
     let (name, errno) = match cmd {
         abi::XEN_SYSCTL_tbuf_op => ("sysctl tbuf_op", Errno::ENOSYS),
         abi::XEN_SYSCTL_perfc_op => ("sysctl perfc_op", Errno::ENOSYS),
         abi::XEN_SYSCTL_lockprof_op => ("sysctl lockprof_op", Errno::ENOSYS),
         abi::XEN_SYSCTL_livepatch_op => ("sysctl livepatch_op", Errno::ENOSYS),
         abi::XEN_SYSCTL_coverage_op => ("sysctl coverage_op", Errno::EOPNOTSUPP),
-        abi::XEN_SYSCTL_get_pmstat => ("sysctl get_pmstat", Errno::ENODEV),
-        abi::XEN_SYSCTL_pm_op => ("sysctl pm_op", cpu::power_errno(union)),
         abi::XEN_SYSCTL_psr_cmt_op => ("sysctl psr_cmt_op", Errno::ENODEV),
         abi::XEN_SYSCTL_psr_alloc => ("sysctl psr_alloc", Errno::ENODEV),
         abi::XEN_SYSCTL_cpu_hotplug => ("sysctl cpu_hotplug", Errno::EOPNOTSUPP),

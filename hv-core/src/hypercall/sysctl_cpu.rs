@@ -63,7 +63,7 @@ pub(super) fn idle_times<H: Host>(
         .max_cpus
         .min(cx.hv.facts.processor.cpus.len() as u32);
     for cpu in 0..count {
-        let idletime = cx.hv.backing.machine.idle_time(cpu);
+        let idletime = cx.hv.backing.machine.idle(cpu).time;
         let slot = cx.element::<abi::SysctlCpuInfo>(request.info.address(), cpu.into())?;
         cx.write(slot, &abi::SysctlCpuInfo { idletime })?;
     }
@@ -220,14 +220,6 @@ pub(super) fn scheduler<H: Host>(
             sched.set_ratelimit_us(wanted.ratelimit_us)
         }
         _ => Err(Errno::EINVAL),
-    }
-}
-
-/// The errno of a power operation: nothing is known of frequencies, and idle states are not managed.
-pub(super) fn power_errno(union: &[u64]) -> Errno {
-    match argument::<abi::SysctlPmOp>(union) {
-        Ok(op) if op.cmd & abi::PM_PARA_CATEGORY_MASK == abi::CPUFREQ_PARA => Errno::EINVAL,
-        _ => Errno::EOPNOTSUPP,
     }
 }
 

@@ -4,10 +4,9 @@
 //! [`Fixture::call`] goes the way of a guest's call, through the table of calls.
 
 mod host;
-mod machine;
 
+pub use super::tests::machine::{FRAMES, FakeMachine};
 pub use host::FakeHost;
-pub use machine::{FRAMES, FakeMachine};
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -26,7 +25,7 @@ use crate::domain::{
 use crate::events::PirqSharing;
 use crate::irq::tests::machine as wires;
 use crate::pv::frame::GuestFrame;
-use crate::pv::state::PvState;
+use crate::pv::state::{PvState, StateBox};
 use crate::sched::{Affinity, Credit2, Layout, Scheduler};
 
 /// CPUs of the machine; one core each.
@@ -139,7 +138,7 @@ pub struct Fixture {
     pub host: FakeHost,
     /// Who makes the calls.
     pub caller: Arc<Domain>,
-    pub state: Box<PvState>,
+    pub state: StateBox,
     pub regs: GuestFrame,
     /// Times that [`Fixture::call`] was restarted.
     pub restarts: u32,
@@ -161,7 +160,7 @@ impl Fixture {
         let hv: &'static Hypervisor = Box::leak(Box::new(hv));
         let host = FakeHost::new(machine);
         let caller = add_domain(hv, 0, Rights::Control);
-        let state = PvState::new(host.fpu_lines()).unwrap();
+        let state = PvState::at_reset(host.fpu_lines()).unwrap();
         Self {
             hv,
             machine,

@@ -38,27 +38,30 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::VCPUOP_register_vcpu_time_memory_area => register_time(cx, vcpu, at),
         abi::VCPUOP_set_periodic_timer => {
             let request: abi::VcpuSetPeriodicTimer = cx.read(at)?;
-            let arming = vcpu.timers.lock().set_periodic(request.period_ns, domain.machine.now())?;
-            domain.apply_arming(vcpu, arming);
+            domain.change_timers(vcpu, |timers, now| {
+                timers.set_periodic(request.period_ns, now)
+            })?;
             DONE
         }
         abi::VCPUOP_stop_periodic_timer => {
-            let arming = vcpu.timers.lock().stop_periodic(domain.machine.now());
-            domain.apply_arming(vcpu, arming);
+            domain.change_timers(vcpu, |timers, now| Ok(timers.stop_periodic(now)))?;
             DONE
         }
         // These two are for the vCPU itself only: its deadline is in its own time.
-        abi::VCPUOP_set_singleshot_timer | abi::VCPUOP_stop_singleshot_timer if id != cx.vcpu.id => Err(Errno::EINVAL),
+        abi::VCPUOP_set_singleshot_timer | abi::VCPUOP_stop_singleshot_timer
+            if id != cx.vcpu.id =>
+        {
+            Err(Errno::EINVAL)
+        }
         abi::VCPUOP_set_singleshot_timer => {
             let request: abi::VcpuSetSingleshotTimer = cx.read(at)?;
-            let now = domain.machine.now();
-            let arming = vcpu.timers.lock().set_singleshot(request.timeout_abs_ns, request.flags, now)?;
-            domain.apply_arming(vcpu, arming);
+            domain.change_timers(vcpu, |timers, now| {
+                timers.set_singleshot(request.timeout_abs_ns, request.flags, now)
+            })?;
             DONE
         }
         abi::VCPUOP_stop_singleshot_timer => {
-            let arming = vcpu.timers.lock().stop_singleshot(domain.machine.now());
-            domain.apply_arming(vcpu, arming);
+            domain.change_timers(vcpu, |timers, now| Ok(timers.stop_singleshot(now)))?;
             DONE
         }
         abi::VCPUOP_send_nmi => {
@@ -77,8 +80,8 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// # Errors
 /// None.
 pub fn set_timer_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
-    let arming = cx.vcpu.timers.lock().set_timer_op(args[0], cx.domain.machine.now());
-    cx.domain.apply_arming(cx.vcpu, arming);
+    cx.domain
+        .change_timers(cx.vcpu, |timers, now| Ok(timers.set_timer_op(args[0], now)))?;
     DONE
 }
 
@@ -93,14 +96,12 @@ fn initialise<H: Host>(cx: &mut Ctx<'_, H>, vcpu: &Vcpu, args: Args) -> Reply {
         Ok(state) => {
             // Two vCPUs may race to initialise a third: the first wins.
             let mut slot = vcpu.state.lock();
-            if slot.is_some() {
+            if vcpu.clear_flags(RunFlags::UNINITIALISED) & RunFlags::UNINITIALISED == 0 {
                 drop(slot);
                 context::give_up(cx.host, state, &mut cx.state.owed_puts);
                 return Err(Errno::EEXIST);
             }
             *slot = Some(state);
-            drop(slot);
-            vcpu.clear_flags(RunFlags::UNINITIALISED);
             DONE
         }
         Err(context::BuildError::Restart) => Ok(Outcome::Restart(args)),
@@ -151,7 +152,10 @@ fn register_runstate<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
 
 fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterTimeMemoryArea = cx.read(at)?;
-    let end = request.addr.checked_add(size_of::<VcpuTimeInfo>() as u64).ok_or(Errno::EFAULT)?;
+    let end = request
+        .addr
+        .checked_add(size_of::<VcpuTimeInfo>() as u64)
+        .ok_or(Errno::EFAULT)?;
     if !GuestVa(request.addr).is_canonical() || !GuestVa(end).is_canonical() {
         return Err(Errno::EFAULT);
     }
@@ -164,7 +168,10 @@ fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
 fn register_vcpu_info<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterVcpuInfo = cx.read(at)?;
     let offset = request.offset as usize;
-    if offset > PAGE_SIZE - VCPU_INFO_SIZE || !offset.is_multiple_of(8) {
+    if offset > PAGE_SIZE - VCPU_INFO_SIZE {
+        return Err(Errno::ENXIO);
+    }
+    if !offset.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     // Only its owner may be using the old area while this copies it.
@@ -189,10 +196,15 @@ fn move_info(domain: &Domain, vcpu: &Vcpu, frame: Mfn, offset: usize) {
     match vcpu.info_place() {
         Some((old, from)) => {
             let old = &domain.machine.words(old)[from / 8..(from + VCPU_INFO_SIZE) / 8];
-            new.iter().zip(old).for_each(|(n, o)| n.store(o.load(Ordering::SeqCst), Ordering::SeqCst));
+            new.iter()
+                .zip(old)
+                .for_each(|(n, o)| n.store(o.load(Ordering::SeqCst), Ordering::SeqCst));
         }
         // A vCPU that had none starts masked.
-        None => new.iter().enumerate().for_each(|(i, w)| w.store(if i == 0 { 1 << 8 } else { 0 }, Ordering::SeqCst)),
+        None => new
+            .iter()
+            .enumerate()
+            .for_each(|(i, w)| w.store(if i == 0 { 1 << 8 } else { 0 }, Ordering::SeqCst)),
     }
     vcpu.set_info_place(frame, offset);
     // Events may have been raised in the old area meanwhile: look at everything once.

@@ -12,6 +12,9 @@ const DPL: u64 = 3 << 45;
 const SEGMENT: u64 = 1 << 44;
 /// Bits 43..40: type.
 const TYPE: u64 = 0xf << 40;
+/// Type bit 0 of a segment: accessed. Set by us: the tables are mapped read-only, so that the
+/// processor could not.
+const ACCESSED: u64 = 1 << 40;
 /// Type bit 3: code.
 const CODE: u64 = 1 << 43;
 /// Bit 53: 64-bit code.
@@ -38,7 +41,7 @@ impl core::fmt::Display for BadDescriptor {
 }
 
 /// Checks one descriptor and returns it as it may stand in a table: a present segment gets DPL 3, the
-/// only ring a 64-bit PV guest has.
+/// only ring a 64-bit PV guest has, and counts as accessed.
 ///
 /// What is not present faults on use and is kept as it is. System type 0 faults on use as
 /// well; it is also the upper half of an empty 16-byte descriptor.
@@ -56,7 +59,7 @@ pub const fn check_descriptor(raw: u64) -> Result<u64, BadDescriptor> {
     if raw & CODE != 0 && raw & (LONG | DEFAULT_32) == LONG | DEFAULT_32 {
         return Err(BadDescriptor::LongAnd32Bit);
     }
-    Ok(raw | DPL)
+    Ok(raw | DPL | ACCESSED)
 }
 
 #[cfg(test)]

@@ -146,10 +146,8 @@ pub trait PrivEnv: PortBus {
     fn read_base(&self, which: SegmentBase) -> u64;
     /// Loads a segment base.
     fn load_base(&self, which: SegmentBase, value: u64);
-    /// Loads DR0-DR3, DR6 or DR7.
-    fn load_debug(&self, index: usize, value: u64);
-    /// Reads DR0-DR3, DR6 or DR7.
-    fn read_debug(&self, index: usize) -> u64;
+    /// Makes the hardware's breakpoints those of the state.
+    fn load_debug_set(&self, state: &PvState);
     /// Makes CR0.TS and CR4 follow the state (`task_switched`, `cr4`, see `hardware_cr4`).
     fn load_controls(&self, state: &PvState);
     /// The guest's CR2 (in its `vcpu_info`).
@@ -242,8 +240,8 @@ fn step<E: PrivEnv>(env: &E, regs: &GuestFrame, state: &mut PvState) -> Stepping
     if regs.rflags & rflags::TF == 0 {
         return Stepping::Off;
     }
-    state.debug[6] = env.read_debug(6) | DR6_SINGLE_STEP;
-    env.load_debug(6, state.debug[6]);
+    state.debug[6] |= DR6_SINGLE_STEP;
+    env.load_debug_set(state);
     Stepping::DebugTrap
 }
 

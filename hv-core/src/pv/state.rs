@@ -3,6 +3,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
 
 use xen_abi::arch_x86::FLAT_KERNEL_CS;
 use xen_abi::errno::Errno;
@@ -78,7 +79,7 @@ pub struct PvState {
     /// Kernel or user.
     pub mode: Mode,
     /// Trap handlers by vector.
-    pub traps: Box<[TrapEntry; 256]>,
+    pub traps: Box<[TrapEntry]>,
     /// Callbacks.
     pub callbacks: Callbacks,
     /// Stack of the guest's kernel for entries from user mode.
@@ -117,20 +118,53 @@ pub struct PvState {
     pub fpu: Vec<FpuLine>,
 }
 
+/// A state on the heap. `Box::new` would abort where memory has run out, hence the detour by a vector.
+pub struct StateBox(Box<[PvState; 1]>);
+
+impl Deref for StateBox {
+    type Target = PvState;
+
+    fn deref(&self) -> &PvState {
+        &self.0[0]
+    }
+}
+
+impl DerefMut for StateBox {
+    fn deref_mut(&mut self) -> &mut PvState {
+        &mut self.0[0]
+    }
+}
+
+/// `count` copies of a value, or `ENOMEM`.
+fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, Errno> {
+    let mut list = Vec::new();
+    list.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    list.resize(count, value);
+    Ok(list)
+}
+
+/// The value alone on the heap, or `ENOMEM`.
+fn filled_once<T>(value: T) -> Result<Box<[T; 1]>, Errno> {
+    let mut cell = Vec::new();
+    cell.try_reserve_exact(1).map_err(|_| Errno::ENOMEM)?;
+    cell.push(value);
+    cell.into_boxed_slice()
+        .try_into()
+        .map_err(|_| Errno::ENOMEM)
+}
+
 impl PvState {
     /// A vCPU with everything zero, in kernel mode; `fpu_lines` 64-byte lines of FPU image.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(fpu_lines: usize) -> Result<Box<Self>, Errno> {
-        let mut fpu = Vec::new();
-        fpu.try_reserve_exact(fpu_lines).map_err(|_| Errno::ENOMEM)?;
-        fpu.resize(fpu_lines, FpuLine([0; 64]));
+    pub fn at_reset(fpu_lines: usize) -> Result<StateBox, Errno> {
+        let mut fpu = filled(FpuLine([0; 64]), fpu_lines)?;
         reset_fpu(&mut fpu);
-        Ok(Box::new(Self {
+        let state = Self {
             regs: GuestFrame::default(),
             mode: Mode::Kernel,
-            traps: Box::new([TrapEntry::default(); 256]),
+            traps: filled(TrapEntry::default(), 256)?.into_boxed_slice(),
             callbacks: Callbacks::default(),
             kernel_sp: 0,
             kernel_ss: 0,
@@ -149,7 +183,8 @@ impl PvState {
             nmi_masked: false,
             xcr0: 0,
             fpu,
-        }))
+        };
+        Ok(StateBox(filled_once(state)?))
     }
 
     /// The root that belongs in CR3 in the present mode.

@@ -1,7 +1,7 @@
 //! Time: reading it, telling guests, and acting on deadlines.
 //!
 //! One clock for all: nanoseconds since boot ("system time"), computed from the TSC by the same
-//! arithmetic that guests use. [`reference`] and [`calibrate`] find the TSC's rate, [`scale`] turns
+//! arithmetic that guests use. [`mod@reference`] and [`mod@calibrate`] find the TSC's rate, [`scale`] turns
 //! it into factors, [`pvclock`] and [`wallclock`] publish to guests, [`timers`] holds a CPU's
 //! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time.
 

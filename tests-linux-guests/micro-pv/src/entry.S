@@ -51,6 +51,34 @@ second_start:
     call second_main
     ud2
 
+// In: rdi = rip, cs, rflags, rsp, ss to return to by hypercall. Comes back, through the trap
+// handler, with the registers that a function must keep, whatever the other side left in them.
+    .globl leave
+leave:
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov [rip + probe_stack], rsp
+    lea rax, [rip + 1f]
+    mov [rip + probe_fixup], rax
+    push [rdi + 32]
+    push [rdi + 24]
+    push [rdi + 16]
+    push [rdi + 8]
+    push [rdi]
+    push 0
+    jmp hypercall_page + 23 * 32
+1:  pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    ret
+
 // The stubs make one frame of all deliveries: vector, error code, rip, cs, rflags, rsp, ss.
 // The hypervisor has pushed rcx and r11 on top of what iret takes.
 .macro stub number, with_code

@@ -22,8 +22,7 @@ pub struct Page(UnsafeCell<[u8; PAGE as usize]>);
 unsafe impl Sync for Page {}
 
 const POOL_PAGES: usize = 600;
-static POOL: [Page; POOL_PAGES] =
-    [const { Page(UnsafeCell::new([0; PAGE as usize])) }; POOL_PAGES];
+static POOL: [Page; POOL_PAGES] = [const { Page(UnsafeCell::new([0; PAGE as usize])) }; POOL_PAGES];
 static TAKEN: [AtomicBool; POOL_PAGES] = [const { AtomicBool::new(false) }; POOL_PAGES];
 
 static START_INFO: AtomicU64 = AtomicU64::new(0);

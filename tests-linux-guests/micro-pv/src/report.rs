@@ -10,6 +10,7 @@ use crate::console::println;
 
 static PASSED: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicU32 = AtomicU32::new(0);
+static ABSENT: AtomicU32 = AtomicU32::new(0);
 
 /// The area that is being checked.
 static AREA: AtomicUsize = AtomicUsize::new(0);
@@ -63,6 +64,19 @@ pub fn result(name: impl Display, got: i64, want: impl Into<Answer>) {
     verdict(got == want, &name, &got, &want);
 }
 
+/// As [`result`] for an operation that a hypervisor may honestly not have: `ENOSYS` and
+/// `EOPNOTSUPP` are no failure, but are told.
+pub fn optional(name: impl Display, got: i64, want: impl Into<Answer>) {
+    let want = want.into();
+    let absent = [Errno::ENOSYS, Errno::EOPNOTSUPP].map(Answer::from);
+    if Answer(got) == want || !absent.contains(&Answer(got)) {
+        return result(name, got, want);
+    }
+    ABSENT.fetch_add(1, Ordering::Relaxed);
+    let area = checks::AREAS[AREA.load(Ordering::Relaxed)].0;
+    println!("absent {area}/{name}: {}", Answer(got));
+}
+
 /// The hypercall's result must be one of these two; the caller says why both are right.
 pub fn either(name: impl Display, got: i64, first: impl Into<Answer>, second: impl Into<Answer>) {
     let (got, first, second) = (Answer(got), first.into(), second.into());
@@ -91,5 +105,6 @@ pub fn finish() {
     let passed = PASSED.load(Ordering::Relaxed);
     let failed = FAILED.load(Ordering::Relaxed);
     println!("REPORT-END {}", passed + failed);
-    println!("MICRO-RESULT passed {passed} failed {failed}");
+    let absent = ABSENT.load(Ordering::Relaxed);
+    println!("MICRO-RESULT passed {passed} failed {failed} absent {absent}");
 }

@@ -3,9 +3,7 @@
 use xen_abi::hypercall::{
     __HYPERVISOR_mmu_update, __HYPERVISOR_mmuext_op, __HYPERVISOR_update_va_mapping,
 };
-use xen_abi::xen::{
-    DOMID_SELF, MMUEXT_PIN_L1_TABLE, MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp, UVMF_INVLPG,
-};
+use xen_abi::xen::{DOMID_SELF, MMUEXT_UNPIN_TABLE, MmuUpdate, MmuextOp, UVMF_INVLPG};
 
 use crate::call::{Argument, hypercall};
 use crate::memory::{self, FRAME_MASK, PAGE, Page, VIRT_BASE};
@@ -59,10 +57,7 @@ pub fn extended_for(cmd: u32, arg1: u64, arg2: u64, domain: u32) -> i64 {
         arg2,
         ..MmuextOp::default()
     });
-    hypercall(
-        __HYPERVISOR_mmuext_op,
-        [op.address(), 1, 0, domain.into()],
-    )
+    hypercall(__HYPERVISOR_mmuext_op, [op.address(), 1, 0, domain.into()])
 }
 
 /// `update_va_mapping`.
@@ -73,19 +68,6 @@ pub fn map(address: u64, entry: u64, flags: u64) -> i64 {
 /// Changes the rights of a page of the pool in the initial mapping.
 pub fn protect(page: &Page, flags: u64) -> i64 {
     map(page.address(), page.machine() * PAGE | flags, UVMF_INVLPG)
-}
-
-/// Makes the page an L1 table with these entries (all others zero), mapped read-only. Ends in the
-/// result of pinning it.
-pub fn make_l1(page: &Page, entries: &[(u64, u64)]) -> i64 {
-    for &(index, value) in entries {
-        page.set_word(index, value);
-    }
-    let result = protect(page, READ_ONLY);
-    if result != 0 {
-        return result;
-    }
-    extended(MMUEXT_PIN_L1_TABLE, page.machine(), 0)
 }
 
 /// Undoes a pin and makes the page writable again.
@@ -162,7 +144,10 @@ impl Window {
         for table in [l1, l2, l3] {
             protect(table, READ_ONLY);
         }
-        (update(root_entry(slot), l3.machine() * PAGE | WRITABLE), window)
+        (
+            update(root_entry(slot), l3.machine() * PAGE | WRITABLE),
+            window,
+        )
     }
 
     /// Machine address of the L4 entry.

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use xen_abi::arch_x86::{FLAT_KERNEL_CS, TI_IF, TrapInfo};
+use xen_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, TI_IF, TrapInfo};
 use xen_abi::hypercall::{__HYPERVISOR_callback_op, __HYPERVISOR_set_trap_table};
 use xen_abi::xen::VCPU_INFO_CR2;
 
@@ -89,15 +89,18 @@ pub const fn other(vector: u64, error: u64) -> Option<Trap> {
 }
 
 /// Where the next trap continues; zero when none is expected.
+#[unsafe(export_name = "probe_fixup")]
 pub static FIXUP: AtomicU64 = AtomicU64::new(0);
+/// The probe's stack, for traps that come from another.
+#[unsafe(export_name = "probe_stack")]
+pub static STACK: AtomicU64 = AtomicU64::new(0);
 /// Whether [`FIXUP`] was used, and by which trap.
 static SEEN: AtomicU64 = AtomicU64::new(0);
 static VECTOR: AtomicU64 = AtomicU64::new(0);
 static ERROR: AtomicU64 = AtomicU64::new(0);
 static ADDRESS: AtomicU64 = AtomicU64::new(0);
 static CODE_SEGMENT: AtomicU64 = AtomicU64::new(0);
-/// Frame of the last trap from user mode; see `user`.
-static USER_RIP: AtomicU64 = AtomicU64::new(0);
+static RIP: AtomicU64 = AtomicU64::new(0);
 
 /// Runs instructions that may trap; label `3` is taken. Gives the trap, if there was one.
 macro_rules! probe {
@@ -107,11 +110,13 @@ macro_rules! probe {
         unsafe {
             core::arch::asm!(
                 "lea {probe_end}, [rip + 3f]",
+                "mov [rip + {probe_stack}], rsp",
                 "mov [rip + {probe_fixup}], {probe_end}",
                 $code,
                 "3:",
                 probe_end = out(reg) _,
                 probe_fixup = sym $crate::trap::FIXUP,
+                probe_stack = sym $crate::trap::STACK,
                 $($($operands)*)?
             );
         }
@@ -138,6 +143,16 @@ pub fn saved_mask() -> u64 {
     CODE_SEGMENT.load(Ordering::Relaxed) >> 32 & 0xff
 }
 
+/// Where the last trap happened.
+pub fn place() -> u64 {
+    RIP.load(Ordering::Relaxed)
+}
+
+/// Code segment of the last trap.
+pub fn code_segment() -> u64 {
+    CODE_SEGMENT.load(Ordering::Relaxed) & 0xffff
+}
+
 /// Reads eight bytes, if they can be read.
 pub fn try_read(address: u64) -> Result<u64, Trap> {
     let value: u64;
@@ -155,12 +170,20 @@ pub fn try_write(address: u64, value: u64) -> Option<Trap> {
 }
 
 unsafe extern "C" {
+    fn leave(frame: *const [u64; 5]);
     static trap_stubs: u8;
     static event_stub: u8;
     static failsafe_stub: u8;
     static syscall_stub: u8;
     static soft_stub: u8;
     static nmi_stub: u8;
+}
+
+/// Returns by hypercall to rip, cs, rflags, rsp and ss; gives the trap that led back.
+pub fn leave_to(frame: [u64; 5]) -> Option<Trap> {
+    // SAFETY: it comes back by way of the trap handler with the registers a function keeps.
+    unsafe { leave(&raw const frame) };
+    outcome()
 }
 
 /// Bytes of one stub.
@@ -239,7 +262,7 @@ extern "C" fn trap_entry(frame: &mut Frame) {
     VECTOR.store(frame.vector, Ordering::Relaxed);
     ERROR.store(frame.error, Ordering::Relaxed);
     CODE_SEGMENT.store(frame.cs, Ordering::Relaxed);
-    USER_RIP.store(frame.rip, Ordering::Relaxed);
+    RIP.store(frame.rip, Ordering::Relaxed);
     let address = match frame.vector {
         14 => kernel::vcpu_info::<u64>(VCPU_INFO_CR2),
         _ => 0,
@@ -248,8 +271,19 @@ extern "C" fn trap_entry(frame: &mut Frame) {
     SEEN.store(1, Ordering::Relaxed);
     match FIXUP.swap(0, Ordering::Relaxed) {
         0 => unexpected(frame, address),
-        fixup => frame.rip = fixup,
+        fixup => resume(frame, fixup),
     }
+}
+
+/// Goes on behind the probe, in kernel mode and on its stack.
+fn resume(frame: &mut Frame, fixup: u64) {
+    frame.rip = fixup;
+    // Without the trap, direction, alignment and identification flags.
+    frame.rflags &= !0x0024_0500;
+    let mask = frame.cs & 0xff_0000_0000;
+    frame.cs = u64::from(FLAT_KERNEL_CS & !3) | mask;
+    frame.ss = FLAT_KERNEL_SS.into();
+    frame.rsp = STACK.load(Ordering::Relaxed);
 }
 
 fn unexpected(frame: &Frame, address: u64) -> ! {

@@ -3,6 +3,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::GuestHandle;
+
 /// Statistics: mask of the category (sysctl.h).
 pub const PMSTAT_CATEGORY_MASK: u32 = 0xf0;
 /// Statistics: category of performance states (sysctl.h).
@@ -45,6 +47,8 @@ pub const GET_CPUFREQ_AVGFREQ: u32 = 0x14;
 pub const XEN_SYSCTL_pm_op_set_sched_opt_smt: u32 = 0x21;
 /// Power operation: get the deepest idle state (sysctl.h).
 pub const XEN_SYSCTL_pm_op_get_max_cstate: u32 = 0x22;
+/// No limit of idle states (sysctl.h).
+pub const XEN_SYSCTL_CX_UNLIMITED: u32 = 0xffff_ffff;
 /// Power operation: set the deepest idle state (sysctl.h).
 pub const XEN_SYSCTL_pm_op_set_max_cstate: u32 = 0x23;
 /// Power operation: removed (sysctl.h).
@@ -68,6 +72,32 @@ pub struct SysctlGetPmstat {
     pub cpuid: u32,
     /// Statistics, by type.
     pub u: [u64; 7],
+}
+
+/// [`SysctlGetPmstat::u`] for idle states (sysctl.h).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct PmCxStat {
+    /// Number of states, C0 included.
+    pub nr: u32,
+    /// The last state.
+    pub last: u32,
+    /// Nanoseconds idle since boot.
+    pub idle_time: u64,
+    /// How often each state was entered.
+    pub triggers: GuestHandle<u64>,
+    /// Nanoseconds in each state.
+    pub residencies: GuestHandle<u64>,
+    /// Room in `pc`.
+    pub nr_pc: u32,
+    /// Room in `cc`.
+    pub nr_cc: u32,
+    /// Hardware's residencies of packages.
+    pub pc: GuestHandle<u64>,
+    /// Hardware's residencies of cores.
+    pub cc: GuestHandle<u64>,
 }
 
 /// Argument of `XEN_SYSCTL_cpu_hotplug` (sysctl.h).

@@ -289,7 +289,7 @@ constants! {
     sysctl {
         XEN_SYSCTL_INTERFACE_VERSION XEN_SYSCTL_readconsole XEN_SYSCTL_tbuf_op XEN_SYSCTL_physinfo
             XEN_SYSCTL_sched_id XEN_SYSCTL_perfc_op XEN_SYSCTL_getdomaininfolist
-            XEN_SYSCTL_debug_keys XEN_SYSCTL_getcpuinfo XEN_SYSCTL_availheap XEN_SYSCTL_get_pmstat
+            XEN_SYSCTL_CX_UNLIMITED XEN_SYSCTL_debug_keys XEN_SYSCTL_getcpuinfo XEN_SYSCTL_availheap XEN_SYSCTL_get_pmstat
             XEN_SYSCTL_cpu_hotplug XEN_SYSCTL_pm_op XEN_SYSCTL_page_offline_op
             XEN_SYSCTL_lockprof_op XEN_SYSCTL_cputopoinfo XEN_SYSCTL_numainfo XEN_SYSCTL_cpupool_op
             XEN_SYSCTL_scheduler_op XEN_SYSCTL_coverage_op XEN_SYSCTL_psr_cmt_op

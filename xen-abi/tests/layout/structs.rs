@@ -361,6 +361,9 @@ structs! {
         "struct xen_sysctl_psr_cmt_op" SysctlPsrCmtOp { cmd flags u }
         "struct xen_sysctl_psr_alloc" SysctlPsrAlloc { cmd target u }
         "struct xen_sysctl_get_pmstat" SysctlGetPmstat { r#type cpuid u }
+        "struct pm_cx_stat" PmCxStat {
+            nr last idle_time triggers residencies nr_pc nr_cc pc cc
+        }
         "struct xen_sysctl_cpu_hotplug" SysctlCpuHotplug { cpu op }
         "struct xen_sysctl_pm_op" SysctlPmOp { cmd cpuid u }
     }

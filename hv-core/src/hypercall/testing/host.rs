@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use xen_abi::errno::Errno;
 
-use super::machine::FakeMachine;
-use super::{CPUS, GUEST, GUEST_SIZE};
+use super::{CPUS, FakeMachine, GUEST, GUEST_SIZE};
 use crate::base::{CpuId, DomId, Mfn};
 use crate::domain::Domain;
 use crate::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
@@ -100,7 +99,7 @@ impl Host for FakeHost {
         true
     }
 
-    fn read_debug(&self, _: usize) -> u64 {
+    fn debug_status(&self) -> u64 {
         0
     }
 
@@ -109,7 +108,7 @@ impl Host for FakeHost {
     fn load_gdt(&self, _: &PvState) {}
     fn load_ldt(&self, _: &PvState) {}
     fn load_root(&self, _: &PvState) {}
-    fn load_debug(&self, _: usize, _: u64) {}
+    fn load_debug_set(&self, _: &PvState) {}
     fn set_task_switched(&self, _: TaskSwitched) {}
     fn flush_here(&self, _: Flush) {}
     fn write_back_caches(&self) {}

@@ -16,7 +16,7 @@ fn keys_are_unique_and_all_listed() {
     let help = shown(&f, b'h');
     for (index, key) in KEYS.iter().enumerate() {
         assert!(KEYS[..index].iter().all(|k| k.key != key.key));
-        assert!(help.contains(&format!("  {}: {}", key.key as char, key.about)));
+        assert!(help.contains(&format!("  key '{}': {}", key.key as char, key.about)));
     }
     for wanted in b"hreqgmstdi" {
         assert!(KEYS.iter().any(|k| k.key == *wanted));
@@ -41,7 +41,7 @@ fn each_key_says_something_true() {
         (b'q', "  d3v1: last on cpu 0, down, never initialised"),
         (b'r', "credit2"),
         (b's', "wall clock 2001-09-09 01:46:40 UTC"),
-        (b's', "cpu 1: idle for 0 ms"),
+        (b's', "cpu 1: idled 4 times, for 0 ms"),
         (b't', "d3v0: period 0 ns, none armed"),
         (b'?', "key '?' has no meaning"),
         (0xf3, "key '\\xf3' has no meaning"),

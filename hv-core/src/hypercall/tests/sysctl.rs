@@ -193,21 +193,12 @@ fn what_is_not_there_is_refused_as_tools_expect() {
         (abi::XEN_SYSCTL_perfc_op, Errno::ENOSYS),
         (abi::XEN_SYSCTL_psr_cmt_op, Errno::ENODEV),
         (abi::XEN_SYSCTL_psr_alloc, Errno::ENODEV),
-        (abi::XEN_SYSCTL_get_pmstat, Errno::ENODEV),
         (abi::XEN_SYSCTL_cpu_hotplug, Errno::EOPNOTSUPP),
         (13, Errno::ENOSYS),
         (500, Errno::ENOSYS),
     ] {
         assert_eq!(op(&mut f, cmd, 0u64), Err(why), "sysctl {cmd}");
     }
-    let frequency = abi::SysctlPmOp {
-        cmd: abi::GET_CPUFREQ_PARA,
-        ..Default::default()
-    };
-    assert_eq!(
-        op(&mut f, abi::XEN_SYSCTL_pm_op, frequency),
-        Err(Errno::EINVAL)
-    );
 }
 
 #[test]

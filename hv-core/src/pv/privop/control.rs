@@ -89,8 +89,8 @@ pub(super) fn is_valid_xcr0(mask: u64, value: u64) -> bool {
 }
 
 /// MOV from DR0-DR7; DR4 and DR5 are other names of DR6 and DR7 unless CR4.DE is set.
-pub(super) fn read_debug<E: PrivEnv>(env: &E, state: &PvState, index: u8) -> Option<u64> {
-    debug_index(state, index).map(|index| env.read_debug(index))
+pub(super) fn read_debug(state: &PvState, index: u8) -> Option<u64> {
+    debug_index(state, index).map(|index| state.debug[index])
 }
 
 /// MOV to DR0-DR7.
@@ -103,7 +103,7 @@ pub(super) fn write_debug<E: PrivEnv>(
     let index = debug_index(state, index).ok_or(Refusal::Exception)?;
     let value = checked_debug(index, value).map_err(|_| Refusal::Exception)?;
     state.debug[index] = value;
-    env.load_debug(index, value);
+    env.load_debug_set(state);
     Ok(Step::Done(Effect::Nothing))
 }
 

@@ -20,7 +20,11 @@ const NON_CANONICAL: u64 = 0x0000_8000_0000_0000;
 pub fn traps() {
     let call = |pointer: u64| hypercall(__HYPERVISOR_set_trap_table, [pointer]);
     for (kind, pointer) in &bad::POINTERS[1..] {
-        result(format_args!("table, {kind} pointer"), call(*pointer), EFAULT);
+        result(
+            format_args!("table, {kind} pointer"),
+            call(*pointer),
+            EFAULT,
+        );
     }
     let page = Page::take();
     let entry = |vector: u8, address: u64| TrapInfo {
@@ -43,7 +47,13 @@ pub fn traps() {
     // A handler in the hypervisor's range is canonical; using it would be a page fault.
     page.put(0, &entry(200, 0xffff_8300_0000_0000));
     result("table with a handler of theirs", call(page.address()), 0);
-    page.put(0, &TrapInfo { cs: 0, ..entry(201, 0x1000) });
+    page.put(
+        0,
+        &TrapInfo {
+            cs: 0,
+            ..entry(201, 0x1000)
+        },
+    );
     result("table with a null selector", call(page.address()), 0);
     let row = Page::take_row(2);
     row[0].put(PAGE - 16, &entry(202, trap::stubs()[0]));
@@ -90,7 +100,11 @@ pub fn callbacks() {
         result(format_args!("register {name}, bad"), new(kind, bad), EINVAL);
     }
     for kind in [CALLBACKTYPE_sysenter_deprecated, 6, 8, 0xffff] {
-        result(format_args!("register type {kind}"), new(kind, event), ENOSYS);
+        result(
+            format_args!("register type {kind}"),
+            new(kind, event),
+            ENOSYS,
+        );
     }
     unregister();
     nmis();
@@ -157,7 +171,11 @@ fn stack() {
     let ss = u64::from(FLAT_KERNEL_SS);
     // Any value is taken; only its use can fail.
     result("kernel stack", call(ss, top), 0);
-    result("kernel stack that is not canonical", call(ss, NON_CANONICAL), 0);
+    result(
+        "kernel stack that is not canonical",
+        call(ss, NON_CANONICAL),
+        0,
+    );
     result("kernel stack of theirs", call(ss, 0xffff_8300_0000_0000), 0);
     result("kernel stack segment 0", call(0, top), 0);
     result("kernel stack again", call(ss, top), 0);

@@ -73,7 +73,11 @@ pub fn refused() {
     for command in 0..14_u64 {
         for (kind, pointer) in bad::POINTERS {
             let got = hypercall(__HYPERVISOR_event_channel_op, [command, *pointer]);
-            result(format_args!("operation {command}, {kind} pointer"), got, EFAULT);
+            result(
+                format_args!("operation {command}, {kind} pointer"),
+                got,
+                EFAULT,
+            );
         }
     }
     for port in PORTS {
@@ -85,7 +89,11 @@ pub fn refused() {
         result(format_args!("bind {port} to a vCPU"), got, EINVAL);
         let priority = EvtchnSetPriority { port, priority: 1 };
         let got = op(EVTCHNOP_set_priority, &priority).0;
-        result(format_args!("priority of {port} without FIFO"), got, priority_answer(port));
+        result(
+            format_args!("priority of {port} without FIFO"),
+            got,
+            priority_answer(port),
+        );
         let (code, status) = status(DOMID_SELF, port);
         let exists = i64::from(port < 128);
         result(
@@ -93,7 +101,11 @@ pub fn refused() {
             code,
             if exists == 1 { 0 } else { EINVAL.to_ret() },
         );
-        same(format_args!("status of {port} itself"), status.status, EVTCHNSTAT_closed);
+        same(
+            format_args!("status of {port} itself"),
+            status.status,
+            EVTCHNSTAT_closed,
+        );
     }
     domains();
 }
@@ -104,7 +116,11 @@ fn unmask_answer(port: u32) -> i64 {
 }
 
 fn priority_answer(port: u32) -> i64 {
-    if port < 128 { ENOSYS.to_ret() } else { EINVAL.to_ret() }
+    if port < 128 {
+        ENOSYS.to_ret()
+    } else {
+        EINVAL.to_ret()
+    }
 }
 
 fn domains() {
@@ -134,18 +150,34 @@ fn domains() {
             ..EvtchnBindInterdomain::default()
         };
         let got = op(EVTCHNOP_bind_interdomain, &bind).0;
-        result(format_args!("bind_interdomain to port {remote_port}"), got, EINVAL);
+        result(
+            format_args!("bind_interdomain to port {remote_port}"),
+            got,
+            EINVAL,
+        );
     }
 }
 
 /// Virtual interrupts, IPIs and pIRQs.
 pub fn bind() {
     for number in [24, 25, 64, u32::MAX] {
-        result(format_args!("bind VIRQ {number}"), virq(number, 0).0, EINVAL);
+        result(
+            format_args!("bind VIRQ {number}"),
+            virq(number, 0).0,
+            EINVAL,
+        );
     }
     for vcpu in [8, 32, 4096, u32::MAX] {
-        result(format_args!("bind a VIRQ on vCPU {vcpu}"), virq(VIRQ_TIMER, vcpu).0, ENOENT);
-        result(format_args!("bind an IPI on vCPU {vcpu}"), ipi(vcpu).0, ENOENT);
+        result(
+            format_args!("bind a VIRQ on vCPU {vcpu}"),
+            virq(VIRQ_TIMER, vcpu).0,
+            ENOENT,
+        );
+        result(
+            format_args!("bind an IPI on vCPU {vcpu}"),
+            ipi(vcpu).0,
+            ENOENT,
+        );
     }
     for (number, name) in [
         (VIRQ_TIMER, "VIRQ_TIMER"),
@@ -157,7 +189,11 @@ pub fn bind() {
         result(format_args!("bind {name} twice"), virq(number, 0).0, EEXIST);
         let (code, status) = status(DOMID_SELF, port);
         let seen = (code, status.status, status.vcpu, status.u[0]);
-        same(format_args!("status of {name}"), seen, (0, EVTCHNSTAT_virq, 0, number));
+        same(
+            format_args!("status of {name}"),
+            seen,
+            (0, EVTCHNSTAT_virq, 0, number),
+        );
         result(format_args!("send to {name}"), send(port), EINVAL);
         result(format_args!("close {name}"), close(port), 0);
         result(format_args!("close {name} twice"), close(port), EINVAL);
@@ -201,7 +237,11 @@ pub fn loopback() {
     let (code, near) = op(EVTCHNOP_alloc_unbound, &unbound);
     result("alloc_unbound", code, 0);
     let near = near.port;
-    same("its status", status(DOMID_SELF, near).1.status, EVTCHNSTAT_unbound);
+    same(
+        "its status",
+        status(DOMID_SELF, near).1.status,
+        EVTCHNSTAT_unbound,
+    );
     result("send to it", send(near), 0);
     let bind = EvtchnBindInterdomain {
         remote_dom: DOMID_SELF,
@@ -211,18 +251,34 @@ pub fn loopback() {
     let (code, far) = op(EVTCHNOP_bind_interdomain, &bind);
     result("bind to it", code, 0);
     let far = far.local_port;
-    result("bind to it twice", op(EVTCHNOP_bind_interdomain, &bind).0, EINVAL);
+    result(
+        "bind to it twice",
+        op(EVTCHNOP_bind_interdomain, &bind).0,
+        EINVAL,
+    );
     // The binding itself raises an event on both ends, lest one was lost.
     holds("the new end fired", upcall::is_pending(far), "nothing");
     upcall::clear_pending(near);
     upcall::clear_pending(far);
     result("send by one end", send(near), 0);
-    same("the other fires", (upcall::is_pending(near), upcall::is_pending(far)), (false, true));
+    same(
+        "the other fires",
+        (upcall::is_pending(near), upcall::is_pending(far)),
+        (false, true),
+    );
     upcall::clear_pending(far);
     let seen = status(DOMID_SELF, near).1;
-    same("status of one end", (seen.status, seen.u[1]), (EVTCHNSTAT_interdomain, far));
+    same(
+        "status of one end",
+        (seen.status, seen.u[1]),
+        (EVTCHNSTAT_interdomain, far),
+    );
     result("close one end", close(near), 0);
-    same("the other is unbound", status(DOMID_SELF, far).1.status, EVTCHNSTAT_unbound);
+    same(
+        "the other is unbound",
+        status(DOMID_SELF, far).1.status,
+        EVTCHNSTAT_unbound,
+    );
     result("close the other", close(far), 0);
     let stranger = EvtchnAllocUnbound {
         remote_dom: 77,
@@ -234,7 +290,11 @@ pub fn loopback() {
         remote_port: port.port,
         ..bind
     };
-    result("bind to another's port", op(EVTCHNOP_bind_interdomain, &bind).0, EINVAL);
+    result(
+        "bind to another's port",
+        op(EVTCHNOP_bind_interdomain, &bind).0,
+        EINVAL,
+    );
     close(port.port);
     upcall::collect();
 }
@@ -248,16 +308,28 @@ pub fn delivery() {
     upcall::upcalls();
     upcall::set_port_mask(port, 0);
     result("send with events on", send(port), 0);
-    same("it came at once", (upcall::fired(port), upcall::upcalls()), (1, 1));
+    same(
+        "it came at once",
+        (upcall::fired(port), upcall::upcalls()),
+        (1, 1),
+    );
     upcall::hold();
     result("send with events held", send(port), 0);
     result("send again", send(port), 0);
     same("nothing came", upcall::fired(port), 0);
     upcall::release();
-    same("it came once", (upcall::fired(port), upcall::upcalls()), (1, 1));
+    same(
+        "it came once",
+        (upcall::fired(port), upcall::upcalls()),
+        (1, 1),
+    );
     upcall::set_port_mask(port, 1);
     result("send to a masked port", send(port), 0);
-    same("nothing came while masked", (upcall::fired(port), upcall::is_pending(port)), (0, true));
+    same(
+        "nothing came while masked",
+        (upcall::fired(port), upcall::is_pending(port)),
+        (0, true),
+    );
     let unmask = EvtchnUnmask { port };
     result("unmask it", op(EVTCHNOP_unmask, &unmask).0, 0);
     same("it came on unmasking", upcall::fired(port), 1);
@@ -266,7 +338,11 @@ pub fn delivery() {
     upcall::hold();
     send(port);
     result("close with an event pending", close(port), 0);
-    holds("it is pending no more", !upcall::is_pending(port), "pending");
+    holds(
+        "it is pending no more",
+        !upcall::is_pending(port),
+        "pending",
+    );
     upcall::release();
     same("nothing came after closing", upcall::fired(port), 0);
     upcall::hold();

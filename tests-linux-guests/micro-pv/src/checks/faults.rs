@@ -2,7 +2,9 @@
 
 use xen_abi::arch_x86::{MACH2PHYS_VIRT_START, XEN_EMULATE_PREFIX};
 use xen_abi::hypercall::__HYPERVISOR_vm_assist;
-use xen_abi::xen::{MMUEXT_TLB_FLUSH_LOCAL, VMASST_CMD_disable, VMASST_CMD_enable, VMASST_TYPE_writable_pagetables};
+use xen_abi::xen::{
+    MMUEXT_TLB_FLUSH_LOCAL, VMASST_CMD_disable, VMASST_CMD_enable, VMASST_TYPE_writable_pagetables,
+};
 
 use super::{bad, mmu::SLOT, upcall};
 use crate::call::hypercall;
@@ -18,31 +20,59 @@ fn read(address: u64) -> Option<trap::Trap> {
 /// Addresses and error codes.
 pub fn bounce() {
     for address in [0, 0x1000, 0x7fff_ffff_f000, 0x0000_1234_5678_9abc] {
-        same(format_args!("read {address:#x}"), read(address), page_fault(0, address));
+        same(
+            format_args!("read {address:#x}"),
+            read(address),
+            page_fault(0, address),
+        );
         let met = trap::try_write(address, 1);
-        same(format_args!("write {address:#x}"), met, page_fault(2, address));
+        same(
+            format_args!("write {address:#x}"),
+            met,
+            page_fault(2, address),
+        );
     }
     for address in [1 << 47, 0xffff_7fff_ffff_0000, 1 << 63] {
-        same(format_args!("read {address:#x}"), read(address), protection(0));
+        same(
+            format_args!("read {address:#x}"),
+            read(address),
+            protection(0),
+        );
     }
     let page = Page::take();
     let at = page.address();
     tables::protect(page, READ_ONLY);
-    same("write to a read-only page", trap::try_write(at + 16, 1), page_fault(3, at + 16));
+    same(
+        "write to a read-only page",
+        trap::try_write(at + 16, 1),
+        page_fault(3, at + 16),
+    );
     tables::protect(page, WRITABLE | 1 << 63);
     // ud2: executing it would be another trap.
     page.put(0, &[0x0f_u8, 0x0b]);
     let met = probe!("jmp {a}", a = in(reg) at);
     let fetch = met.map(|trap| (trap.vector, trap.error, trap.address));
-    same("execute a page that may not be", fetch, Some((14, 0x11, at)));
+    same(
+        "execute a page that may not be",
+        fetch,
+        Some((14, 0x11, at)),
+    );
     tables::protect(page, WRITABLE);
     // The event mask is saved and restored around a trap, and set during it.
     upcall::release();
     read(0);
-    same("the mask that was saved with events on", trap::saved_mask(), 0);
+    same(
+        "the mask that was saved with events on",
+        trap::saved_mask(),
+        0,
+    );
     upcall::hold();
     read(0);
-    same("the mask that was saved with events held", trap::saved_mask(), 1);
+    same(
+        "the mask that was saved with events held",
+        trap::saved_mask(),
+        1,
+    );
     theirs();
     page.give_back();
 }
@@ -55,7 +85,11 @@ fn theirs() {
     let own = memory::frame_at(tables::root());
     let at = table + own * 8;
     let number = (tables::root() - memory::VIRT_BASE) / PAGE;
-    same("read the machine-to-physical table", trap::try_read(at), Ok(number));
+    same(
+        "read the machine-to-physical table",
+        trap::try_read(at),
+        Ok(number),
+    );
     same("write it", trap::try_write(at, 0), page_fault(3, at));
     same("it is as before", trap::try_read(at), Ok(number));
     for address in [
@@ -68,13 +102,25 @@ fn theirs() {
     ] {
         let met = read(address);
         let fault = met.is_some_and(|trap| trap.vector == 14 && trap.address == address);
-        holds(format_args!("read {address:#x}"), fault, format_args!("{met:?}"));
+        holds(
+            format_args!("read {address:#x}"),
+            fault,
+            format_args!("{met:?}"),
+        );
         let met = trap::try_write(address, 0);
         let fault = met.is_some_and(|trap| trap.vector == 14 && trap.address == address);
-        holds(format_args!("write {address:#x}"), fault, format_args!("{met:?}"));
+        holds(
+            format_args!("write {address:#x}"),
+            fault,
+            format_args!("{met:?}"),
+        );
         let met = probe!("jmp {a}", a = in(reg) address);
         let fault = met.is_some_and(|trap| trap.vector == 14 && trap.address == address);
-        holds(format_args!("execute {address:#x}"), fault, format_args!("{met:?}"));
+        holds(
+            format_args!("execute {address:#x}"),
+            fault,
+            format_args!("{met:?}"),
+        );
     }
 }
 
@@ -95,7 +141,12 @@ pub fn emulation() {
     let flush = || tables::extended(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
     let entry = |page: &Page| page.machine() * PAGE | WRITABLE;
     let at = window.l1.address();
-    let assist = |command: u32| hypercall(__HYPERVISOR_vm_assist, [command.into(), VMASST_TYPE_writable_pagetables.into()]);
+    let assist = |command: u32| {
+        hypercall(
+            __HYPERVISOR_vm_assist,
+            [command.into(), VMASST_TYPE_writable_pagetables.into()],
+        )
+    };
     result("disable", assist(VMASST_CMD_disable), 0);
     // Xen looks at the switch for other domains only: dom0's writes to MMIO need the same path.
     let met = trap::try_write(at, entry(page));
@@ -112,26 +163,63 @@ pub fn emulation() {
     same("xchg", write_by!("xchg [{a}], {v}", at, two), None);
     same("the other is there", seen(), Some(0x2002));
     let old = window.l1.word(0);
-    let met = probe!("lock cmpxchg [{a}], {v}", a = in(reg) at, v = in(reg) one, inout("rax") old => _);
+    let met =
+        probe!("lock cmpxchg [{a}], {v}", a = in(reg) at, v = in(reg) one, inout("rax") old => _);
     same("cmpxchg", met, None);
     same("the page is back", seen(), Some(0x1001));
     let got: u64;
     let met = probe!("lock cmpxchg [{a}], {v}", a = in(reg) at, v = in(reg) two, inout("rax") 0x1_u64 => got);
-    same("cmpxchg that does not match", (met, got & FRAME_MASK), (None, one & FRAME_MASK));
+    same(
+        "cmpxchg that does not match",
+        (met, got & FRAME_MASK),
+        (None, one & FRAME_MASK),
+    );
     same("the page is still there", seen(), Some(0x1001));
-    same("lock btr", probe!("lock btr qword ptr [{a}], 1", a = in(reg) at), None);
+    same(
+        "lock btr",
+        probe!("lock btr qword ptr [{a}], 1", a = in(reg) at),
+        None,
+    );
     flush();
-    same("it is read-only now", trap::try_write(window.base, 1), page_fault(3, window.base));
-    same("lock or", probe!("lock or qword ptr [{a}], 2", a = in(reg) at), None);
+    same(
+        "it is read-only now",
+        trap::try_write(window.base, 1),
+        page_fault(3, window.base),
+    );
+    same(
+        "lock or",
+        probe!("lock or qword ptr [{a}], 2", a = in(reg) at),
+        None,
+    );
     flush();
-    same("it is writable again", trap::try_write(window.base, 0x1001), None);
-    same("lock and", probe!("lock and qword ptr [{a}], -3", a = in(reg) at), None);
-    same("lock bts", probe!("lock bts qword ptr [{a}], 1", a = in(reg) at), None);
+    same(
+        "it is writable again",
+        trap::try_write(window.base, 0x1001),
+        None,
+    );
+    same(
+        "lock and",
+        probe!("lock and qword ptr [{a}], -3", a = in(reg) at),
+        None,
+    );
+    same(
+        "lock bts",
+        probe!("lock bts qword ptr [{a}], 1", a = in(reg) at),
+        None,
+    );
     same("mov of zero", write_by!("mov [{a}], {v}", at, 0_u64), None);
     same("nothing is there", seen(), None);
-    same("stos", probe!("stosq", inout("rdi") at => _, in("rax") two), None);
+    same(
+        "stos",
+        probe!("stosq", inout("rdi") at => _, in("rax") two),
+        None,
+    );
     same("the other is there again", seen(), Some(0x2002));
-    same("mov of 32 bits", probe!("mov dword ptr [{a}], 0", a = in(reg) at + 4), None);
+    same(
+        "mov of 32 bits",
+        probe!("mov dword ptr [{a}], 0", a = in(reg) at + 4),
+        None,
+    );
     refused(&window, page, other);
     result("close", window.close(), 0);
     page.give_back();
@@ -146,21 +234,43 @@ fn refused(window: &Window, page: &Page, other: &Page) {
     let theirs = bad::hypervisor_frame() * PAGE | WRITABLE;
     for (what, value) in [
         ("a frame of theirs", theirs),
-        ("the table itself, writable", window.l1.machine() * PAGE | WRITABLE),
-        ("our L4, writable", memory::frame_at(tables::root()) * PAGE | WRITABLE),
+        (
+            "the table itself, writable",
+            window.l1.machine() * PAGE | WRITABLE,
+        ),
+        (
+            "our L4, writable",
+            memory::frame_at(tables::root()) * PAGE | WRITABLE,
+        ),
         ("all ones", u64::MAX),
     ] {
         let met = write_by!("mov [{a}], {v}", at, value);
         same(format_args!("write {what}"), met, page_fault(3, at));
-        same(format_args!("the entry after {what}"), window.l1.word(1), before);
+        same(
+            format_args!("the entry after {what}"),
+            window.l1.word(1),
+            before,
+        );
     }
     let crossing = probe!("mov [{a}], {v}", a = in(reg) at + 4, v = in(reg) 0_u64);
-    same("a write across two entries", crossing, page_fault(3, at + 4));
+    same(
+        "a write across two entries",
+        crossing,
+        page_fault(3, at + 4),
+    );
     for (name, table) in [("an L2", window.l2), ("an L3", window.l3)] {
         let at = table.address() + 8;
-        same(format_args!("a write to {name}"), trap::try_write(at, 0), page_fault(3, at));
+        same(
+            format_args!("a write to {name}"),
+            trap::try_write(at, 0),
+            page_fault(3, at),
+        );
     }
     let root = tables::root() + 300 * 8;
-    same("a write to the L4", trap::try_write(root, 0), page_fault(3, root));
+    same(
+        "a write to the L4",
+        trap::try_write(root, 0),
+        page_fault(3, root),
+    );
     let _ = (other, XEN_EMULATE_PREFIX);
 }

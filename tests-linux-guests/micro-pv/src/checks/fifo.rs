@@ -30,12 +30,24 @@ pub fn check() {
     let control = Page::take();
     let array = Page::take();
     let gfn = control.machine();
-    result("expand_array before init_control", expand(array.machine()), EOPNOTSUPP);
+    result(
+        "expand_array before init_control",
+        expand(array.machine()),
+        EOPNOTSUPP,
+    );
     for (owner, frame) in bad::frames() {
-        result(format_args!("control block {owner}"), init(frame, 0, 0).0, EINVAL);
+        result(
+            format_args!("control block {owner}"),
+            init(frame, 0, 0).0,
+            EINVAL,
+        );
     }
     for offset in [4, 7, 4095, 4096 - 64, 4088, 4096, 0x8000_0000, u32::MAX - 7] {
-        result(format_args!("offset {offset:#x}"), init(gfn, offset, 0).0, EINVAL);
+        result(
+            format_args!("offset {offset:#x}"),
+            init(gfn, offset, 0).0,
+            EINVAL,
+        );
     }
     for vcpu in [8, 64, u32::MAX] {
         result(format_args!("vCPU {vcpu}"), init(gfn, 0, vcpu).0, ENOENT);
@@ -56,8 +68,16 @@ pub fn check() {
     priority(control, array, port);
     let (code, _) = op(EVTCHNOP_reset, &EvtchnReset { dom: DOMID_SELF });
     result("reset", code, 0);
-    same("the port is closed", status(DOMID_SELF, port).1.status, EVTCHNSTAT_closed);
-    result("expand_array after the reset", expand(array.machine()), EOPNOTSUPP);
+    same(
+        "the port is closed",
+        status(DOMID_SELF, port).1.status,
+        EVTCHNSTAT_closed,
+    );
+    result(
+        "expand_array after the reset",
+        expand(array.machine()),
+        EOPNOTSUPP,
+    );
     result("writable to the end", tables::protect(array, WRITABLE), 0);
     control.give_back();
     array.give_back();
@@ -79,11 +99,19 @@ fn queue(control: &Page, array: &Page, port: u32) {
     same("nothing changes", word(array, port), seen);
     array.put(u64::from(port) * 4, &(1_u32 << EVTCHN_FIFO_MASKED));
     result("send while masked", send(port), 0);
-    same("pending, masked, not linked", word(array, port) >> 29, 0b110);
+    same(
+        "pending, masked, not linked",
+        word(array, port) >> 29,
+        0b110,
+    );
     // Nonsense in a word is the guest's own loss.
     for nonsense in [u32::MAX, 0x3fff_ffff, 1 << 28, 0x1fff_ffff] {
         array.put(u64::from(port) * 4, &nonsense);
-        result(format_args!("send with the word {nonsense:#x}"), send(port), 0);
+        result(
+            format_args!("send with the word {nonsense:#x}"),
+            send(port),
+            0,
+        );
     }
     let mut block: EvtchnFifoControlBlock = control.get(0);
     block.head = [u32::MAX; 16];
@@ -107,10 +135,18 @@ fn priority(control: &Page, array: &Page, port: u32) {
         op(EVTCHNOP_set_priority, &EvtchnSetPriority { port, priority }).0
     };
     for priority in [16, 17, 255, u32::MAX] {
-        result(format_args!("priority {priority}"), set(port, priority), EINVAL);
+        result(
+            format_args!("priority {priority}"),
+            set(port, priority),
+            EINVAL,
+        );
     }
     for port in [4096, 131_072, u32::MAX] {
-        result(format_args!("priority of port {port}"), set(port, 1), EINVAL);
+        result(
+            format_args!("priority of port {port}"),
+            set(port, 1),
+            EINVAL,
+        );
     }
     result("priority 0", set(port, 0), 0);
     array.put(u64::from(port) * 4, &0_u32);

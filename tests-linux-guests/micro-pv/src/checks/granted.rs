@@ -73,15 +73,39 @@ pub fn check() {
     let (status, handle) = map(at, GNTMAP_host_map);
     same("map", status, GNTST_okay);
     same("read there", trap::try_read(at), Ok(0x4711));
-    same("the entry", flags_of(table), GTF_permit_access | GTF_reading | GTF_writing);
+    same(
+        "the entry",
+        flags_of(table),
+        GTF_permit_access | GTF_reading | GTF_writing,
+    );
     let (status, second) = map(at + PAGE, GNTMAP_host_map | GNTMAP_readonly);
     same("map read-only", status, GNTST_okay);
-    same("write there", trap::try_write(at + PAGE, 1), page_fault(3, at + PAGE));
-    same("unmap elsewhere", unmap(at + 2 * PAGE, handle), GNTST_general_error);
-    same("unmap of the wrong handle", unmap(at, second), GNTST_general_error);
+    same(
+        "write there",
+        trap::try_write(at + PAGE, 1),
+        page_fault(3, at + PAGE),
+    );
+    same(
+        "unmap elsewhere",
+        unmap(at + 2 * PAGE, handle),
+        GNTST_general_error,
+    );
+    same(
+        "unmap of the wrong handle",
+        unmap(at, second),
+        GNTST_general_error,
+    );
     same("unmap", unmap(at, handle), GNTST_okay);
-    same("the entry then", flags_of(table), GTF_permit_access | GTF_reading);
-    same("read there then", trap::try_read(at).err(), page_fault(0, at));
+    same(
+        "the entry then",
+        flags_of(table),
+        GTF_permit_access | GTF_reading,
+    );
+    same(
+        "read there then",
+        trap::try_read(at).err(),
+        page_fault(0, at),
+    );
     same("unmap twice", unmap(at, handle), GNTST_bad_handle);
     same("unmap the second", unmap(at + PAGE, second), GNTST_okay);
     same("the entry at last", flags_of(table), GTF_permit_access);
@@ -90,7 +114,11 @@ pub fn check() {
     grant(table, 0, 0);
     result("close", window.close(), 0);
     // The table's own page goes back to its place.
-    let back = tables::map(table.address(), table.machine() * PAGE | WRITABLE, UVMF_INVLPG);
+    let back = tables::map(
+        table.address(),
+        table.machine() * PAGE | WRITABLE,
+        UVMF_INVLPG,
+    );
     result("unmap the grant table", back, 0);
     page.give_back();
     table.give_back();
@@ -99,7 +127,11 @@ pub fn check() {
 fn refused(table: &Page, page: &Page, window: &Window) {
     let at = window.base;
     grant(table, GTF_permit_access | GTF_readonly, page.machine());
-    same("map a read-only grant writable", map(at, GNTMAP_host_map).0, GNTST_general_error);
+    same(
+        "map a read-only grant writable",
+        map(at, GNTMAP_host_map).0,
+        GNTST_general_error,
+    );
     let (status, handle) = map(at, GNTMAP_host_map | GNTMAP_readonly);
     same("map it read-only", status, GNTST_okay);
     same("unmap it", unmap(at, handle), GNTST_okay);
@@ -107,7 +139,11 @@ fn refused(table: &Page, page: &Page, window: &Window) {
     for (what, address, want) in [
         ("where no table is", 0x7000_0000_0000, GNTST_general_error),
         ("at null", 0, GNTST_general_error),
-        ("at the hypervisor's", 0xffff_8300_0000_0000, GNTST_general_error),
+        (
+            "at the hypervisor's",
+            0xffff_8300_0000_0000,
+            GNTST_general_error,
+        ),
         ("where it is not canonical", 1 << 47, GNTST_general_error),
         ("not aligned", at + 8, GNTST_okay),
     ] {
@@ -120,7 +156,11 @@ fn refused(table: &Page, page: &Page, window: &Window) {
     let by_entry = GNTMAP_host_map | GNTMAP_contains_pte;
     let (status, handle) = map(window.l1.entry(9), by_entry);
     same("map by entry", status, GNTST_okay);
-    same("unmap by entry", unmap(window.l1.entry(9), handle), GNTST_okay);
+    same(
+        "unmap by entry",
+        unmap(window.l1.entry(9), handle),
+        GNTST_okay,
+    );
     for (what, entry) in [
         ("a page's word", page.entry(0)),
         ("an L2 entry", window.l2.entry(9)),
@@ -147,7 +187,11 @@ fn refused(table: &Page, page: &Page, window: &Window) {
         frame: page.machine() as u32,
     };
     table.put(u64::from(REFERENCE) * 8, &stranger);
-    same("map a grant to another", map(at, GNTMAP_host_map).0, GNTST_general_error);
+    same(
+        "map a grant to another",
+        map(at, GNTMAP_host_map).0,
+        GNTST_general_error,
+    );
     for kind in [GTF_invalid, GTF_accept_transfer, GTF_transitive] {
         grant(table, kind, page.machine());
         let name = format_args!("map a grant of kind {kind}");
@@ -161,7 +205,11 @@ fn tables_granted(table: &Page, page: &Page, at: u64) {
     tables::protect(page, READ_ONLY);
     result("pin it", tables::extended(0, page.machine(), 0), 0);
     grant(table, GTF_permit_access, page.machine());
-    same("map a page table writable", map(at, GNTMAP_host_map).0, GNTST_general_error);
+    same(
+        "map a page table writable",
+        map(at, GNTMAP_host_map).0,
+        GNTST_general_error,
+    );
     same("the entry after that", flags_of(table), GTF_permit_access);
     let (status, handle) = map(at, GNTMAP_host_map | GNTMAP_readonly);
     same("map a page table read-only", status, GNTST_okay);
@@ -170,7 +218,11 @@ fn tables_granted(table: &Page, page: &Page, at: u64) {
     let (_, handle) = map(at, GNTMAP_host_map);
     tables::protect(page, READ_ONLY);
     let pinned = tables::extended(0, page.machine(), 0);
-    result("pin while granted writable", pinned, xen_abi::errno::Errno::EINVAL);
+    result(
+        "pin while granted writable",
+        pinned,
+        xen_abi::errno::Errno::EINVAL,
+    );
     same("unmap that", unmap(at, handle), GNTST_okay);
     result("pin afterwards", tables::extended(0, page.machine(), 0), 0);
     result("and unpin", tables::release(page), 0);

@@ -10,7 +10,7 @@ use xen_abi::xen::{DOMID_IO, DOMID_SELF, DOMID_XEN};
 use super::bad;
 use crate::call::{hypercall, memory};
 use crate::memory::{self as mem, Page};
-use crate::report::{either, holds, result, same};
+use crate::report::{either, holds, optional, result, same};
 
 /// Unknown operations and bad pointers.
 pub fn call() {
@@ -38,7 +38,7 @@ pub fn call() {
     for op in with_pointer {
         for (kind, pointer) in bad::POINTERS {
             let got = hypercall(__HYPERVISOR_memory_op, [op.into(), *pointer]);
-            result(format_args!("memory_op {op}, {kind} pointer"), got, EFAULT);
+            optional(format_args!("memory_op {op}, {kind} pointer"), got, EFAULT);
         }
     }
 }
@@ -54,19 +54,35 @@ pub fn facts() {
     ] {
         let ask = |domid: u16| memory(op.into(), &MemoryDomain { domid }).0;
         result(name, ask(DOMID_SELF), info.nr_pages as i64);
-        result(format_args!("{name} by number"), ask(0), info.nr_pages as i64);
+        result(
+            format_args!("{name} by number"),
+            ask(0),
+            info.nr_pages as i64,
+        );
         for domid in [1, 0x7ff3, 0x7ff4, 0x7fff, 0xffff] {
             result(format_args!("{name} of {domid:#x}"), ask(domid), ESRCH);
         }
     }
-    let highest = memory(XENMEM_maximum_gpfn.into(), &MemoryDomain { domid: DOMID_SELF }).0;
-    holds("maximum_gpfn", highest >= 0 && highest as u64 <= last as u64, highest);
+    let highest = memory(
+        XENMEM_maximum_gpfn.into(),
+        &MemoryDomain { domid: DOMID_SELF },
+    )
+    .0;
+    holds(
+        "maximum_gpfn",
+        highest >= 0 && highest as u64 <= last as u64,
+        highest,
+    );
     let empty = MachphysMapping::default();
     let (code, mapping) = memory(XENMEM_machphys_mapping.into(), &empty);
     result("machphys_mapping", code, 0);
     same("its start", mapping.v_start, MACH2PHYS_VIRT_START);
     same("its end", mapping.v_end, MACH2PHYS_VIRT_END);
-    holds("its frames", mapping.max_mfn + 1 >= last as u64, mapping.max_mfn);
+    holds(
+        "its frames",
+        mapping.max_mfn + 1 >= last as u64,
+        mapping.max_mfn,
+    );
     machphys_list();
     maps();
 }
@@ -87,7 +103,11 @@ fn machphys_list() {
     holds("its length", count > 0 && count < 512, count);
     same("none asked for", ask(0, 0), (0, 0));
     for (kind, pointer) in bad::POINTERS {
-        result(format_args!("machphys_mfn_list to {kind}"), ask(1, *pointer).0, EFAULT);
+        result(
+            format_args!("machphys_mfn_list to {kind}"),
+            ask(1, *pointer).0,
+            EFAULT,
+        );
     }
     page.give_back();
 }
@@ -108,15 +128,27 @@ fn maps() {
     holds("its length", count > 3, count);
     same("its length alone", ask(128, 0), (0, count));
     for (kind, pointer) in &bad::POINTERS[1..] {
-        result(format_args!("machine_memory_map to {kind}"), ask(128, *pointer).0, EFAULT);
+        result(
+            format_args!("machine_memory_map to {kind}"),
+            ask(128, *pointer).0,
+            EFAULT,
+        );
     }
-    result("machine_memory_map, one entry", ask(1, page.address()).0, EINVAL);
+    result(
+        "machine_memory_map, one entry",
+        ask(1, page.address()).0,
+        EINVAL,
+    );
     let map = MemoryMap {
         nr_entries: 128,
         buffer: GuestHandle::new(page.address()),
         ..MemoryMap::default()
     };
-    result("memory_map of dom0", memory(XENMEM_memory_map.into(), &map).0, ENOSYS);
+    result(
+        "memory_map of dom0",
+        memory(XENMEM_memory_map.into(), &map).0,
+        ENOSYS,
+    );
     let set = |domid: u16, nr_entries: u32| {
         let request = ForeignMemoryMap {
             domid,
@@ -125,10 +157,22 @@ fn maps() {
         };
         memory(XENMEM_set_memory_map.into(), &request).0
     };
-    result("set_memory_map, 2^32 - 1 entries", set(DOMID_SELF, u32::MAX), EINVAL);
-    result("set_memory_map, 1025 entries", set(DOMID_SELF, 1025), EINVAL);
+    optional(
+        "set_memory_map, 2^32 - 1 entries",
+        set(DOMID_SELF, u32::MAX),
+        EINVAL,
+    );
+    optional(
+        "set_memory_map, 1025 entries",
+        set(DOMID_SELF, 1025),
+        EINVAL,
+    );
     for domid in [1, 0x7ff4, 0xffff] {
-        result(format_args!("set_memory_map of {domid:#x}"), set(domid, 1), ESRCH);
+        optional(
+            format_args!("set_memory_map of {domid:#x}"),
+            set(domid, 1),
+            ESRCH,
+        );
     }
     page.give_back();
 }
@@ -147,21 +191,19 @@ pub fn physmap() {
     };
     for space in 0..8 {
         // Frames of other domains are for the batch operation.
-        let want = match space {
-            XENMAPSPACE_gmfn_foreign => ENOSYS,
-            _ => EACCES,
-        };
+        let foreign = space == XENMAPSPACE_gmfn_foreign;
+        let want = if foreign { ENOSYS } else { EACCES };
         let name = format_args!("add_to_physmap, space {space}");
-        result(name, add(DOMID_SELF, space, u64::MAX, u64::MAX), want);
+        optional(name, add(DOMID_SELF, space, u64::MAX, u64::MAX), want);
     }
-    result("add_to_physmap of domain 1", add(1, 0, 0, 0), ESRCH);
+    optional("add_to_physmap of domain 1", add(1, 0, 0, 0), ESRCH);
     let remove = RemoveFromPhysmap {
         domid: DOMID_SELF,
         gpfn: u64::MAX,
         ..RemoveFromPhysmap::default()
     };
     let code = memory(XENMEM_remove_from_physmap.into(), &remove).0;
-    result("remove_from_physmap", code, EACCES);
+    optional("remove_from_physmap", code, EACCES);
     let claim = |domid: u16, pages: u64, order: u32, flags: u32| {
         let request = MemoryReservation {
             nr_extents: pages,
@@ -172,12 +214,16 @@ pub fn physmap() {
         };
         memory(XENMEM_claim_pages.into(), &request).0
     };
-    result("claim nothing", claim(0, 0, 0, 0), 0);
-    result("claim nothing of DOMID_SELF", claim(DOMID_SELF, 0, 0, 0), EINVAL);
-    result("claim with an order", claim(0, 1, 1, 0), EINVAL);
-    result("claim with flags", claim(0, 1, 0, 1), EINVAL);
-    result("claim of domain 1", claim(1, 1, 0, 0), EINVAL);
-    result("claim all ones", claim(0, u64::MAX, 0, 0), EINVAL);
+    optional("claim nothing", claim(0, 0, 0, 0), 0);
+    optional(
+        "claim nothing of DOMID_SELF",
+        claim(DOMID_SELF, 0, 0, 0),
+        EINVAL,
+    );
+    optional("claim with an order", claim(0, 1, 1, 0), EINVAL);
+    optional("claim with flags", claim(0, 1, 0, 1), EINVAL);
+    optional("claim of domain 1", claim(1, 1, 0, 0), EINVAL);
+    optional("claim all ones", claim(0, u64::MAX, 0, 0), EINVAL);
     others();
 }
 
@@ -186,9 +232,12 @@ fn others() {
         domid,
         ..PodTarget::default()
     };
-    for (op, name) in [(XENMEM_get_pod_target, "get"), (XENMEM_set_pod_target, "set")] {
+    for (op, name) in [
+        (XENMEM_get_pod_target, "get"),
+        (XENMEM_set_pod_target, "set"),
+    ] {
         let code = memory(op.into(), &target(1)).0;
-        result(format_args!("{name}_pod_target of domain 1"), code, ESRCH);
+        optional(format_args!("{name}_pod_target of domain 1"), code, ESRCH);
     }
     let acquire = |domid: u16, kind: u16, nr_frames: u32, pad: u32| {
         let request = MemAcquireResource {
@@ -200,17 +249,29 @@ fn others() {
         };
         memory(XENMEM_acquire_resource.into(), &request).0
     };
-    result("acquire_resource of domain 1", acquire(1, 1, 1, 0), ESRCH);
-    result("acquire_resource with padding", acquire(DOMID_SELF, 1, 1, 1), EINVAL);
+    optional("acquire_resource of domain 1", acquire(1, 1, 1, 0), ESRCH);
+    optional(
+        "acquire_resource with padding",
+        acquire(DOMID_SELF, 1, 1, 1),
+        EINVAL,
+    );
     for domid in [DOMID_IO, DOMID_XEN] {
         let name = format_args!("acquire_resource of {domid:#x}");
-        result(name, acquire(domid, 1, 1, 0), ESRCH);
+        optional(name, acquire(domid, 1, 1, 0), ESRCH);
     }
     for (op, name, want) in [
         (XENMEM_get_sharing_freed_pages, "get_sharing_freed_pages", 0),
-        (XENMEM_get_sharing_shared_pages, "get_sharing_shared_pages", 0),
+        (
+            XENMEM_get_sharing_shared_pages,
+            "get_sharing_shared_pages",
+            0,
+        ),
     ] {
-        result(name, hypercall(__HYPERVISOR_memory_op, [op.into(), 0]), want);
+        optional(
+            name,
+            hypercall(__HYPERVISOR_memory_op, [op.into(), 0]),
+            want,
+        );
     }
     let vnuma = |domid: u16, pad: u16| {
         let request = VnumaTopologyInfo {
@@ -220,13 +281,18 @@ fn others() {
         };
         memory(XENMEM_get_vnumainfo.into(), &request).0
     };
-    result("get_vnumainfo", vnuma(DOMID_SELF, 0), EOPNOTSUPP);
-    result("get_vnumainfo with padding", vnuma(DOMID_SELF, 1), EINVAL);
-    result("get_vnumainfo of domain 1", vnuma(1, 0), ESRCH);
+    optional("get_vnumainfo", vnuma(DOMID_SELF, 0), EOPNOTSUPP);
+    optional("get_vnumainfo with padding", vnuma(DOMID_SELF, 1), EINVAL);
+    optional("get_vnumainfo of domain 1", vnuma(1, 0), ESRCH);
     let list = ReservedDeviceMemoryMap {
         flags: 2,
         ..ReservedDeviceMemoryMap::default()
     };
     let code = memory(XENMEM_reserved_device_memory_map.into(), &list).0;
-    either("reserved_device_memory_map with flags", code, EINVAL, ENOSYS);
+    either(
+        "reserved_device_memory_map with flags",
+        code,
+        EINVAL,
+        ENOSYS,
+    );
 }

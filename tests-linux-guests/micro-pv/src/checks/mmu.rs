@@ -29,7 +29,13 @@ pub fn call() {
         result(name, raw(*pointer, 1, 0, own), EFAULT);
     }
     let target = Page::take();
-    page.put(0, &MmuUpdate { ptr: target.entry(0), val: 0 });
+    page.put(
+        0,
+        &MmuUpdate {
+            ptr: target.entry(0),
+            val: 0,
+        },
+    );
     for (kind, pointer) in &bad::POINTERS[1..] {
         // The count is a courtesy: not being able to write it is no error.
         let name = format_args!("done count, {kind} pointer");
@@ -81,14 +87,28 @@ pub fn level1() {
     same("write there", trap::try_write(window.base, 0x77), None);
     same("it is the page", page.word(0), 0x77);
     let flush = || tables::extended(MMUEXT_INVLPG_LOCAL, window.base, 0);
-    result("map it read-only", tables::update(slot(0), frame | READ_ONLY), 0);
+    result(
+        "map it read-only",
+        tables::update(slot(0), frame | READ_ONLY),
+        0,
+    );
     result("flush", flush(), 0);
-    same("write there now", trap::try_write(window.base, 0x78), page_fault(3, window.base));
+    same(
+        "write there now",
+        trap::try_write(window.base, 0x78),
+        page_fault(3, window.base),
+    );
     result("unmap it", tables::update(slot(0), 0), 0);
     result("flush again", flush(), 0);
     let hole = trap::try_read(window.base).err();
     same("read there now", hole, page_fault(0, window.base));
-    let wanted = [EBUSY.to_ret(), 0, EPERM.to_ret(), EINVAL.to_ret(), EINVAL.to_ret()];
+    let wanted = [
+        EBUSY.to_ret(),
+        0,
+        EPERM.to_ret(),
+        EINVAL.to_ret(),
+        EINVAL.to_ret(),
+    ];
     for ((owner, frame), want) in bad::frames().into_iter().zip(wanted) {
         // dom0 may map what is not RAM: devices.
         let entry = frame.wrapping_mul(PAGE) & memory::FRAME_MASK | WRITABLE;
@@ -97,15 +117,51 @@ pub fn level1() {
         let name = format_args!("map a frame {owner}, read-only");
         result(name, tables::update(slot(1), entry & !tables::RW), want);
     }
-    result("bit 52", tables::update(slot(1), frame | WRITABLE | 1 << 52), 0);
-    result("bit 62", tables::update(slot(1), frame | WRITABLE | 1 << 62), 0);
-    result("no execution", tables::update(slot(1), frame | WRITABLE | 1 << 63), 0);
-    result("available bits", tables::update(slot(1), frame | WRITABLE | 0x600), 0);
-    result("the hypervisor's available bit", tables::update(slot(1), frame | WRITABLE | 0x800), 0);
-    result("the global bit", tables::update(slot(1), frame | WRITABLE | 0x100), 0);
-    result("uncached", tables::update(slot(1), frame | WRITABLE | 0x18), 0);
-    result("write-combining", tables::update(slot(1), frame | WRITABLE | 0x88), 0);
-    result("without the user bit", tables::update(slot(1), frame | 3), 0);
+    result(
+        "bit 52",
+        tables::update(slot(1), frame | WRITABLE | 1 << 52),
+        0,
+    );
+    result(
+        "bit 62",
+        tables::update(slot(1), frame | WRITABLE | 1 << 62),
+        0,
+    );
+    result(
+        "no execution",
+        tables::update(slot(1), frame | WRITABLE | 1 << 63),
+        0,
+    );
+    result(
+        "available bits",
+        tables::update(slot(1), frame | WRITABLE | 0x600),
+        0,
+    );
+    result(
+        "the hypervisor's available bit",
+        tables::update(slot(1), frame | WRITABLE | 0x800),
+        0,
+    );
+    result(
+        "the global bit",
+        tables::update(slot(1), frame | WRITABLE | 0x100),
+        0,
+    );
+    result(
+        "uncached",
+        tables::update(slot(1), frame | WRITABLE | 0x18),
+        0,
+    );
+    result(
+        "write-combining",
+        tables::update(slot(1), frame | WRITABLE | 0x88),
+        0,
+    );
+    result(
+        "without the user bit",
+        tables::update(slot(1), frame | 3),
+        0,
+    );
     same("is user all the same", window.l1.word(1) & 7, 7);
     for (what, table) in [
         ("the L1", window.l1.machine()),
@@ -114,11 +170,19 @@ pub fn level1() {
         ("the L4", memory::frame_at(tables::root())),
     ] {
         let entry = table * PAGE | WRITABLE;
-        result(format_args!("map {what} writable"), tables::update(slot(2), entry), EBUSY);
+        result(
+            format_args!("map {what} writable"),
+            tables::update(slot(2), entry),
+            EBUSY,
+        );
         let name = format_args!("map {what} read-only");
         result(name, tables::update(slot(2), entry & !tables::RW), 0);
     }
-    same("not present, any bits", tables::update(slot(3), 0xdead_beef_dead_bee8), 0);
+    same(
+        "not present, any bits",
+        tables::update(slot(3), 0xdead_beef_dead_bee8),
+        0,
+    );
     same("are kept", window.l1.word(3), 0xdead_beef_dead_bee8);
     tables::update(slot(1), 0);
     tables::update(slot(2), 0);
@@ -136,7 +200,11 @@ fn preserve(window: &Window, page: &Page) {
     trap::try_write(window.base + 4 * PAGE, 1);
     same("used", window.l1.word(4) & 0x60, 0x60);
     let keep = MMU_PT_UPDATE_PRESERVE_AD;
-    result("keep the bits", tables::update(slot | keep, entry & !0x60), 0);
+    result(
+        "keep the bits",
+        tables::update(slot | keep, entry & !0x60),
+        0,
+    );
     same("they are kept", window.l1.word(4) & 0x60, 0x60);
     result("do not keep them", tables::update(slot, entry & !0x60), 0);
     same("they are gone", window.l1.word(4) & 0x60, 0);
@@ -161,18 +229,30 @@ pub fn higher() {
         let set = |entry: u64| tables::update(table.entry(7), entry);
         let name = |what: &'static str| Of(level, what);
         tables::protect(fresh, WRITABLE);
-        result(name("a page mapped writable"), set(frame | WRITABLE), EINVAL);
+        result(
+            name("a page mapped writable"),
+            set(frame | WRITABLE),
+            EINVAL,
+        );
         tables::protect(fresh, READ_ONLY);
         result(name("an empty table"), set(frame | WRITABLE), 0);
         result(name("bit 52"), set(frame | WRITABLE | 1 << 52), 0);
         result(name("a large page"), set(frame | WRITABLE | LARGE), EINVAL);
-        result(name("the global bit"), set(frame | WRITABLE | 0x100), EINVAL);
+        result(
+            name("the global bit"),
+            set(frame | WRITABLE | 0x100),
+            EINVAL,
+        );
         same(name("as before"), table.word(7) & memory::FRAME_MASK, frame);
         result(name("nothing"), set(0), 0);
         linear(level, table);
         for (owner, frame) in bad::frames() {
             let entry = frame.wrapping_mul(PAGE) & memory::FRAME_MASK | WRITABLE;
-            result(format_args!("L{level}: a table {owner}"), set(entry), EINVAL);
+            result(
+                format_args!("L{level}: a table {owner}"),
+                set(entry),
+                EINVAL,
+            );
         }
     }
     tables::protect(fresh, WRITABLE);
@@ -181,7 +261,11 @@ pub fn higher() {
         ("L2: a table of level 2", l2, l2.machine() * PAGE | WRITABLE),
         ("L2: a table of level 3", l2, l3.machine() * PAGE | WRITABLE),
         ("L3: a table of level 1", l3, l1.machine() * PAGE | WRITABLE),
-        ("L3: our L4", l3, memory::frame_at(tables::root()) * PAGE | READ_ONLY),
+        (
+            "L3: our L4",
+            l3,
+            memory::frame_at(tables::root()) * PAGE | READ_ONLY,
+        ),
     ] {
         result(what, tables::update(table.entry(8), entry), EINVAL);
     }
@@ -195,7 +279,11 @@ pub fn higher() {
 fn linear(level: u32, table: &Page) {
     let entry = table.machine() * PAGE;
     let set = |entry: u64| tables::update(table.entry(7), entry);
-    result(Of(level, "the table itself, writable"), set(entry | WRITABLE), EINVAL);
+    result(
+        Of(level, "the table itself, writable"),
+        set(entry | WRITABLE),
+        EINVAL,
+    );
     let name = Of(level, "the table itself, read-only");
     either(name, set(entry | READ_ONLY), 0, EINVAL);
     result(Of(level, "nothing again"), set(0), 0);
@@ -208,9 +296,17 @@ fn roots() {
     let root = memory::frame_at(tables::root()) * PAGE;
     for slot in [256, 257, 258, 260, 261, 262, 271] {
         let before: u64 = memory::read(tables::root() + slot * 8);
-        for (what, entry) in [("nothing", 0), ("a table", frame | WRITABLE), ("itself", before)] {
+        for (what, entry) in [
+            ("nothing", 0),
+            ("a table", frame | WRITABLE),
+            ("itself", before),
+        ] {
             let name = format_args!("L4 slot {slot}: {what}");
-            result(name, tables::update(tables::root_entry(slot), entry), EINVAL);
+            result(
+                name,
+                tables::update(tables::root_entry(slot), entry),
+                EINVAL,
+            );
         }
         let after: u64 = memory::read(tables::root() + slot * 8);
         same(format_args!("L4 slot {slot} as before"), after, before);
@@ -264,18 +360,36 @@ pub fn address() {
             result(name, call(at, entry, kind | pointer & !7), EFAULT);
         }
     }
-    let wanted = [EBUSY.to_ret(), 0, EPERM.to_ret(), EINVAL.to_ret(), EINVAL.to_ret()];
+    let wanted = [
+        EBUSY.to_ret(),
+        0,
+        EPERM.to_ret(),
+        EINVAL.to_ret(),
+        EINVAL.to_ret(),
+    ];
     for ((owner, frame), want) in bad::frames().into_iter().zip(wanted) {
         let entry = frame.wrapping_mul(PAGE) & memory::FRAME_MASK | WRITABLE;
         result(format_args!("a frame {owner}"), call(at, entry, 0), want);
     }
-    result("an unaligned address", call(at + 123, entry, UVMF_INVLPG), 0);
+    result(
+        "an unaligned address",
+        call(at + 123, entry, UVMF_INVLPG),
+        0,
+    );
     same("a write afterwards", trap::try_write(at, 1), None);
     let table = tables::entry_for(at, 2).expect("the initial tables are there");
     let l1: u64 = memory::read(tables::address_of(table));
-    result("an L1 in use, writable", call(at, l1 & memory::FRAME_MASK | WRITABLE, 0), EBUSY);
+    result(
+        "an L1 in use, writable",
+        call(at, l1 & memory::FRAME_MASK | WRITABLE, 0),
+        EBUSY,
+    );
     result("remove", call(at, 0, UVMF_INVLPG), 0);
-    same("a write into the hole", trap::try_write(at, 1), page_fault(2, at));
+    same(
+        "a write into the hole",
+        trap::try_write(at, 1),
+        page_fault(2, at),
+    );
     result("put it back", call(at, entry, UVMF_INVLPG), 0);
     mask.give_back();
     page.give_back();

@@ -30,12 +30,24 @@ pub fn call() {
         let name = format_args!("domain {domain:#x}");
         result(name, raw(flush.address(), 1, 0, domain), ESRCH);
     }
-    result("flush for DOMID_IO", raw(flush.address(), 1, 0, DOMID_IO.into()), EPERM);
+    result(
+        "flush for DOMID_IO",
+        raw(flush.address(), 1, 0, DOMID_IO.into()),
+        EPERM,
+    );
     for command in [14, 21, 22, 99, u32::MAX] {
-        result(format_args!("command {command}"), extended(command, 0, 0), ENOSYS);
+        result(
+            format_args!("command {command}"),
+            extended(command, 0, 0),
+            ENOSYS,
+        );
     }
     for command in [MMUEXT_MARK_SUPER, MMUEXT_UNMARK_SUPER] {
-        result(format_args!("command {command}"), extended(command, 0, 0), EOPNOTSUPP);
+        result(
+            format_args!("command {command}"),
+            extended(command, 0, 0),
+            EOPNOTSUPP,
+        );
     }
     for command in [
         MMUEXT_TLB_FLUSH_LOCAL,
@@ -46,7 +58,11 @@ pub fn call() {
         result(format_args!("flush {command}"), extended(command, 0, 0), 0);
     }
     for command in [MMUEXT_INVLPG_LOCAL, MMUEXT_INVLPG_ALL] {
-        result(format_args!("flush {command} of a page"), extended(command, 0x1000, 0), 0);
+        result(
+            format_args!("flush {command} of a page"),
+            extended(command, 0x1000, 0),
+            0,
+        );
         for (kind, pointer) in bad::POINTERS {
             let name = format_args!("flush {command} of {kind}");
             result(name, extended(command, *pointer, 0), 0);
@@ -83,15 +99,27 @@ pub fn pins() {
     }
     tables::protect(page, READ_ONLY);
     for (level, command) in (1..4).zip(pins) {
-        result(format_args!("pin an empty L{level}"), extended(command, frame, 0), 0);
-        result(format_args!("pin an L{level} twice"), extended(command, frame, 0), EINVAL);
+        result(
+            format_args!("pin an empty L{level}"),
+            extended(command, frame, 0),
+            0,
+        );
+        result(
+            format_args!("pin an L{level} twice"),
+            extended(command, frame, 0),
+            EINVAL,
+        );
         for (other, command) in (1..).zip(pins).filter(|(other, _)| *other != level) {
             let name = format_args!("pin an L{level} as L{other}");
             result(name, extended(command, frame, 0), EINVAL);
         }
         let name = format_args!("writable mapping of an L{level}");
         result(name, tables::protect(page, WRITABLE), EBUSY);
-        result(format_args!("unpin an L{level}"), extended(MMUEXT_UNPIN_TABLE, frame, 0), 0);
+        result(
+            format_args!("unpin an L{level}"),
+            extended(MMUEXT_UNPIN_TABLE, frame, 0),
+            0,
+        );
         let name = format_args!("unpin an L{level} twice");
         result(name, extended(MMUEXT_UNPIN_TABLE, frame, 0), EINVAL);
     }
@@ -100,7 +128,11 @@ pub fn pins() {
         let name = format_args!("unpin {owner}");
         result(name, extended(MMUEXT_UNPIN_TABLE, frame, 0), EINVAL);
     }
-    result("unpin a page", extended(MMUEXT_UNPIN_TABLE, frame, 0), EINVAL);
+    result(
+        "unpin a page",
+        extended(MMUEXT_UNPIN_TABLE, frame, 0),
+        EINVAL,
+    );
     contents(page);
     root_tables(page);
     page.give_back();
@@ -117,14 +149,34 @@ fn contents(page: &Page) {
     let l3 = MMUEXT_PIN_L3_TABLE;
     for (what, command, value, want) in [
         ("L1 that maps itself writable", l1, own | WRITABLE, EBUSY),
-        ("L1 that maps a frame of theirs", l1, hypervisor | WRITABLE, EBUSY),
-        ("L1 with the large-page bit", l1, target | WRITABLE | 0x1000_0000_0000_0000, EINVAL),
+        (
+            "L1 that maps a frame of theirs",
+            l1,
+            hypervisor | WRITABLE,
+            EBUSY,
+        ),
+        (
+            "L1 with the large-page bit",
+            l1,
+            target | WRITABLE | 0x1000_0000_0000_0000,
+            EINVAL,
+        ),
         ("L2 with a large page", l2, WRITABLE | 0x80, EINVAL),
-        ("L2 that names a writable page", l2, target | WRITABLE, EINVAL),
+        (
+            "L2 that names a writable page",
+            l2,
+            target | WRITABLE,
+            EINVAL,
+        ),
         ("L2 that names itself, writable", l2, own | WRITABLE, EINVAL),
         ("L3 with a large page", l3, WRITABLE | 0x80, EINVAL),
         ("L3 that names itself, writable", l3, own | WRITABLE, EINVAL),
-        ("L3 that names a frame of theirs", l3, hypervisor | WRITABLE, EINVAL),
+        (
+            "L3 that names a frame of theirs",
+            l3,
+            hypervisor | WRITABLE,
+            EINVAL,
+        ),
     ] {
         page.set_word(511, value);
         tables::protect(page, READ_ONLY);
@@ -137,7 +189,11 @@ fn contents(page: &Page) {
             result(what, got, want);
         }
         tables::protect(page, WRITABLE);
-        same("the page is ours again", crate::trap::try_write(page.address(), 0), None);
+        same(
+            "the page is ours again",
+            crate::trap::try_write(page.address(), 0),
+            None,
+        );
         page.set_word(511, 0);
     }
     other.give_back();
@@ -146,9 +202,16 @@ fn contents(page: &Page) {
 /// Page-table bases.
 fn root_tables(page: &Page) {
     let frame = page.machine();
-    for (name, command) in [("base", MMUEXT_NEW_BASEPTR), ("user base", MMUEXT_NEW_USER_BASEPTR)] {
+    for (name, command) in [
+        ("base", MMUEXT_NEW_BASEPTR),
+        ("user base", MMUEXT_NEW_USER_BASEPTR),
+    ] {
         for (owner, frame) in bad::frames() {
-            result(format_args!("{name} {owner}"), extended(command, frame, 0), EINVAL);
+            result(
+                format_args!("{name} {owner}"),
+                extended(command, frame, 0),
+                EINVAL,
+            );
         }
         let text = format_args!("{name}: a writable page");
         result(text, extended(command, frame, 0), EINVAL);
@@ -156,9 +219,17 @@ fn root_tables(page: &Page) {
     result("no base", extended(MMUEXT_NEW_BASEPTR, 0, 0), EINVAL);
     let root = memory::frame_at(tables::root());
     result("the same base", extended(MMUEXT_NEW_BASEPTR, root, 0), 0);
-    result("our base as user base", extended(MMUEXT_NEW_USER_BASEPTR, root, 0), 0);
+    result(
+        "our base as user base",
+        extended(MMUEXT_NEW_USER_BASEPTR, root, 0),
+        0,
+    );
     result("no user base", extended(MMUEXT_NEW_USER_BASEPTR, 0, 0), 0);
-    result("no user base, again", extended(MMUEXT_NEW_USER_BASEPTR, 0, 0), 0);
+    result(
+        "no user base, again",
+        extended(MMUEXT_NEW_USER_BASEPTR, 0, 0),
+        0,
+    );
     // A copy of our L4 is as good a base.
     for index in 0..512 {
         page.set_word(index, memory::read(tables::root() + index * 8));
@@ -196,14 +267,26 @@ pub fn frames() {
     same("the cleared page", to.word(9), 0);
     for (owner, frame) in bad::frames() {
         result(format_args!("clear {owner}"), clear(frame), EINVAL);
-        result(format_args!("copy to {owner}"), copy(frame, from.machine()), EINVAL);
-        result(format_args!("copy from {owner}"), copy(to.machine(), frame), EINVAL);
+        result(
+            format_args!("copy to {owner}"),
+            copy(frame, from.machine()),
+            EINVAL,
+        );
+        result(
+            format_args!("copy from {owner}"),
+            copy(to.machine(), frame),
+            EINVAL,
+        );
     }
     let root = memory::frame_at(tables::root());
     result("clear our L4", clear(root), EINVAL);
     result("copy to our L4", copy(root, from.machine()), EINVAL);
     result("copy from our L4", copy(to.machine(), root), 0);
-    same("the copied L4", to.word(256), memory::read(tables::root() + 256 * 8));
+    same(
+        "the copied L4",
+        to.word(256),
+        memory::read(tables::root() + 256 * 8),
+    );
     from.give_back();
     to.give_back();
 }

@@ -8,6 +8,7 @@ mod entries;
 mod events;
 mod faults;
 mod fifo;
+mod foreign;
 mod granted;
 mod grants;
 mod memop;
@@ -20,6 +21,7 @@ mod second;
 mod segments;
 mod timers;
 pub mod upcall;
+mod user;
 mod vcpu;
 mod version;
 
@@ -67,6 +69,7 @@ pub const AREAS: &[Area] = &[
     ("grant-maps", grants::maps),
     ("grant-copies", grants::copies),
     ("granted", granted::check),
+    ("foreign", foreign::check),
     ("vcpu-op", vcpu::call),
     ("vcpu-places", vcpu::places),
     ("nmi", vcpu::nmi),
@@ -86,6 +89,8 @@ pub const AREAS: &[Area] = &[
     ("instructions", privileged::instructions),
     ("page-faults", faults::bounce),
     ("table-writes", faults::emulation),
+    ("user-mode", user::check),
+    ("returns", user::returns),
 ];
 
 /// Runs all areas, or the one of this name.

@@ -1,9 +1,7 @@
 //! multicall.
 
 use xen_abi::errno::Errno::{EFAULT, EINVAL, ENOSYS};
-use xen_abi::hypercall::{
-    __HYPERVISOR_multicall, __HYPERVISOR_sched_op, __HYPERVISOR_xen_version,
-};
+use xen_abi::hypercall::{__HYPERVISOR_multicall, __HYPERVISOR_sched_op, __HYPERVISOR_xen_version};
 use xen_abi::version::{XENVER_pagesize, XENVER_version};
 use xen_abi::xen::MulticallEntry;
 
@@ -42,7 +40,10 @@ pub fn check() {
         entry(__HYPERVISOR_xen_version.into(), PAGESIZE),
         entry(u64::MAX, [0, 0]),
         entry(64, [0, 0]),
-        entry(0x1_0000_0000 | u64::from(__HYPERVISOR_xen_version), PAGESIZE),
+        entry(
+            0x1_0000_0000 | u64::from(__HYPERVISOR_xen_version),
+            PAGESIZE,
+        ),
         entry(__HYPERVISOR_multicall.into(), [at, 1]),
         entry(__HYPERVISOR_sched_op.into(), [99, 0]),
         entry(__HYPERVISOR_xen_version.into(), [XENVER_version.into(), 0]),
@@ -71,7 +72,10 @@ fn into_a_hole(size: u64) {
     let row = Page::take_row(2);
     tables::protect(&row[1], 0);
     let start = row[1].address() - size;
-    row[0].put(4096 - size, &entry(__HYPERVISOR_xen_version.into(), PAGESIZE));
+    row[0].put(
+        4096 - size,
+        &entry(__HYPERVISOR_xen_version.into(), PAGESIZE),
+    );
     result("a list that ends in a hole", call(start, 2), EFAULT);
     let first: MulticallEntry = row[0].get(4096 - size);
     same("the entry before the hole", first.result, 4096);

@@ -2,8 +2,9 @@
 
 use xen_abi::hypercall::__HYPERVISOR_physdev_op;
 use xen_abi::physdev::{PHYSDEVOP_set_iopl, PhysdevSetIopl};
+use xen_abi::xen::VIRQ_TIMER;
 
-use super::upcall;
+use super::{clock, events, timers, upcall};
 use crate::call::send;
 use crate::memory::{self, PAGE, Page};
 use crate::report::{holds, result, same};
@@ -34,16 +35,36 @@ pub fn msrs() {
     for index in [0x1234, 0x4000_0000, 0x4000_00ff, 0xc000_9999, 0xdead_beef] {
         // The first of the hypervisor's range is its hypercall page; reading it is allowed.
         if index != 0x4000_0000 {
-            same(format_args!("read {index:#x}"), rdmsr(index).err(), protection(0));
+            same(
+                format_args!("read {index:#x}"),
+                rdmsr(index).err(),
+                protection(0),
+            );
         }
-        same(format_args!("write {index:#x}"), wrmsr(index, 0), protection(0));
+        same(
+            format_args!("write {index:#x}"),
+            wrmsr(index, 0),
+            protection(0),
+        );
     }
     for (index, name) in BASES {
-        same(format_args!("write {name}"), wrmsr(index, 0x1234_5000), None);
+        same(
+            format_args!("write {name}"),
+            wrmsr(index, 0x1234_5000),
+            None,
+        );
         same(format_args!("read {name}"), rdmsr(index), Ok(0x1234_5000));
         let got = wrmsr(index, 1 << 47);
-        same(format_args!("{name} that is not canonical"), got, protection(0));
-        same(format_args!("{name} as before"), rdmsr(index), Ok(0x1234_5000));
+        same(
+            format_args!("{name} that is not canonical"),
+            got,
+            protection(0),
+        );
+        same(
+            format_args!("{name} as before"),
+            rdmsr(index),
+            Ok(0x1234_5000),
+        );
         same(format_args!("{name} zero"), wrmsr(index, 0), None);
     }
     let efer = rdmsr(0xc000_0080).unwrap_or(0);
@@ -55,9 +76,17 @@ pub fn msrs() {
         let name = format_args!("entry point register {index:#x}");
         same(name, wrmsr(index, 0xffff_8300_0000_0000), protection(0));
     }
-    same("a system call still works", crate::call::raw(17, [7, 0, 0, 0, 0]), 4096);
+    same(
+        "a system call still works",
+        crate::call::raw(17, [7, 0, 0, 0, 0]),
+        4096,
+    );
     let base = rdmsr(0x1b);
-    holds("APIC base", base.is_ok_and(|base| base & !0xfff == 0xfee0_0000), "another");
+    holds(
+        "APIC base",
+        base.is_ok_and(|base| base & !0xfff == 0xfee0_0000),
+        "another",
+    );
     same("write the APIC base", wrmsr(0x1b, 0), protection(0));
 }
 
@@ -71,18 +100,34 @@ fn cr0() -> u64 {
 /// Control registers.
 pub fn control() {
     let before = cr0();
-    holds("CR0 has protection, paging, write protection", before & 0x8001_0001 == 0x8001_0001, before);
-    same("write CR0 with TS", probe!("mov cr0, {v}", v = in(reg) before | 8), None);
+    holds(
+        "CR0 has protection, paging, write protection",
+        before & 0x8001_0001 == 0x8001_0001,
+        before,
+    );
+    same(
+        "write CR0 with TS",
+        probe!("mov cr0, {v}", v = in(reg) before | 8),
+        None,
+    );
     same("it is there", cr0() & 8, 8);
     same("clts", probe!("clts"), None);
     same("it is gone", cr0() & 8, 0);
-    for (name, value) in [("no paging", before & !(1 << 31)), ("no write protection", before & !(1 << 16)), ("nothing", 0)] {
+    for (name, value) in [
+        ("no paging", before & !(1 << 31)),
+        ("no write protection", before & !(1 << 16)),
+        ("nothing", 0),
+    ] {
         let met = probe!("mov cr0, {v}", v = in(reg) value);
         same(format_args!("write CR0: {name}"), met, protection(0));
     }
     let value: u64;
     same("read CR3", probe!("mov {v}, cr3", v = out(reg) value), None);
-    same("it is our L4", value / PAGE, memory::frame_at(tables::root()));
+    same(
+        "it is our L4",
+        value / PAGE,
+        memory::frame_at(tables::root()),
+    );
     same("write CR3", probe!("mov cr3, {v}", v = in(reg) value), None);
     for (owner, frame) in super::bad::frames().into_iter().take(3) {
         let met = probe!("mov cr3, {v}", v = in(reg) frame.wrapping_mul(PAGE));
@@ -90,31 +135,63 @@ pub fn control() {
     }
     let value: u64;
     same("read CR2", probe!("mov {v}, cr2", v = out(reg) value), None);
-    same("write CR2", probe!("mov cr2, {v}", v = in(reg) 0x1234_u64), None);
+    same(
+        "write CR2",
+        probe!("mov cr2, {v}", v = in(reg) 0x1234_u64),
+        None,
+    );
     let again: u64;
-    same("read CR2 again", probe!("mov {v}, cr2", v = out(reg) again), None);
+    same(
+        "read CR2 again",
+        probe!("mov {v}, cr2", v = out(reg) again),
+        None,
+    );
     same("it is what was written", again, 0x1234);
     let _ = value;
     let value: u64;
     same("read CR4", probe!("mov {v}, cr4", v = out(reg) value), None);
     holds("CR4 has PAE", value & 0x20 != 0, value);
-    same("write CR4 as it is", probe!("mov cr4, {v}", v = in(reg) value), None);
-    same("CR4 without PAE stays", probe!("mov cr4, {v}", v = in(reg) value & !0x20), None);
+    same(
+        "write CR4 as it is",
+        probe!("mov cr4, {v}", v = in(reg) value),
+        None,
+    );
+    same(
+        "CR4 without PAE stays",
+        probe!("mov cr4, {v}", v = in(reg) value & !0x20),
+        None,
+    );
     let again: u64;
     probe!("mov {v}, cr4", v = out(reg) again);
     same("CR4 as before", again, value);
-    same("read CR8", probe!("mov {v}, cr8", v = out(reg) _), protection(0));
+    same(
+        "read CR8",
+        probe!("mov {v}, cr8", v = out(reg) _),
+        protection(0),
+    );
     debug_registers();
 }
 
 fn debug_registers() {
-    same("write DR0", probe!("mov dr0, {v}", v = in(reg) 0x1000_u64), None);
+    same(
+        "write DR0",
+        probe!("mov dr0, {v}", v = in(reg) 0x1000_u64),
+        None,
+    );
     let value: u64;
     same("read DR0", probe!("mov {v}, dr0", v = out(reg) value), None);
     same("it is what was written", value, 0x1000);
     let theirs = 0xffff_8300_0000_0000_u64;
-    same("DR0 of theirs", probe!("mov dr0, {v}", v = in(reg) theirs), protection(0));
-    same("write DR0 again", probe!("mov dr0, {v}", v = in(reg) 0_u64), None);
+    same(
+        "DR0 of theirs",
+        probe!("mov dr0, {v}", v = in(reg) theirs),
+        protection(0),
+    );
+    same(
+        "write DR0 again",
+        probe!("mov dr0, {v}", v = in(reg) 0_u64),
+        None,
+    );
     let value: u64;
     same("read DR7", probe!("mov {v}, dr7", v = out(reg) value), None);
     same("nothing is armed", value & 0xff, 0);
@@ -123,20 +200,48 @@ fn debug_registers() {
 /// Ports and the like.
 pub fn instructions() {
     let iopl = |iopl: u32| {
-        send(__HYPERVISOR_physdev_op, PHYSDEVOP_set_iopl, &PhysdevSetIopl { iopl })
+        send(
+            __HYPERVISOR_physdev_op,
+            PHYSDEVOP_set_iopl,
+            &PhysdevSetIopl { iopl },
+        )
     };
     result("I/O privilege 1", iopl(1), 0);
     let byte: u8;
-    same("in from a port of the clock", probe!("in al, 0x71", lateout("al") byte), None);
+    same(
+        "in from a port of the clock",
+        probe!("in al, 0x71", lateout("al") byte),
+        None,
+    );
     let _ = byte;
-    same("out to port 0x80", probe!("out 0x80, al", in("al") 0_u8), None);
+    same(
+        "out to port 0x80",
+        probe!("out 0x80, al", in("al") 0_u8),
+        None,
+    );
     let byte: u8;
-    same("in from the interrupt controller", probe!("in al, 0x21", lateout("al") byte), None);
+    same(
+        "in from the interrupt controller",
+        probe!("in al, 0x21", lateout("al") byte),
+        None,
+    );
     same("is answered by nobody", byte, 0xff);
-    same("out to the interrupt controller", probe!("out 0x21, al", in("al") 0_u8), None);
+    same(
+        "out to the interrupt controller",
+        probe!("out 0x21, al", in("al") 0_u8),
+        None,
+    );
     result("I/O privilege 0", iopl(0), 0);
-    same("out without privilege", probe!("out 0x80, al", in("al") 0_u8), protection(0));
-    same("in without privilege", probe!("in al, 0x71", lateout("al") _), protection(0));
+    same(
+        "out without privilege",
+        probe!("out 0x80, al", in("al") 0_u8),
+        protection(0),
+    );
+    same(
+        "in without privilege",
+        probe!("in al, 0x71", lateout("al") _),
+        protection(0),
+    );
     same("cli", probe!("cli"), protection(0));
     same("sti", probe!("sti"), protection(0));
     result("I/O privilege 1 again", iopl(1), 0);
@@ -157,8 +262,6 @@ pub fn instructions() {
         ("sysret", probe!("sysretq")),
         ("invlpg", probe!("invlpg [{a}]", a = in(reg) at)),
         ("invd", probe!("invd")),
-        // Blocking is a hypercall.
-        ("hlt", probe!("hlt")),
     ] {
         same(name, met, protection(0));
     }
@@ -171,13 +274,14 @@ pub fn instructions() {
     holds("int 0x50", good, format_args!("{met:?}"));
     page.give_back();
     cpuid();
+    hlt();
 }
 
 fn cpuid() {
     let (a, b, c, d): (u32, u32, u32, u32);
     // LLVM keeps rbx for itself.
     let met = probe!(
-        "mov {saved}, rbx; .byte 0x0f, 0x0b, 0x78, 0x65, 0x6e; cpuid; xchg {saved}, rbx",
+        "mov {saved:r}, rbx; .byte 0x0f, 0x0b, 0x78, 0x65, 0x6e; cpuid; xchg {saved:r}, rbx",
         saved = out(reg) b,
         inlateout("eax") 0x4000_0000_u32 => a,
         lateout("ecx") c,
@@ -193,5 +297,20 @@ fn cpuid() {
     let other = probe!(".byte 0x0f, 0x0b, 0x78, 0x65, 0x6f");
     same("another prefix", other, trap::other(6, 0));
     let met = probe!(".byte 0x0f, 0x0b, 0x78, 0x65, 0x6e; nop");
-    holds("the prefix before another instruction", met.is_some(), "no trap");
+    holds(
+        "the prefix before another instruction",
+        met.is_some(),
+        "no trap",
+    );
+}
+
+/// Blocking is a hypercall; were hlt carried out, the timer would end it.
+fn hlt() {
+    let (_, port) = events::virq(VIRQ_TIMER, 0);
+    upcall::set_port_mask(port, 0);
+    timers::singleshot(clock::now() + 5_000_000, 0);
+    same("hlt", probe!("hlt"), protection(0));
+    upcall::hold();
+    upcall::collect();
+    events::close(port);
 }

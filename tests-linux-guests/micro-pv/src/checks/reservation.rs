@@ -44,7 +44,11 @@ pub fn wild() {
             let raw = hypercall(__HYPERVISOR_memory_op, [op.into(), *pointer]);
             result(format_args!("{name}, {kind} pointer"), raw, 0);
         }
-        result(format_args!("{name} nothing"), call(&request(list, 0, 0)), 0);
+        result(
+            format_args!("{name} nothing"),
+            call(&request(list, 0, 0)),
+            0,
+        );
         for order in [13, 18, 20, 21, 31, 32, 52, 63, 64, 255, u32::MAX] {
             let text = format_args!("{name}, order {order}");
             result(text, call(&request(list, 1, order)), 0);
@@ -59,7 +63,11 @@ pub fn wild() {
                 domid,
                 ..request(list, 1, 0)
             };
-            result(format_args!("{name} of domain {domid:#x}"), call(&request), 0);
+            result(
+                format_args!("{name} of domain {domid:#x}"),
+                call(&request),
+                0,
+            );
         }
         for start in [3, 4, 1 << 32, (1 << 57) - 1] {
             let command = u64::from(op) | start << EXTENT_SHIFT;
@@ -96,7 +104,11 @@ pub fn exchange_of_one() {
     list.set_word(0, old);
     result("unmap it", tables::map(page.address(), 0, UVMF_INVLPG), 0);
     result("give it back", command(XENMEM_decrease_reservation), 1);
-    result("give it back twice", command(XENMEM_decrease_reservation), 0);
+    result(
+        "give it back twice",
+        command(XENMEM_decrease_reservation),
+        0,
+    );
     let entry = old * PAGE | WRITABLE;
     let mapped = tables::map(page.address(), entry, 0);
     result("map what is gone", mapped, EBUSY);
@@ -111,8 +123,16 @@ pub fn exchange_of_one() {
     result("get another", command(XENMEM_populate_physmap), 0);
     // A page that is still mapped is given back all the same: it stays until the mapping goes.
     list.set_word(0, new);
-    result("give a mapped one back", command(XENMEM_decrease_reservation), 1);
-    same("it is still there", trap::try_write(page.address(), 5), None);
+    result(
+        "give a mapped one back",
+        command(XENMEM_decrease_reservation),
+        1,
+    );
+    same(
+        "it is still there",
+        trap::try_write(page.address(), 5),
+        None,
+    );
     result("unmap that", tables::map(page.address(), 0, UVMF_INVLPG), 0);
     list.set_word(0, page.frame());
     result("get one for it", command(XENMEM_populate_physmap), 1);
@@ -126,7 +146,10 @@ pub fn exchange_of_one() {
 fn flags(list: &Page, page: &Page) {
     list.set_word(0, page.machine());
     tables::map(page.address(), 0, UVMF_INVLPG);
-    memory(XENMEM_decrease_reservation.into(), &request(list.address(), 1, 0));
+    memory(
+        XENMEM_decrease_reservation.into(),
+        &request(list.address(), 1, 0),
+    );
     list.set_word(0, page.frame());
     let get = |mem_flags: u32| {
         let request = MemoryReservation {
@@ -175,15 +198,55 @@ pub fn exchange() {
     let refuse = |name: &str, input, output, want| {
         result(name, swap(input, output).0, want);
     };
-    refuse("nothing for nothing", request(from, 0, 0), request(to, 0, 0), 0);
+    refuse(
+        "nothing for nothing",
+        request(from, 0, 0),
+        request(to, 0, 0),
+        0,
+    );
     refuse("one for two", one, request(to, 2, 0), EINVAL.to_ret());
-    refuse("one for a large one", one, request(to, 1, 9), EINVAL.to_ret());
-    refuse("sums that overflow", request(from, 1 << 60, 0), request(to, 1 << 51, 9), EINVAL.to_ret());
-    refuse("2^63 for 2^63", request(from, 1 << 63, 0), request(to, 1 << 63, 0), EFAULT.to_ret());
-    refuse("orders of 64", request(from, 1, 64), request(to, 1, 64), EPERM.to_ret());
-    refuse("orders of -1", request(from, 1, u32::MAX), request(to, 1, u32::MAX), EPERM.to_ret());
-    refuse("order 12 for 4096", request(from, 4096, 0), request(to, 1, 12), EINVAL.to_ret());
-    refuse("order 13 for 8192", request(from, 8192, 0), request(to, 1, 13), EINVAL.to_ret());
+    refuse(
+        "one for a large one",
+        one,
+        request(to, 1, 9),
+        EINVAL.to_ret(),
+    );
+    refuse(
+        "sums that overflow",
+        request(from, 1 << 60, 0),
+        request(to, 1 << 51, 9),
+        EINVAL.to_ret(),
+    );
+    refuse(
+        "2^63 for 2^63",
+        request(from, 1 << 63, 0),
+        request(to, 1 << 63, 0),
+        EFAULT.to_ret(),
+    );
+    refuse(
+        "orders of 64",
+        request(from, 1, 64),
+        request(to, 1, 64),
+        EPERM.to_ret(),
+    );
+    refuse(
+        "orders of -1",
+        request(from, 1, u32::MAX),
+        request(to, 1, u32::MAX),
+        EPERM.to_ret(),
+    );
+    refuse(
+        "order 12 for 4096",
+        request(from, 4096, 0),
+        request(to, 1, 12),
+        EINVAL.to_ret(),
+    );
+    refuse(
+        "order 13 for 8192",
+        request(from, 8192, 0),
+        request(to, 1, 13),
+        EINVAL.to_ret(),
+    );
     let other = MemoryReservation { domid: 1, ..out };
     refuse("for another domain", one, other, EINVAL.to_ret());
     let both = MemoryReservation { domid: 1, ..one };
@@ -216,11 +279,18 @@ pub fn exchange() {
 fn output_pointers() {
     let lists = Page::take();
     let page = Page::take();
-    for (kind, pointer) in bad::POINTERS.iter().filter(|(_, at)| at >> 47 != 0 && *at != u64::MAX) {
+    for (kind, pointer) in bad::POINTERS
+        .iter()
+        .filter(|(_, at)| at >> 47 != 0 && *at != u64::MAX)
+    {
         lists.set_word(0, page.machine());
         let code = swap(request(lists.address(), 1, 0), request(*pointer, 1, 0)).0;
         result(format_args!("output at {kind} pointer"), code, EFAULT);
-        same("the page is still ours", trap::try_write(page.address(), 1), None);
+        same(
+            "the page is still ours",
+            trap::try_write(page.address(), 1),
+            None,
+        );
     }
     page.give_back();
     lists.give_back();

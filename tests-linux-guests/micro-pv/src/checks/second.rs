@@ -89,29 +89,85 @@ type Spoiled = (&'static str, fn(&mut VcpuGuestContext), i64);
 
 const SPOILED: &[Spoiled] = &[
     ("no page tables", |c| c.ctrlreg[3] = 0, EINVAL.to_ret()),
-    ("page tables behind RAM", |c| c.ctrlreg[3] = 1 << 39, EINVAL.to_ret()),
-    ("user tables behind RAM", |c| c.ctrlreg[1] = 1 << 39 | 1, EINVAL.to_ret()),
-    ("a GDT of 7169 entries", |c| c.gdt_ents = 7169, EINVAL.to_ret()),
-    ("a GDT of 2^32 entries", |c| c.gdt_ents = 1 << 32, EINVAL.to_ret()),
-    ("a GDT frame behind RAM", |c| {
-        c.gdt_ents = 512;
-        c.gdt_frames[0] = 1 << 30;
-    }, EINVAL.to_ret()),
-    ("an unaligned LDT", |c| {
-        c.ldt_base = 0x1001;
-        c.ldt_ents = 1;
-    }, EINVAL.to_ret()),
-    ("an LDT of 8193 entries", |c| {
-        c.ldt_base = 0x1000;
-        c.ldt_ents = 8193;
-    }, EINVAL.to_ret()),
-    ("a trap handler that is not canonical", |c| c.trap_ctxt[3].address = 1 << 47, EINVAL.to_ret()),
-    ("an event callback that is not canonical", |c| c.event_callback_eip = 1 << 47, EINVAL.to_ret()),
-    ("a failsafe callback that is not canonical", |c| c.failsafe_callback_eip = 1 << 63, EINVAL.to_ret()),
-    ("a syscall callback that is not canonical", |c| c.syscall_callback_eip = 1 << 47, EINVAL.to_ret()),
-    ("an FS base that is not canonical", |c| c.fs_base = 1 << 47, EINVAL.to_ret()),
-    ("a GS base that is not canonical", |c| c.gs_base_kernel = 1 << 47, EINVAL.to_ret()),
-    ("a user GS base that is not canonical", |c| c.gs_base_user = 1 << 47, EINVAL.to_ret()),
+    (
+        "page tables behind RAM",
+        |c| c.ctrlreg[3] = 1 << 39,
+        EINVAL.to_ret(),
+    ),
+    (
+        "user tables behind RAM",
+        |c| c.ctrlreg[1] = 1 << 39 | 1,
+        EINVAL.to_ret(),
+    ),
+    (
+        "a GDT of 7169 entries",
+        |c| c.gdt_ents = 7169,
+        EINVAL.to_ret(),
+    ),
+    (
+        "a GDT of 2^32 entries",
+        |c| c.gdt_ents = 1 << 32,
+        EINVAL.to_ret(),
+    ),
+    (
+        "a GDT frame behind RAM",
+        |c| {
+            c.gdt_ents = 512;
+            c.gdt_frames[0] = 1 << 30;
+        },
+        EINVAL.to_ret(),
+    ),
+    (
+        "an unaligned LDT",
+        |c| {
+            c.ldt_base = 0x1001;
+            c.ldt_ents = 1;
+        },
+        EINVAL.to_ret(),
+    ),
+    (
+        "an LDT of 8193 entries",
+        |c| {
+            c.ldt_base = 0x1000;
+            c.ldt_ents = 8193;
+        },
+        EINVAL.to_ret(),
+    ),
+    (
+        "a trap handler that is not canonical",
+        |c| c.trap_ctxt[3].address = 1 << 47,
+        EINVAL.to_ret(),
+    ),
+    (
+        "an event callback that is not canonical",
+        |c| c.event_callback_eip = 1 << 47,
+        EINVAL.to_ret(),
+    ),
+    (
+        "a failsafe callback that is not canonical",
+        |c| c.failsafe_callback_eip = 1 << 63,
+        EINVAL.to_ret(),
+    ),
+    (
+        "a syscall callback that is not canonical",
+        |c| c.syscall_callback_eip = 1 << 47,
+        EINVAL.to_ret(),
+    ),
+    (
+        "an FS base that is not canonical",
+        |c| c.fs_base = 1 << 47,
+        EINVAL.to_ret(),
+    ),
+    (
+        "a GS base that is not canonical",
+        |c| c.gs_base_kernel = 1 << 47,
+        EINVAL.to_ret(),
+    ),
+    (
+        "a user GS base that is not canonical",
+        |c| c.gs_base_user = 1 << 47,
+        EINVAL.to_ret(),
+    ),
 ];
 
 /// All of it.
@@ -130,12 +186,24 @@ pub fn check() {
         let mut spoiled = good;
         spoil(&mut spoiled);
         put(row, &spoiled);
-        result(format_args!("initialise with {name}"), vcpu::raw(VCPUOP_initialise, 1, at), *want);
+        result(
+            format_args!("initialise with {name}"),
+            vcpu::raw(VCPUOP_initialise, 1, at),
+            *want,
+        );
     }
     put(row, &good);
     result("initialise", vcpu::raw(VCPUOP_initialise, 1, at), 0);
-    result("initialise twice", vcpu::raw(VCPUOP_initialise, 1, at), EEXIST);
-    result("initialise the first", vcpu::raw(VCPUOP_initialise, 0, at), EEXIST);
+    result(
+        "initialise twice",
+        vcpu::raw(VCPUOP_initialise, 1, at),
+        EEXIST,
+    );
+    result(
+        "initialise the first",
+        vcpu::raw(VCPUOP_initialise, 0, at),
+        EEXIST,
+    );
     result("is it up now", vcpu::raw(VCPUOP_is_up, 1, 0), 0);
     life();
     for page in row {
@@ -152,13 +220,21 @@ fn life() {
     result("bind an IPI there", events::ipi(1).0, 0);
     let (code, timer) = events::virq(VIRQ_TIMER, 1);
     result("bind its timer", code, 0);
-    result("bind its timer twice", events::virq(VIRQ_TIMER, 1).0, EEXIST);
+    result(
+        "bind its timer twice",
+        events::virq(VIRQ_TIMER, 1).0,
+        EEXIST,
+    );
     result("close its timer", events::close(timer), 0);
     WANTED.store(1, Ordering::SeqCst);
     let up = || vcpu::raw(VCPUOP_is_up, 1, 0);
     same("it goes down", wait(|| up() == 0), true);
     result("up again", vcpu::raw(VCPUOP_up, 1, 0), 0);
-    same("it goes on", wait(|| STEP.load(Ordering::SeqCst) == 2), true);
+    same(
+        "it goes on",
+        wait(|| STEP.load(Ordering::SeqCst) == 2),
+        true,
+    );
     result("down by the first", vcpu::raw(VCPUOP_down, 1, 0), 0);
     result("is it up at last", up(), 0);
 }

@@ -52,7 +52,11 @@ pub fn gdt() {
     result("one entry too many", set_gdt(list, 7169), EINVAL);
     result("2^32 - 1 entries", set_gdt(list, 0xffff_ffff), EINVAL);
     for (kind, pointer) in bad::POINTERS {
-        result(format_args!("list, {kind} pointer"), set_gdt(*pointer, 512), EFAULT);
+        result(
+            format_args!("list, {kind} pointer"),
+            set_gdt(*pointer, 512),
+            EFAULT,
+        );
     }
     for (owner, frame) in bad::frames() {
         let frames = Argument::new(&[frame]);
@@ -64,7 +68,11 @@ pub fn gdt() {
         tables::protect(table, WRITABLE);
         table.set_word(3, descriptor);
         tables::protect(table, READ_ONLY);
-        result(format_args!("frame with {what}"), set_gdt(list, 512), EINVAL);
+        result(
+            format_args!("frame with {what}"),
+            set_gdt(list, 512),
+            EINVAL,
+        );
     }
     tables::protect(table, WRITABLE);
     for (index, value) in (1..).zip([DATA, ABSENT, DATA_DPL0, CODE_DPL0]) {
@@ -87,14 +95,26 @@ pub fn gdt() {
 fn loads(table: &Page) {
     let load = |selector: u64| probe!("mov fs, {selector:x}", selector = in(reg) selector);
     same("load a data segment", load(1 << 3 | 3), None);
-    same("load an absent segment", load(2 << 3 | 3), trap::other(11, 2 << 3));
-    same("load an empty entry", load(9 << 3 | 3), trap::protection(9 << 3));
+    same(
+        "load an absent segment",
+        load(2 << 3 | 3),
+        trap::other(11, 2 << 3),
+    );
+    same(
+        "load an empty entry",
+        load(9 << 3 | 3),
+        trap::protection(9 << 3),
+    );
     same("load the null selector", load(0), None);
     // The hypervisor raises the privilege level of what it takes.
     same("DPL of a data segment", table.word(3) >> 45 & 3, 3);
     same("DPL of a code segment", table.word(4) >> 45 & 3, 3);
     same("load the raised data segment", load(3 << 3 | 3), None);
-    same("load behind the guest's part", load(0xe07b), trap::protection(0xe078));
+    same(
+        "load behind the guest's part",
+        load(0xe07b),
+        trap::protection(0xe078),
+    );
     same("load the null selector again", load(0), None);
 }
 
@@ -124,7 +144,11 @@ pub fn descriptor() {
     }
     same("the live GDT after refusals", page.word(8), 0);
     result("no GDT", set_gdt(0, 0), 0);
-    result("a page table's frame", call(tables::root_entry(300), DATA), EINVAL);
+    result(
+        "a page table's frame",
+        call(tables::root_entry(300), DATA),
+        EINVAL,
+    );
     tables::protect(page, WRITABLE);
     page.give_back();
 }
@@ -144,7 +168,11 @@ pub fn ldt() {
     let load = |selector: u64| probe!("mov fs, {selector:x}", selector = in(reg) selector);
     let first = 1 << 3 | 7;
     result("LDT in a writable page", call(table.address(), 512), 0);
-    same("load from it", load(first), trap::page_fault(0, table.address() + 8));
+    same(
+        "load from it",
+        load(first),
+        trap::page_fault(0, table.address() + 8),
+    );
     tables::protect(table, READ_ONLY);
     same(
         "load from one with a task state segment",
@@ -156,20 +184,35 @@ pub fn ldt() {
     tables::protect(table, READ_ONLY);
     result("LDT in a read-only page", call(table.address(), 512), 0);
     same("load from that", load(first), None);
-    same("load an empty entry of it", load(5 << 3 | 7), trap::protection(5 << 3 | 4));
+    same(
+        "load an empty entry of it",
+        load(5 << 3 | 7),
+        trap::protection(5 << 3 | 4),
+    );
     same("load the null selector", load(0), None);
-    result("writable mapping of the LDT", tables::protect(table, WRITABLE), EBUSY);
+    result(
+        "writable mapping of the LDT",
+        tables::protect(table, WRITABLE),
+        EBUSY,
+    );
     result("no LDT again", call(0, 0), 0);
-    same("load without an LDT", load(first), trap::protection(1 << 3 | 4));
-    result("writable mapping afterwards", tables::protect(table, WRITABLE), 0);
+    same(
+        "load without an LDT",
+        load(first),
+        trap::protection(1 << 3 | 4),
+    );
+    result(
+        "writable mapping afterwards",
+        tables::protect(table, WRITABLE),
+        0,
+    );
     table.give_back();
 }
 
 /// set_segment_base.
 pub fn bases() {
-    let call = |which: u32, base: u64| {
-        hypercall(__HYPERVISOR_set_segment_base, [which.into(), base])
-    };
+    let call =
+        |which: u32, base: u64| hypercall(__HYPERVISOR_set_segment_base, [which.into(), base]);
     let page = Page::take();
     page.set_word(0, 0x1234);
     for (which, name) in [
@@ -178,7 +221,12 @@ pub fn bases() {
         (SEGBASE_GS_KERNEL, "kernel GS"),
     ] {
         result(name, call(which, page.address()), 0);
-        for base in [1 << 47, 0xffff_7fff_ffff_ffff, 1 << 63, 0x7fff_ffff_ffff_ffff] {
+        for base in [
+            1 << 47,
+            0xffff_7fff_ffff_ffff,
+            1 << 63,
+            0x7fff_ffff_ffff_ffff,
+        ] {
             let name = format_args!("{name} at {base:#x}");
             result(name, call(which, base), EINVAL);
         }
@@ -193,7 +241,11 @@ pub fn bases() {
         let name = format_args!("user GS selector {selector:#x}");
         result(name, call(SEGBASE_GS_USER_SEL, selector), 0);
     }
-    result("user GS selector 0 at last", call(SEGBASE_GS_USER_SEL, 0), 0);
+    result(
+        "user GS selector 0 at last",
+        call(SEGBASE_GS_USER_SEL, 0),
+        0,
+    );
     for which in [4, 5, u32::MAX] {
         result(format_args!("base {which}"), call(which, 0), EINVAL);
     }
@@ -229,10 +281,18 @@ pub fn debug() {
     let page = Page::take();
     result("watch a page", set(0, page.address()), 0);
     result("arm the watch", set(7, 0x000f_0003), 0);
-    same("a watched write", trap::try_write(page.address(), 1), trap::other(1, 0));
+    same(
+        "a watched write",
+        trap::try_write(page.address(), 1),
+        trap::other(1, 0),
+    );
     same("DR6 after it", get(6) & 0xf, 1);
     result("disarm", set(7, 0), 0);
-    same("a write no longer watched", trap::try_write(page.address(), 2), None);
+    same(
+        "a write no longer watched",
+        trap::try_write(page.address(), 2),
+        None,
+    );
     result("DR6 zero", set(6, 0), 0);
     page.give_back();
 }
@@ -241,7 +301,11 @@ pub fn debug() {
 pub fn switches() {
     let call = |value: u64| hypercall(__HYPERVISOR_fpu_taskswitch, [value]);
     result("set TS", call(1), 0);
-    same("an FPU instruction with TS", probe!("fninit"), trap::other(7, 0));
+    same(
+        "an FPU instruction with TS",
+        probe!("fninit"),
+        trap::other(7, 0),
+    );
     result("clear TS", call(0), 0);
     same("an FPU instruction without", probe!("fninit"), None);
     result("any other value sets it", call(77), 0);
@@ -254,8 +318,16 @@ pub fn switches() {
         (VMASST_TYPE_runstate_update_flag, "runstate_update_flag"),
         (VMASST_TYPE_m2p_strict, "m2p_strict"),
     ] {
-        result(format_args!("enable {name}"), assist(VMASST_CMD_enable, kind.into()), 0);
-        result(format_args!("disable {name}"), assist(VMASST_CMD_disable, kind.into()), 0);
+        result(
+            format_args!("enable {name}"),
+            assist(VMASST_CMD_enable, kind.into()),
+            0,
+        );
+        result(
+            format_args!("disable {name}"),
+            assist(VMASST_CMD_disable, kind.into()),
+            0,
+        );
     }
     for kind in [6, 31, 33, 63, 64, 0xffff_ffff] {
         let name = format_args!("enable {kind}");
@@ -264,5 +336,9 @@ pub fn switches() {
     let pagetables = u64::from(VMASST_TYPE_writable_pagetables);
     result("command 2", assist(2, pagetables), ENOSYS);
     result("command -1", assist(u32::MAX, pagetables), ENOSYS);
-    result("writable tables again", assist(VMASST_CMD_enable, pagetables), 0);
+    result(
+        "writable tables again",
+        assist(VMASST_CMD_enable, pagetables),
+        0,
+    );
 }

@@ -8,7 +8,7 @@ use xen_abi::errno::Errno;
 
 use crate::base::{CpuId, DomId, Mfn, Nanos};
 use crate::domain::{
-    Backing, Domain, DomainKind, Facts, Hypervisor, Identity, Limits, Machine, Rights,
+    Backing, Domain, DomainKind, Facts, Hypervisor, Identity, IdleTimes, Limits, Machine, Rights,
     ShutdownReason, SleepRequest,
 };
 use crate::events;
@@ -61,7 +61,7 @@ impl Machine for Ram {
     fn enter_sleep(&self, _: SleepRequest) -> Result<(), Errno> {
         unreachable!()
     }
-    fn idle_time(&self, _: CpuId) -> Nanos {
+    fn idle(&self, _: CpuId) -> IdleTimes {
         unreachable!()
     }
     fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512] {
@@ -178,10 +178,10 @@ impl Host for Memory {
     fn load_root(&self, _: &PvState) {
         unreachable!()
     }
-    fn load_debug(&self, _: usize, _: u64) {
+    fn load_debug_set(&self, _: &PvState) {
         unreachable!()
     }
-    fn read_debug(&self, _: usize) -> u64 {
+    fn debug_status(&self) -> u64 {
         unreachable!()
     }
     fn set_task_switched(&self, _: TaskSwitched) {
@@ -312,7 +312,7 @@ impl World {
 
     /// Runs a handler as vCPU 0 of a domain.
     pub fn with<R>(&self, by: &Arc<Domain>, run: impl FnOnce(&mut Ctx<'_, Memory>) -> R) -> R {
-        let mut state = PvState::new(8).unwrap();
+        let mut state = PvState::at_reset(8).unwrap();
         let mut regs = GuestFrame::default();
         run(&mut Ctx {
             hv: self.hv,

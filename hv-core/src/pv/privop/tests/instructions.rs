@@ -5,12 +5,12 @@ use crate::base::Mfn;
 use crate::domain::Rights;
 use crate::pv::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use crate::pv::privop::{CodeSegment, Effect, Stepping, Trap, Verdict, emulate, hardware_cr4};
-use crate::pv::state::{Mode, PvState};
+use crate::pv::state::{Mode, PvState, StateBox};
 
 const DONE: Verdict = Verdict::Done(Effect::Nothing, Stepping::Off);
 const FORCED_CPUID: &[u8] = b"\x0f\x0bxen\x0f\xa2";
 
-fn control() -> (World, GuestFrame, Box<PvState>) {
+fn control() -> (World, GuestFrame, StateBox) {
     let (regs, state) = vcpu();
     (World::new(Rights::Control), regs, state)
 }
@@ -182,7 +182,7 @@ fn port_accesses_come_in_three_sizes() {
         (b"\xed", 0x0605_0403),
         (b"\x48\xed", 0x0706_0504),
     ] {
-        (regs.rax, regs.rdx) = (0x1122_3344_5566_7788, 0xffff_1f0);
+        (regs.rax, regs.rdx) = (0x1122_3344_5566_7788, 0x0fff_f1f0);
         assert_eq!(world.run(&mut regs, &mut state, code, GP), DONE);
         assert_eq!(regs.rax, rax, "{code:x?}");
     }

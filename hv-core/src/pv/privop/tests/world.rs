@@ -15,7 +15,7 @@ use crate::pv::frame::{GuestFrame, rflags};
 use crate::pv::msr::MsrLog;
 use crate::pv::ports::{PortBus, PortMap, SharedPorts, Width};
 use crate::pv::privop::{CodeSegment, PrivEnv, PrivTables, Trap, Verdict, emulate};
-use crate::pv::state::PvState;
+use crate::pv::state::{PvState, StateBox};
 
 /// Where the memory lies.
 pub const BASE: u64 = 0xffff_8880_0000_0000;
@@ -105,8 +105,8 @@ impl World {
 
 pub const GP: Trap = Trap::GeneralProtection { error: 0 };
 
-pub fn vcpu() -> (GuestFrame, Box<PvState>) {
-    let mut state = PvState::new(8).expect("memory");
+pub fn vcpu() -> (GuestFrame, StateBox) {
+    let mut state = PvState::at_reset(8).expect("memory");
     state.iopl = 1;
     (
         GuestFrame {
@@ -203,11 +203,8 @@ impl PrivEnv for World {
     fn load_base(&self, which: SegmentBase, value: u64) {
         self.bases.borrow_mut().insert(base_name(which), value);
     }
-    fn load_debug(&self, index: usize, value: u64) {
-        self.debug.borrow_mut()[index] = value;
-    }
-    fn read_debug(&self, index: usize) -> u64 {
-        self.debug.borrow()[index]
+    fn load_debug_set(&self, state: &PvState) {
+        *self.debug.borrow_mut() = state.debug;
     }
     fn load_controls(&self, _state: &PvState) {}
     fn fault_address(&self) -> u64 {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use xen_abi::errno::Errno;
 
 use crate::base::{CpuId, DomId, Mfn, Nanos};
-use crate::domain::{Machine, ShutdownReason, SleepRequest};
+use crate::domain::{IdleTimes, Machine, ShutdownReason, SleepRequest};
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
 use crate::mm::refs::{get_page, get_page_and_type, put_page, put_writable};
 use crate::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, TlbScope};
@@ -148,8 +148,11 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
-    fn idle_time(&self, cpu: CpuId) -> Nanos {
-        1000 + u64::from(cpu)
+    fn idle(&self, cpu: CpuId) -> IdleTimes {
+        IdleTimes {
+            time: 1000 + u64::from(cpu),
+            entries: 3 + u64::from(cpu),
+        }
     }
 
     fn arm_vcpu_timer(&self, _: Unit, _: Option<Nanos>) {}
