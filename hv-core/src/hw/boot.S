@@ -19,11 +19,19 @@ mb1_header:
     .long bss_end_phys
     .long boot_entry_phys
 .balign 8
+.global mb2_header
 mb2_header:
     .long MB2_MAGIC, 0, mb2_header_end - mb2_header
     .long -(MB2_MAGIC + 0 + (mb2_header_end - mb2_header))
+    .short 2, 0                     # where to load: a loader that read the ELF headers instead
+    .long 24                        # would want the entry at a virtual address of the segment
+    .long mb2_header_phys, image_start_phys, load_end_phys, bss_end_phys
+    .balign 8
     .short 3, 0                     # entry address
     .long 12, boot_entry_phys
+    .balign 8
+    .short 6, 0                     # modules on pages of their own
+    .long 8
     .balign 8
     .short 0, 0
     .long 8
