@@ -122,6 +122,12 @@ fn as_ours(frame: u64, window: &Window) {
     );
     let code = hypercall(__HYPERVISOR_update_descriptor, [frame * PAGE, 0]);
     result("a descriptor in it", code, EINVAL);
+    given_away(frame);
+}
+
+/// The frame given to operations that change owners or write by themselves.
+fn given_away(frame: u64) {
+    let list = Argument::new(&[frame]);
     let out = Argument::new(&[0_u64]);
     let request = |at: u64| MemoryReservation {
         extent_start: GuestHandle::new(at),
