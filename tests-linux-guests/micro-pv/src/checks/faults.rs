@@ -136,7 +136,7 @@ pub fn emulation() {
     page.set_word(0, 0x1001);
     let other = Page::take();
     other.set_word(0, 0x2002);
-    let entry = |page: &Page| page.machine() * PAGE | WRITABLE;
+    let entry = |page: &Page| (page.machine() * PAGE) | WRITABLE;
     let at = window.l1.address();
     let assist = |command: u32| {
         hypercall(
@@ -243,18 +243,18 @@ fn bits(window: &Window, two: u64) {
 fn refused(window: &Window) {
     let page = Page::take();
     let at = window.l1.address() + 8;
-    tables::update(window.l1.entry(1), page.machine() * PAGE | WRITABLE);
+    tables::update(window.l1.entry(1), (page.machine() * PAGE) | WRITABLE);
     let before = window.l1.word(1);
-    let theirs = bad::hypervisor_frame() * PAGE | WRITABLE;
+    let theirs = (bad::hypervisor_frame() * PAGE) | WRITABLE;
     for (what, value) in [
         ("a frame of theirs", theirs),
         (
             "the table itself, writable",
-            window.l1.machine() * PAGE | WRITABLE,
+            (window.l1.machine() * PAGE) | WRITABLE,
         ),
         (
             "our L4, writable",
-            memory::frame_at(tables::root()) * PAGE | WRITABLE,
+            (memory::frame_at(tables::root()) * PAGE) | WRITABLE,
         ),
         ("all ones", u64::MAX),
     ] {

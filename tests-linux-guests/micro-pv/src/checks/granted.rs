@@ -25,7 +25,7 @@ fn map_table(page: &Page) -> i64 {
     op(GNTTABOP_setup_table, &setup);
     let frame = list.word(0);
     list.give_back();
-    tables::map(page.address(), frame * PAGE | WRITABLE, UVMF_INVLPG)
+    tables::map(page.address(), (frame * PAGE) | WRITABLE, UVMF_INVLPG)
 }
 
 fn grant(table: &Page, flags: u16, frame: u64) {
@@ -78,7 +78,7 @@ pub fn check() {
     // The table's own page goes back to its place.
     let back = tables::map(
         table.address(),
-        table.machine() * PAGE | WRITABLE,
+        (table.machine() * PAGE) | WRITABLE,
         UVMF_INVLPG,
     );
     result("unmap the grant table", back, 0);
@@ -202,7 +202,7 @@ fn places(page: &Page, window: &Window) {
         ("an L4 entry", tables::root_entry(300)),
         ("the hypervisor's", super::bad::hypervisor_frame() * PAGE),
         ("behind RAM", super::bad::beyond_ram() * PAGE),
-        ("all ones", u64::MAX & !7),
+        ("all ones", !7),
     ] {
         let name = format_args!("map by entry: {what}");
         same(name, map(entry, by_entry).0, GNTST_general_error);

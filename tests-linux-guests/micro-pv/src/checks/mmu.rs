@@ -56,7 +56,7 @@ pub fn call() {
         &[
             (target.entry(0), 7),
             (target.entry(1), 8),
-            (u64::MAX & !7, 9),
+            (!7, 9),
             (target.entry(2), 10),
         ],
         DOMID_SELF.into(),
@@ -159,7 +159,7 @@ fn tables_in_use(window: &Window) {
         ("the L3", window.l3.machine()),
         ("the L4", memory::frame_at(tables::root())),
     ] {
-        let entry = table * PAGE | WRITABLE;
+        let entry = (table * PAGE) | WRITABLE;
         result(
             format_args!("map {what} writable"),
             tables::update(slot, entry),
@@ -173,7 +173,7 @@ fn tables_in_use(window: &Window) {
 /// The command that keeps accessed and dirty bits.
 fn preserve(window: &Window, page: &Page) {
     let slot = window.l1.entry(4);
-    let entry = page.machine() * PAGE | WRITABLE;
+    let entry = (page.machine() * PAGE) | WRITABLE;
     result("clean entry", tables::update(slot, entry & !0x60), 0);
     same("as given", window.l1.word(4) & 0x60, 0);
     trap::try_write(window.base + 4 * PAGE, 1);
@@ -237,13 +237,25 @@ pub fn higher() {
     tables::protect(fresh, WRITABLE);
     let (l1, l2, l3) = (window.l1, window.l2, window.l3);
     for (what, table, entry) in [
-        ("L2: a table of level 2", l2, l2.machine() * PAGE | WRITABLE),
-        ("L2: a table of level 3", l2, l3.machine() * PAGE | WRITABLE),
-        ("L3: a table of level 1", l3, l1.machine() * PAGE | WRITABLE),
+        (
+            "L2: a table of level 2",
+            l2,
+            (l2.machine() * PAGE) | WRITABLE,
+        ),
+        (
+            "L2: a table of level 3",
+            l2,
+            (l3.machine() * PAGE) | WRITABLE,
+        ),
+        (
+            "L3: a table of level 1",
+            l3,
+            (l1.machine() * PAGE) | WRITABLE,
+        ),
         (
             "L3: our L4",
             l3,
-            memory::frame_at(tables::root()) * PAGE | READ_ONLY,
+            (memory::frame_at(tables::root()) * PAGE) | READ_ONLY,
         ),
     ] {
         result(what, tables::update(table.entry(8), entry), EINVAL);
@@ -314,7 +326,7 @@ pub fn address() {
         hypercall(__HYPERVISOR_update_va_mapping, [at, entry, flags])
     };
     let page = Page::take();
-    let entry = page.machine() * PAGE | WRITABLE;
+    let entry = (page.machine() * PAGE) | WRITABLE;
     for (kind, at) in bad::POINTERS.iter().filter(|(_, at)| *at != u64::MAX) {
         result(format_args!("{kind} address"), call(*at, entry, 0), EINVAL);
     }
@@ -360,7 +372,7 @@ pub fn address() {
 fn used() {
     let call = tables::map;
     let page = Page::take();
-    let (at, entry) = (page.address(), page.machine() * PAGE | WRITABLE);
+    let (at, entry) = (page.address(), (page.machine() * PAGE) | WRITABLE);
     result(
         "an unaligned address",
         call(at + 123, entry, UVMF_INVLPG),
@@ -387,7 +399,7 @@ fn used() {
 /// update_va_mapping_otherdomain.
 fn others() {
     let page = Page::take();
-    let entry = page.machine() * PAGE | WRITABLE;
+    let entry = (page.machine() * PAGE) | WRITABLE;
     let call = |domain: u64| {
         let number = xen_abi::hypercall::__HYPERVISOR_update_va_mapping_otherdomain;
         hypercall(number, [page.address(), entry, UVMF_INVLPG, domain])

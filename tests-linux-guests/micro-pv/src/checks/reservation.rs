@@ -109,7 +109,7 @@ pub fn exchange_of_one() {
         command(XENMEM_decrease_reservation),
         0,
     );
-    let entry = old * PAGE | WRITABLE;
+    let entry = (old * PAGE) | WRITABLE;
     let mapped = tables::map(page.address(), entry, 0);
     result("map what is gone", mapped, EBUSY);
     result("clear what is gone", tables::extended(16, old, 0), EINVAL);
@@ -168,7 +168,7 @@ fn flags(list: &Page, page: &Page) {
 /// Maps a new frame at the page's address and notes it.
 fn adopt(page: &Page, frame: u64) {
     mem::write(mem::start_info().mfn_list + page.frame() * 8, frame);
-    let got = tables::map(page.address(), frame * PAGE | WRITABLE, UVMF_INVLPG);
+    let got = tables::map(page.address(), (frame * PAGE) | WRITABLE, UVMF_INVLPG);
     result("map the new one", got, 0);
     same("write to it", trap::try_write(page.address(), 0x42), None);
 }
