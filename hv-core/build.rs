@@ -12,7 +12,7 @@ fn main() {
         "--no-pie",
         "-zmax-page-size=4096",
         "-znognustack",
-        "--build-id=none",
+        "--build-id=sha1",
     ] {
         println!("cargo:rustc-link-arg-bins={arg}");
     }

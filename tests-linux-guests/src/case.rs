@@ -125,6 +125,7 @@ pub const FORBIDDEN: &[&str] = &[
     "nobody cared",
     "Panic on CPU",
     "panicked at",
+    "Xenolith crashed",
     "HYPERVISOR PANIC",
     "core dumped",
     "Clocksource tsc unstable",

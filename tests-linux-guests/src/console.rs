@@ -140,6 +140,32 @@ impl Console {
         }
     }
 
+    /// Whether it still runs `span` from now; reads on meanwhile.
+    ///
+    /// # Errors
+    /// [`Missed::Ended`] when it has ended, [`Missed::Forbidden`] when it says what it must not.
+    pub fn stays(&mut self, span: Duration) -> Result<(), Missed> {
+        let end = Instant::now() + span;
+        loop {
+            match self.read_chunk(end) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return Err(Missed::Ended),
+            }
+        }
+        self.first_forbidden()
+            .map_or(Ok(()), |line| Err(Missed::Forbidden(line)))
+    }
+
+    /// Types keys, without a line's end.
+    ///
+    /// # Errors
+    /// The emulator has ended.
+    pub fn press(&mut self, keys: &str) -> io::Result<()> {
+        self.input.write_all(keys.as_bytes())?;
+        self.input.flush()
+    }
+
     /// Types a line.
     ///
     /// # Errors
@@ -270,6 +296,16 @@ mod tests {
         console.forbid(&["lost"]);
         let missed = console.wait_for("never");
         assert_eq!(missed, Err(Missed::Forbidden("all is lost".to_owned())));
+    }
+
+    #[test]
+    fn what_stays_is_told_from_what_ends() {
+        assert_eq!(
+            shell("cat", "stays").stays(Duration::from_millis(50)),
+            Ok(())
+        );
+        let mut console = shell("exit 0", "gone");
+        assert_eq!(console.stays(Duration::from_secs(5)), Err(Missed::Ended));
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// QEMU's machine type; empty for its default, an i440FX PC.
     pub board: &'static str,
+    /// QEMU's CPU model; empty for [`Emulator::cpu`].
+    pub cpu: &'static str,
     /// The version of QEMU.
     pub emulator: Emulator,
     /// The boot loader.
@@ -74,6 +76,7 @@ impl Machine {
         cpus: 1,
         memory_mib: 2048,
         board: "",
+        cpu: "",
         emulator: Emulator::System,
         loader: Loader::Direct,
         clock: Clock::Real,
@@ -134,26 +137,7 @@ pub fn command(
     software: Software<'_>,
     terminal: Terminal,
 ) -> Command {
-    let mut qemu = program(machine.emulator, files);
-    let accelerator = match machine.clock {
-        Clock::Real if machine.cpus > 1 => "tcg,thread=multi",
-        Clock::Real => "tcg",
-        Clock::Instructions => "tcg,thread=single",
-    };
-    qemu.args(["-accel", accelerator, "-cpu", machine.emulator.cpu()])
-        .args(["-smp", &machine.cpus.to_string()])
-        .args(["-m", &machine.memory_mib.to_string()])
-        .args(["-nographic", "-no-reboot", "-net", "none"]);
-    if terminal == Terminal::Program {
-        qemu.args(["-monitor", "none", "-serial", "stdio"]);
-    }
-    if !machine.board.is_empty() {
-        qemu.args(["-machine", machine.board]);
-    }
-    if machine.clock == Clock::Instructions {
-        qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1"])
-            .args(["-rtc", "base=2024-01-01T00:00:00,clock=vm"]);
-    }
+    let mut qemu = machine_alone(machine, files, terminal);
     match machine.loader {
         Loader::Direct => {
             let line = software.kernel_line;
@@ -169,6 +153,36 @@ pub fn command(
         Loader::Grub => {
             qemu.arg("-cdrom").arg(&files.iso);
         }
+    }
+    qemu
+}
+
+/// The command for `machine` with nothing to boot yet.
+#[must_use]
+pub fn machine_alone(machine: &Machine, files: &Files, terminal: Terminal) -> Command {
+    let mut qemu = program(machine.emulator, files);
+    let cpu = match machine.cpu {
+        "" => machine.emulator.cpu(),
+        model => model,
+    };
+    let accelerator = match machine.clock {
+        Clock::Real if machine.cpus > 1 => "tcg,thread=multi",
+        Clock::Real => "tcg",
+        Clock::Instructions => "tcg,thread=single",
+    };
+    qemu.args(["-accel", accelerator, "-cpu", cpu])
+        .args(["-smp", &machine.cpus.to_string()])
+        .args(["-m", &machine.memory_mib.to_string()])
+        .args(["-nographic", "-no-reboot", "-net", "none"]);
+    if terminal == Terminal::Program {
+        qemu.args(["-monitor", "none", "-serial", "stdio"]);
+    }
+    if !machine.board.is_empty() {
+        qemu.args(["-machine", machine.board]);
+    }
+    if machine.clock == Clock::Instructions {
+        qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1"])
+            .args(["-rtc", "base=2024-01-01T00:00:00,clock=vm"]);
     }
     qemu
 }

@@ -2,9 +2,10 @@
 //!
 //! A [`case::Case`] says what is booted and what must be seen; [`suite::CASES`] lists them;
 //! [`runner`] boots one and judges its console. The in-guest half is `guest/*.sh`, which the dom0
-//! image carries under `/tests`.
+//! image carries under `/tests`. [`bad`] has the boots of wrong input, which never get to dom0.
 #![forbid(unsafe_code)]
 
+pub mod bad;
 pub mod case;
 pub mod console;
 pub mod emulator;

@@ -105,7 +105,13 @@ fn boot(milestones: &[(&str, &str)], console: &mut Console, checks: &mut Vec<Che
         .all(|(name, marker)| wait(console, checks, name, marker))
 }
 
-fn wait(console: &mut Console, checks: &mut Vec<Check>, name: &str, marker: &str) -> bool {
+/// Waits for a marker and notes whether it came.
+pub(crate) fn wait(
+    console: &mut Console,
+    checks: &mut Vec<Check>,
+    name: &str,
+    marker: &str,
+) -> bool {
     match console.wait_for(marker) {
         Ok(()) => {
             checks.push(Check::passed(name));

@@ -9,6 +9,7 @@ pub mod acpi;
 pub mod cmdline;
 pub mod info;
 pub mod memmap;
+pub mod modules;
 mod phys;
 
 pub use phys::PhysMem;

@@ -3,16 +3,16 @@
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
-use xen_abi::xen::{VIRQ_TIMER, SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING};
+use xen_abi::xen::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING, VIRQ_TIMER};
 
 use super::domain::Domain;
 use super::machine::Machine;
 use super::vcpu::{RunFlags, Vcpu};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
+use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 use crate::grants::{FramePool, SharedFrame};
 use crate::time::runstate::State;
 use crate::time::vtimer::{Arming, VcpuTimers};
-use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 
 impl Domain {
     /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
@@ -87,7 +87,9 @@ impl Domain {
         vcpu: &Vcpu,
         change: impl FnOnce(&mut VcpuTimers, Nanos) -> Result<Arming, Errno>,
     ) -> Result<(), Errno> {
-        let Some(&unit) = vcpu.unit.get() else { return Err(Errno::EINVAL) };
+        let Some(&unit) = vcpu.unit.get() else {
+            return Err(Errno::EINVAL);
+        };
         let due = {
             let mut timers = vcpu.timers.lock();
             match change(&mut timers, self.machine.now())? {
@@ -95,7 +97,9 @@ impl Domain {
                 Arming::Idle => self.machine.arm_vcpu_timer(unit, None),
                 Arming::Due => {}
             }
-            timers.next_deadline().is_some_and(|at| at <= self.machine.now())
+            timers
+                .next_deadline()
+                .is_some_and(|at| at <= self.machine.now())
         };
         if due {
             self.fire_timers(vcpu);
@@ -201,7 +205,11 @@ impl EventHost for Domain {
         if let Some(v) = self.vcpu(vcpu) {
             // An upcall ends a poll too, unless the guest has masked upcalls: then only its ports do.
             let polls = v.flags() & RunFlags::POLLING != 0 && events::upcall_due(self, vcpu);
-            let wait = if polls { RunFlags::BLOCKED | RunFlags::POLLING } else { RunFlags::BLOCKED };
+            let wait = if polls {
+                RunFlags::BLOCKED | RunFlags::POLLING
+            } else {
+                RunFlags::BLOCKED
+            };
             self.end_wait(v, wait);
         }
     }
@@ -214,7 +222,11 @@ impl EventHost for Domain {
 
     fn consume(&self, consumer: Consumer, _vcpu: VcpuId, port: PortNumber) {
         // No part of the hypervisor listens at a port yet; nobody can have made one.
-        log::error!("d{}: event at port {port} for consumer {} that nobody registered", self.id, consumer.0);
+        log::error!(
+            "d{}: event at port {port} for consumer {} that nobody registered",
+            self.id,
+            consumer.0
+        );
     }
 
     fn bind_pirq(&self, pirq: u32, sharing: PirqSharing, vcpu: VcpuId) -> Result<(), Errno> {

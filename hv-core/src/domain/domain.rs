@@ -151,9 +151,21 @@ impl Domain {
         limits: Limits,
         backing: Backing,
     ) -> Result<Self, Errno> {
-        let events = Events::new(events::Limits { vcpus: limits.vcpus, pirqs: limits.pirqs, max_port: limits.max_port })?;
-        let grants = Grants::new(id, crate::grants::Limits::default(), &super::delivery::GrantPool(backing.machine))?;
-        let Backing { machine, sched, pirqs } = backing;
+        let events = Events::new(events::Limits {
+            vcpus: limits.vcpus,
+            pirqs: limits.pirqs,
+            max_port: limits.max_port,
+        })?;
+        let grants = Grants::new(
+            id,
+            crate::grants::Limits::default(),
+            &super::delivery::GrantPool(backing.machine),
+        )?;
+        let Backing {
+            machine,
+            sched,
+            pirqs,
+        } = backing;
         let shared_info = machine.alloc_page().ok_or(Errno::ENOMEM)?;
         machine.share_with(shared_info, id)?;
         Ok(Self {
@@ -195,11 +207,16 @@ impl Domain {
         }
         let now = self.machine.now();
         let mut vcpus = Vec::new();
-        vcpus.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
+        vcpus
+            .try_reserve_exact(count as usize)
+            .map_err(|_| Errno::ENOMEM)?;
         for id in 0..count {
             let vcpu = Vcpu::new(id, Runstate::new(now));
             if (id as usize) < xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS as usize {
-                vcpu.set_info_place(self.shared_info, SHARED_INFO_VCPU_INFO + id as usize * VCPU_INFO_SIZE);
+                vcpu.set_info_place(
+                    self.shared_info,
+                    SHARED_INFO_VCPU_INFO + id as usize * VCPU_INFO_SIZE,
+                );
             }
             vcpus.push(vcpu);
         }
@@ -244,7 +261,9 @@ impl Domain {
 
     /// Takes a pause away; `true` when it was the last.
     pub fn unpause(&self) -> bool {
-        self.pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1)
+        self.pauses
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            == Ok(1)
     }
 
     /// Adds a pause on behalf of the toolstack; the caller makes the CPUs notice.
@@ -253,7 +272,9 @@ impl Domain {
     /// `EINVAL` when it was paused absurdly often.
     pub fn pause_by_tool(&self) -> Result<(), Errno> {
         let counted = |n: u32| n.checked_add(1).filter(|n| *n <= MAX_TOOL_PAUSES);
-        let before = self.tool_pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);
+        let before = self
+            .tool_pauses
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted);
         before.map_err(|_| Errno::EINVAL)?;
         self.pause();
         Ok(())
@@ -264,7 +285,9 @@ impl Domain {
     /// # Errors
     /// `EINVAL` when the toolstack has not paused it.
     pub fn unpause_by_tool(&self) -> Result<bool, Errno> {
-        let before = self.tool_pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        let before = self
+            .tool_pauses
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         before.map_err(|_| Errno::EINVAL)?;
         Ok(self.unpause())
     }
@@ -296,7 +319,9 @@ impl Domain {
     /// Whether all vCPUs wait for something.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.vcpus().iter().all(|v| v.flags() & (RunFlags::BLOCKED | RunFlags::POLLING | RunFlags::DOWN) != 0)
+        self.vcpus()
+            .iter()
+            .all(|v| v.flags() & (RunFlags::BLOCKED | RunFlags::POLLING | RunFlags::DOWN) != 0)
     }
 
     /// Marks that a CPU may hold translations of this domain.
@@ -319,6 +344,8 @@ impl Domain {
     /// Whether a CPU may hold translations of this domain.
     #[must_use]
     pub fn is_dirty(&self, cpu: u32) -> bool {
-        self.dirty_cpus.get(cpu as usize / 64).is_some_and(|w| w.load(Ordering::SeqCst) & (1 << (cpu % 64)) != 0)
+        self.dirty_cpus
+            .get(cpu as usize / 64)
+            .is_some_and(|w| w.load(Ordering::SeqCst) & (1 << (cpu % 64)) != 0)
     }
 }

@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
 
-use crate::sched::Unit;
 use crate::base::{CpuId, DomId, Mfn, Nanos, VcpuId};
+use crate::sched::Unit;
 
 /// The machine as the layers above see it. RAM stays mapped for good, hence the `'static` views; all
 /// access to memory that a guest may hold goes through atomics.
@@ -110,7 +110,13 @@ pub trait PirqLayer: Send + Sync {
     ///
     /// # Errors
     /// `EPERM` when the domain may not have it, `EBUSY` when it is taken, `EINVAL` for none such.
-    fn bind(&self, domain: &super::Domain, pirq: u32, sharing: crate::events::PirqSharing, vcpu: VcpuId) -> Result<(), Errno>;
+    fn bind(
+        &self,
+        domain: &super::Domain,
+        pirq: u32,
+        sharing: crate::events::PirqSharing,
+        vcpu: VcpuId,
+    ) -> Result<(), Errno>;
     /// Ends delivery.
     fn unbind(&self, domain: &super::Domain, pirq: u32);
     /// Delivers to another vCPU from now on.

@@ -1,7 +1,10 @@
 //! What a guest is: domains, their vCPUs and the registry that finds them.
 
 mod delivery;
-#[allow(clippy::module_inception, reason = "the layer is named after its central type")]
+#[allow(
+    clippy::module_inception,
+    reason = "the layer is named after its central type"
+)]
 mod domain;
 mod machine;
 mod notes;

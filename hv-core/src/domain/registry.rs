@@ -115,7 +115,10 @@ impl Hypervisor {
     /// As `first_missing`, for the commands of memory_op.
     #[must_use]
     pub fn first_missing_memory_op(&self, command: u32) -> bool {
-        self.missing_memory.fetch_or(1 << (command & 63), Ordering::Relaxed) & (1 << (command & 63)) == 0
+        self.missing_memory
+            .fetch_or(1 << (command & 63), Ordering::Relaxed)
+            & (1 << (command & 63))
+            == 0
     }
 
     /// Logs that something is not implemented, with its name.
@@ -163,7 +166,11 @@ impl Hypervisor {
                 return;
             }
             let said = domain.shutdown_code.load(Ordering::Relaxed);
-            *kept = Some(if said == u32::MAX { reason } else { ShutdownReason(said) });
+            *kept = Some(if said == u32::MAX {
+                reason
+            } else {
+                ShutdownReason(said)
+            });
         }
         domain.pause();
         domain.stop_running();
@@ -182,7 +189,11 @@ impl Hypervisor {
         let mut next = self.next_id.lock();
         for _ in 0..DOMID_FIRST_RESERVED {
             let id = next.start;
-            *next = if id + 1 >= DOMID_FIRST_RESERVED { 1.. } else { id + 1.. };
+            *next = if id + 1 >= DOMID_FIRST_RESERVED {
+                1..
+            } else {
+                id + 1..
+            };
             if !self.domains.read().contains_key(&id) {
                 return Ok(id);
             }
@@ -207,7 +218,12 @@ impl Hypervisor {
     ///
     /// # Errors
     /// What the scheduler says; `ENOMEM`.
-    pub fn schedule_vcpu(&self, domain: &Arc<Domain>, vcpu: &Vcpu, affinity: &Affinity) -> Result<(), Errno> {
+    pub fn schedule_vcpu(
+        &self,
+        domain: &Arc<Domain>,
+        vcpu: &Vcpu,
+        affinity: &Affinity,
+    ) -> Result<(), Errno> {
         let unit = self.backing.sched.insert(domain.id, vcpu.id, affinity)?;
         let mut units = self.units.write();
         if units.len() <= unit.index() {
@@ -235,13 +251,21 @@ impl Hypervisor {
     /// A domain as a caller names it: DOMID_SELF is the caller.
     #[must_use]
     pub fn named(&self, caller: &Arc<Domain>, id: DomId) -> Option<Arc<Domain>> {
-        if id == DOMID_SELF || id == caller.id { Some(caller.clone()) } else { self.domain(id) }
+        if id == DOMID_SELF || id == caller.id {
+            Some(caller.clone())
+        } else {
+            self.domain(id)
+        }
     }
 
     /// The first domain whose number is at least `id`.
     #[must_use]
     pub fn domain_from(&self, id: DomId) -> Option<Arc<Domain>> {
-        self.domains.read().range(id..).next().map(|(_, d)| d.clone())
+        self.domains
+            .read()
+            .range(id..)
+            .next()
+            .map(|(_, d)| d.clone())
     }
 
     /// All domains, by number.

@@ -114,7 +114,9 @@ impl Vcpu {
 
     /// Takes a pause away; `true` when it was the last, `false` also when there was none.
     pub fn unpause(&self) -> bool {
-        self.pauses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) == Ok(1)
+        self.pauses
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            == Ok(1)
     }
 
     /// Whether anything of the vCPU's own keeps it from running.
@@ -151,7 +153,8 @@ impl Vcpu {
 
     /// Puts its `vcpu_info` at `offset` of `frame`.
     pub fn set_info_place(&self, frame: Mfn, offset: usize) {
-        self.info.store(frame.0 << 12 | offset as u64, Ordering::Release);
+        self.info
+            .store(frame.0 << 12 | offset as u64, Ordering::Release);
     }
 
     /// The CPU that runs it at this moment.

@@ -62,14 +62,25 @@ fn write(r: u32, value: u32) {
         return;
     }
     // SAFETY: the registers are mapped uncached for good.
-    unsafe { core::ptr::write_volatile((BASE.load(Ordering::Relaxed) + u64::from(r)) as *mut u32, value) }
+    unsafe {
+        core::ptr::write_volatile(
+            (BASE.load(Ordering::Relaxed) + u64::from(r)) as *mut u32,
+            value,
+        )
+    }
 }
 
 /// Finds the APIC of the machine: x2APIC where the CPU has it, else the registers at `address`.
 pub fn discover(address: PhysAddr) {
     let features = cpu::identity().get_feature_info();
-    X2APIC.store(features.as_ref().is_some_and(|f| f.has_x2apic()), Ordering::Relaxed);
-    DEADLINE.store(features.is_some_and(|f| f.has_tsc_deadline()), Ordering::Relaxed);
+    X2APIC.store(
+        features.as_ref().is_some_and(|f| f.has_x2apic()),
+        Ordering::Relaxed,
+    );
+    DEADLINE.store(
+        features.is_some_and(|f| f.has_tsc_deadline()),
+        Ordering::Relaxed,
+    );
     if !x2apic() {
         BASE.store(paging::map_mmio(address, 4096), Ordering::Relaxed);
     }
@@ -116,7 +127,11 @@ pub fn init_cpu() {
 
 /// This CPU's APIC id.
 pub fn id() -> u32 {
-    if x2apic() { read(reg::ID) } else { read(reg::ID) >> 24 }
+    if x2apic() {
+        read(reg::ID)
+    } else {
+        read(reg::ID) >> 24
+    }
 }
 
 /// End of interrupt.
@@ -150,7 +165,12 @@ pub fn timer_left() -> u32 {
 fn send(apic_id: u32, low: u32) {
     if x2apic() {
         // SAFETY: an interrupt to another CPU; its handlers are ours.
-        unsafe { cpu::wrmsr(msr::X2APIC + (reg::ICR >> 4), u64::from(apic_id) << 32 | u64::from(low)) };
+        unsafe {
+            cpu::wrmsr(
+                msr::X2APIC + (reg::ICR >> 4),
+                u64::from(apic_id) << 32 | u64::from(low),
+            )
+        };
         return;
     }
     // An interrupt handler of ours must not send between the two halves.

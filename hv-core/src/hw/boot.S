@@ -48,17 +48,19 @@ boot_entry:
     mov esi, ebx
     mov esp, offset boot_stack_top_phys
 
-    # Long mode is the one thing that cannot be checked later.
+    # Long mode and NX are all that cannot be checked later.
+    mov ebp, offset boot_msg_long_mode_phys
     mov eax, 0x80000000
     cpuid
     cmp eax, 0x80000001
-    jb  no_long_mode
+    jb  refuse_cpu
     mov eax, 0x80000001
     cpuid
     bt  edx, 29
-    jnc no_long_mode
-    bt  edx, 20                     # NX: every mapping of ours relies on it
-    jnc no_long_mode
+    jnc refuse_cpu
+    mov ebp, offset boot_msg_nx_phys
+    bt  edx, 20                     # every mapping of ours relies on it
+    jnc refuse_cpu
 
     # Identity map of 4 GiB by 2 MiB pages, seen three times: at 0 (for this code
     # and the secondary CPUs), in the image window and as the early direct map.
@@ -106,9 +108,9 @@ boot_entry:
     .long boot_long_phys
     .short 8
 
-no_long_mode:
-    # COM1 and the VGA text buffer, by hand: nothing else works yet.
-    mov esi, offset boot_msg_phys
+refuse_cpu:
+    # Prints the text at ebp on COM1 and the VGA text buffer, by hand: nothing else works yet.
+    mov esi, ebp
     mov ebx, 0xb8000
 2:  lodsb
     test al, al
@@ -162,9 +164,11 @@ ap_high:
     ud2
 
 .section .rodata
-.global boot_msg_long_mode
+.global boot_msg_long_mode, boot_msg_nx
 boot_msg_long_mode:
-    .asciz "Xenolith: this CPU has no 64-bit long mode with NX; cannot run here\r\n"
+    .asciz "Xenolith: cannot boot: this CPU has no 64-bit mode\r\n"
+boot_msg_nx:
+    .asciz "Xenolith: cannot boot: this CPU has no NX (execute disable), or the firmware has it off\r\n"
 
 .section .data
 .balign 8

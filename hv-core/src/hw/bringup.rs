@@ -12,7 +12,10 @@ const LOCAL_APIC: PhysAddr = PhysAddr(0xfee0_0000);
 
 /// The boot CPU's APIC, the PIC, the clock, the power-off ports.
 pub fn machine(boot: &Boot) {
-    percpu::this().remote.online.store(true, core::sync::atomic::Ordering::SeqCst);
+    percpu::this()
+        .remote
+        .online
+        .store(true, core::sync::atomic::Ordering::SeqCst);
     mask_pic();
     let madt = boot.acpi.madt.as_ref();
     let address = madt.map_or(LOCAL_APIC, |m| m.local_apic_address);
@@ -28,19 +31,37 @@ pub fn machine(boot: &Boot) {
         mmio::reserve(io_apic.address, IoAccess::ReadOnly);
     }
     let Some(reference) = clock::init(&boot.acpi) else {
-        refuse(format_args!("no timer to measure the TSC with: HPET, PM timer and PIT all failed"))
+        refuse(format_args!(
+            "no timer to measure the TSC with: HPET, PM timer and PIT all failed"
+        ))
     };
     clock::calibrate_apic_timer();
     let mhz = clock::tsc_hz() / 1000;
-    say!("TSC: {}.{:03} MHz by {reference}; local APIC {}, timer by {}", mhz / 1000, mhz % 1000,
+    say!(
+        "TSC: {}.{:03} MHz by {reference}; local APIC {}, timer by {}",
+        mhz / 1000,
+        mhz % 1000,
         if apic::x2apic() { "x2APIC" } else { "xAPIC" },
-        if apic::tsc_deadline() { "TSC deadline" } else { "one-shot count" });
-    if cpu::cpuid(0x8000_0000, 0)[0] < 0x8000_0007 || cpu::cpuid(0x8000_0007, 0)[3] & (1 << 8) == 0 {
+        if apic::tsc_deadline() {
+            "TSC deadline"
+        } else {
+            "one-shot count"
+        }
+    );
+    if !cpu::identity()
+        .get_advanced_power_mgmt_info()
+        .is_some_and(|p| p.has_invariant_tsc())
+    {
         say!("TSC: this CPU does not say that its TSC is invariant; time is as good as the TSC is");
     }
     if let Some(fadt) = &boot.acpi.fadt {
-        let port = |a: &Option<hv_core::boot::acpi::GenericAddress>| a.as_ref().and_then(|a| a.port()).unwrap_or(0);
-        let reset = fadt.reset.as_ref().and_then(|r| r.register.port().map(|p| (p, r.value)));
+        let port = |a: &Option<hv_core::boot::acpi::GenericAddress>| {
+            a.as_ref().and_then(|a| a.port()).unwrap_or(0)
+        };
+        let reset = fadt
+            .reset
+            .as_ref()
+            .and_then(|r| r.register.port().map(|p| (p, r.value)));
         power::set_ports(port(&fadt.pm1a_control), port(&fadt.pm1b_control), reset);
     }
     mitigations();
@@ -51,7 +72,10 @@ pub fn cpus(boot: &Boot) {
     let options = &boot.command_line.options;
     let own = apic::id();
     percpu::set_boot_apic_id(own);
-    let limit = options.max_cpus.unwrap_or(u32::MAX).clamp(1, percpu::MAX_CPUS as u32);
+    let limit = options
+        .max_cpus
+        .unwrap_or(u32::MAX)
+        .clamp(1, percpu::MAX_CPUS as u32);
     let mut next = 1;
     let mut skipped = 0;
     for entry in boot.acpi.madt.iter().flat_map(|m| &m.cpus) {
@@ -67,7 +91,14 @@ pub fn cpus(boot: &Boot) {
             break;
         }
     }
-    say!("Brought up {next} CPUs{}", if skipped != 0 { alloc::format!(", left out {skipped}") } else { alloc::string::String::new() });
+    say!(
+        "Brought up {next} CPUs{}",
+        if skipped != 0 {
+            alloc::format!(", left out {skipped}")
+        } else {
+            alloc::string::String::new()
+        }
+    );
 }
 
 /// All lines of the two 8259s are masked; they sit at vectors that nobody uses.
@@ -83,10 +114,21 @@ fn mask_pic() {
 
 /// Which CPU protections are on, and which are not, in words.
 fn mitigations() {
-    let smep = cpu::identity().get_extended_feature_info().is_some_and(|e| e.has_smep());
+    let smep = cpu::identity()
+        .get_extended_feature_info()
+        .is_some_and(|e| e.has_smep());
     let on = |have: bool| if have { "on" } else { "absent in this CPU" };
-    say!("Protections: NX on, W^X on, SMEP {}, SMAP {}", on(smep), on(setup::has_smap()));
-    say!("Protections not implemented: XPTI, retpolines, IBRS/IBPB, L1TF, MDS and SRBDS buffer clearing, SSBD");
+    say!(
+        "Protections: NX on, W^X on, SMEP {}, SMAP {}",
+        on(smep),
+        on(setup::has_smap())
+    );
+    say!(
+        "Protections not implemented: XPTI, retpolines, IBRS/IBPB, L1TF, MDS and SRBDS buffer clearing, SSBD"
+    );
     say!("No IOMMU support: a domain that drives a DMA device can reach all memory");
-    say!("FPU state by {}", if fpu::xcr0() != 0 { "XSAVE" } else { "FXSAVE" });
+    say!(
+        "FPU state by {}",
+        if fpu::xcr0() != 0 { "XSAVE" } else { "FXSAVE" }
+    );
 }

@@ -49,7 +49,9 @@ impl Counter for PitCounter {
 
 /// Measures the TSC against the best reference there is; `None` when none gives a plausible answer.
 pub fn init(acpi: &AcpiFacts) -> Option<&'static str> {
-    let (hz, name) = by_hpet(acpi).or_else(|| by_pm_timer(acpi)).or_else(by_pit)?;
+    let (hz, name) = by_hpet(acpi)
+        .or_else(|| by_pm_timer(acpi))
+        .or_else(by_pit)?;
     let scale = TscScale::from_hz(hz)?;
     HZ.store(hz, Ordering::Relaxed);
     CLOCK.call_once(|| Clock::starting_at(rdtsc(), scale));
@@ -75,13 +77,25 @@ fn by_hpet(acpi: &AcpiFacts) -> Option<(u64, &'static str)> {
         config.write_volatile((config.read_volatile() | 1) & !2);
         capabilities.read_volatile()
     };
-    let width = if caps & (1 << 13) != 0 { HpetWidth::Bits64 } else { HpetWidth::Bits32 };
-    measure(&Reference::hpet(HpetCounter(base), (caps >> 32) as u32, width)?)
+    let width = if caps & (1 << 13) != 0 {
+        HpetWidth::Bits64
+    } else {
+        HpetWidth::Bits32
+    };
+    measure(&Reference::hpet(
+        HpetCounter(base),
+        (caps >> 32) as u32,
+        width,
+    )?)
 }
 
 fn by_pm_timer(acpi: &AcpiFacts) -> Option<(u64, &'static str)> {
     let timer = acpi.fadt.as_ref()?.pm_timer?;
-    let width = if timer.bits == 32 { PmWidth::Bits32 } else { PmWidth::Bits24 };
+    let width = if timer.bits == 32 {
+        PmWidth::Bits32
+    } else {
+        PmWidth::Bits24
+    };
     measure(&Reference::pm_timer(PmCounter(timer.port), width))
 }
 
@@ -96,7 +110,9 @@ fn by_pit() -> Option<(u64, &'static str)> {
 
 /// The clock that guests are told of.
 pub fn clock() -> Clock {
-    *CLOCK.get().expect("the clock is set before anything asks for it")
+    *CLOCK
+        .get()
+        .expect("the clock is set before anything asks for it")
 }
 
 /// System time: nanoseconds since the clock was set; 0 before.
@@ -135,7 +151,8 @@ pub fn calibrate_apic_timer() {
         delay_us(3_000);
         let (a1, t1) = (apic::timer_left(), rdtsc());
         apic::set_timer(0);
-        let rate = (u128::from(a0.wrapping_sub(a1)) * u128::from(tsc_hz()) / u128::from((t1 - t0).max(1))) as u64;
+        let rate = (u128::from(a0.wrapping_sub(a1)) * u128::from(tsc_hz())
+            / u128::from((t1 - t0).max(1))) as u64;
         best = best.max(rate);
     }
     APIC_HZ.store(best.clamp(1, u64::from(u32::MAX)) as u32, Ordering::Relaxed);
@@ -151,7 +168,10 @@ pub fn program() {
     let this = percpu::this();
     let heap = this.timers.lock().next_deadline();
     let slice = this.slice_end.get();
-    let heap = heap.into_iter().chain(super::devices::next_storm_end()).min();
+    let heap = heap
+        .into_iter()
+        .chain(super::devices::next_storm_end())
+        .min();
     let next = match (heap, slice) {
         (Some(a), 0) => Some(a),
         (Some(a), b) => Some(a.min(b)),
@@ -163,17 +183,24 @@ pub fn program() {
 
 fn set_hardware(deadline: Option<Nanos>) {
     let this = percpu::this();
-    if this.armed_for.replace(deadline.unwrap_or(0)) == deadline.unwrap_or(0) && deadline.is_some() {
+    if this.armed_for.replace(deadline.unwrap_or(0)) == deadline.unwrap_or(0) && deadline.is_some()
+    {
         return;
     }
     let Some(at) = deadline else {
-        if apic::tsc_deadline() { apic::set_deadline(0) } else { apic::set_timer(0) }
+        if apic::tsc_deadline() {
+            apic::set_deadline(0)
+        } else {
+            apic::set_timer(0)
+        }
         return;
     };
     let now = now();
     if at <= now {
         this.armed_for.set(0);
-        this.remote.softirq.fetch_or(softirq::TIMER, Ordering::Relaxed);
+        this.remote
+            .softirq
+            .fetch_or(softirq::TIMER, Ordering::Relaxed);
     } else if apic::tsc_deadline() {
         apic::set_deadline(clock().tsc_at(at));
     } else {

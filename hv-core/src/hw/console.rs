@@ -13,7 +13,10 @@ use super::{clock, serial, vga};
 /// Bytes of log kept before the heap exists.
 const EARLY: usize = 4 << 10;
 
-#[allow(clippy::large_enum_variant, reason = "there is one, and it ends as the small variant")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it ends as the small variant"
+)]
 enum Ring {
     Early(LogRing<[u8; EARLY]>),
     Large(LogRing<alloc::vec::Vec<u8>>),
@@ -35,8 +38,14 @@ static INPUT: Once<Mutex<SerialInput>> = Once::new();
 /// The console's state.
 pub fn console() -> &'static Mutex<Console> {
     CONSOLE.call_once(|| {
-        let ring = LogRing::new([0; EARLY]).expect("the early ring has a size that is a power of two");
-        Mutex::new(Console { ring: Ring::Early(ring), gate: LogGate::new(Thresholds::HOST), guest_gate: LogGate::new(Thresholds::GUEST), vga: false })
+        let ring =
+            LogRing::new([0; EARLY]).expect("the early ring has a size that is a power of two");
+        Mutex::new(Console {
+            ring: Ring::Early(ring),
+            gate: LogGate::new(Thresholds::HOST),
+            guest_gate: LogGate::new(Thresholds::GUEST),
+            vga: false,
+        })
     })
 }
 
@@ -64,7 +73,11 @@ impl Console {
     }
 
     /// Reads from the log ring.
-    pub fn read(&mut self, request: hv_core::console::ring::ReadRequest, out: &mut [u8]) -> hv_core::console::ring::ReadResult {
+    pub fn read(
+        &mut self,
+        request: hv_core::console::ring::ReadRequest,
+        out: &mut [u8],
+    ) -> hv_core::console::ring::ReadResult {
         match &mut self.ring {
             Ring::Early(r) => r.read(request, out),
             Ring::Large(r) => r.read(request, out),
@@ -122,12 +135,19 @@ impl log::Log for Logger {
 
     fn log(&self, record: &log::Record<'_>) {
         let mut console = console().lock();
-        let gate = if is_about_guest(record.args()) { &mut console.guest_gate } else { &mut console.gate };
+        let gate = if is_about_guest(record.args()) {
+            &mut console.guest_gate
+        } else {
+            &mut console.gate
+        };
         match gate.admit(Severity::from(record.level()), clock::now()) {
             Verdict::Refuse => {}
             Verdict::Pass { suppressed } => {
                 if suppressed != 0 {
-                    let _ = write_host(&mut *console, format_args!("{suppressed} messages suppressed"));
+                    let _ = write_host(
+                        &mut *console,
+                        format_args!("{suppressed} messages suppressed"),
+                    );
                 }
                 let _ = write_host(&mut *console, *record.args());
             }

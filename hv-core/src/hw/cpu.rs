@@ -8,7 +8,9 @@ use core::arch::asm;
 
 pub use x86_64::instructions::hlt;
 /// Interrupts off and on. Our handlers only set per-CPU bits or flush the TLB, so both are safe anywhere.
-pub use x86_64::instructions::interrupts::{are_enabled as interrupts_on, disable as cli, enable as sti};
+pub use x86_64::instructions::interrupts::{
+    are_enabled as interrupts_on, disable as cli, enable as sti,
+};
 
 use x86_64::VirtAddr;
 use x86_64::instructions::port::{PortRead, PortWrite};
@@ -209,7 +211,9 @@ pub fn clts() {
 pub fn rdtsc() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reading the counter has no effect.
-    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
     u64::from(high) << 32 | u64::from(low)
 }
 

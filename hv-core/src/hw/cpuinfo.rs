@@ -32,7 +32,8 @@ pub struct CpuInfo {
 }
 
 const _: () = assert!(size_of::<CpuInfo>() == INFO_SIZE as usize);
-const _: () = assert!((offset_of!(CpuInfo, regs) + offset_of!(GuestFrame, ss) + 8).is_multiple_of(16));
+const _: () =
+    assert!((offset_of!(CpuInfo, regs) + offset_of!(GuestFrame, ss) + 8).is_multiple_of(16));
 
 /// Bytes of `CpuInfo` at the end of a stack block.
 pub const INFO_SIZE: u64 = 528;
@@ -42,7 +43,9 @@ pub const INFO_SIZE: u64 = 528;
 pub fn current() -> *mut CpuInfo {
     let rsp: u64;
     // SAFETY: reads the stack pointer only.
-    unsafe { core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags))
+    };
     ((rsp | (STACK_BLOCK - 1)) + 1 - INFO_SIZE) as *mut CpuInfo
 }
 
@@ -58,7 +61,10 @@ core::arch::global_asm!(
     exit_bad_frame = const EXIT_BAD_FRAME,
 );
 
-#[expect(improper_ctypes, reason = "the assembly only uses the offsets given to it")]
+#[expect(
+    improper_ctypes,
+    reason = "the assembly only uses the offsets given to it"
+)]
 unsafe extern "C" {
     /// Runs the guest whose registers are in `info` until it traps; returns the reason.
     pub fn enter_guest(info: *mut CpuInfo) -> u32;

@@ -72,7 +72,12 @@ pub fn init(acpi: &AcpiFacts) -> &'static Irqs {
             regs: Box::new(Chip(paging::map_mmio(a.address, 32))),
         })
         .collect();
-    let overrides = acpi.madt.iter().flat_map(|m| &m.overrides).map(Into::into).collect();
+    let overrides = acpi
+        .madt
+        .iter()
+        .flat_map(|m| &m.overrides)
+        .map(Into::into)
+        .collect();
     let irqs: &'static Irqs = match Irqs::new(&IrqMachine, places, overrides, MESSAGE_PIRQS) {
         Ok(irqs) => Box::leak(Box::new(irqs)),
         Err(why) => refuse(format_args!("interrupts: {why}")),

@@ -1,14 +1,14 @@
 //! Making the first domain: its kernel from the first module, its initrd from the second.
 
-use alloc::boxed::Box;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
-use hv_core::console::Focus;
 use hv_core::boot::info::{BootInfo, Module, VideoInfo};
+use hv_core::console::Focus;
 use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags};
 use hv_core::mm::pins::{self, OwedPuts, RootKind};
 use hv_core::mm::pte::Level;
@@ -17,13 +17,16 @@ use hv_core::pv::frame::rflags;
 use hv_core::pv::state::PvState;
 use hv_core::sched::Affinity;
 use pvh_boot::elf::Kernel;
-use pvh_boot::pv::{DomainMemory, Initrd, InitrdPlace, Layout, PV_FEATURES, PvKernel, Request, StartOfDay, StartState, build};
+use pvh_boot::pv::{
+    DomainMemory, Initrd, InitrdPlace, Layout, PV_FEATURES, PvKernel, Request, StartOfDay,
+    StartState, build,
+};
 use xen_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use xen_abi::start_info::{Dom0VgaConsoleInfo, VgaTextMode3, XEN_VGATYPE_TEXT_MODE_3};
 use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
-use super::start::{Boot, module_frames, name_of, refuse};
+use super::start::{Boot, module_frames, refuse};
 use super::{console, fpu, pages, percpu, serial};
 use crate::say;
 
@@ -35,7 +38,9 @@ const MIN_PAGES: u64 = (96 << 20) / PAGE_SIZE as u64;
 /// Unpacks the kernel in the first module; stops the boot in words when that cannot be.
 pub fn unpack_kernel(info: &BootInfo) -> Vec<u8> {
     let Some(module) = info.modules.first() else {
-        refuse(format_args!("no dom0 kernel: the boot loader gave no module"))
+        refuse(format_args!(
+            "no dom0 kernel: the boot loader gave no module"
+        ))
     };
     // SAFETY: the module's memory was carved out of what the allocator gets.
     let file = unsafe { pages::ram(module.start, module.len as usize) };
@@ -44,7 +49,10 @@ pub fn unpack_kernel(info: &BootInfo) -> Vec<u8> {
         Ok(Cow::Borrowed(kernel)) => {
             let mut copy = Vec::new();
             if copy.try_reserve_exact(kernel.len()).is_err() {
-                refuse(format_args!("dom0 kernel: not enough memory for {} KiB", kernel.len() >> 10));
+                refuse(format_args!(
+                    "dom0 kernel: not enough memory for {} KiB",
+                    kernel.len() >> 10
+                ));
             }
             copy.extend_from_slice(kernel);
             copy
@@ -87,17 +95,28 @@ pub fn create(boot: Box<Boot>) {
     };
     super::setup_hv::hypervisor(&boot);
     let initrd = boot.info.modules.get(1);
-    check_modules(&boot.info);
     let want = memory_wanted(&boot, initrd);
-    let request = Request { nr_pages: want.0, initrd_len: initrd.map_or(0, |m| m.len) };
+    let request = Request {
+        nr_pages: want.0,
+        initrd_len: initrd.map_or(0, |m| m.len),
+    };
     let layout = match Layout::plan(&kernel, &request) {
         Ok(layout) => layout,
         Err(why) => refuse(format_args!("dom0: {why}")),
     };
-    let vcpus = boot.command_line.options.dom0_max_vcpus.pick(percpu::online().count() as u32).clamp(1, 128);
+    let vcpus = boot
+        .command_line
+        .options
+        .dom0_max_vcpus
+        .pick(percpu::online().count() as u32)
+        .clamp(1, 128);
     let domain = make_domain(vcpus, want.1);
-    let mut memory = Memory { frames: allocate(&layout, initrd) };
-    let line = boot.command_line.dom0_line(&boot.info.modules[0].command_line);
+    let mut memory = Memory {
+        frames: allocate(&layout, initrd),
+    };
+    let line = boot
+        .command_line
+        .dom0_line(&boot.info.modules[0].command_line);
     let vga = vga_info(&boot.info.video);
     let start = StartOfDay {
         shared_info: domain.shared_info.addr().0,
@@ -110,10 +129,18 @@ pub fn create(boot: Box<Boot>) {
         Err(why) => refuse(format_args!("dom0: {why}")),
     };
     if state.command_line_cut != 0 {
-        log::warn!("dom0's command line is too long: the last {} bytes are cut", state.command_line_cut);
+        log::warn!(
+            "dom0's command line is too long: the last {} bytes are cut",
+            state.command_line_cut
+        );
     }
-    say!("dom0: {} MiB, {vcpus} vCPUs, kernel at {:#x}, entry {:#x}, initrd {} KiB", layout.nr_pages >> 8,
-        layout.virt_base, state.rip, request.initrd_len >> 10);
+    say!(
+        "dom0: {} MiB, {vcpus} vCPUs, kernel at {:#x}, entry {:#x}, initrd {} KiB",
+        layout.nr_pages >> 8,
+        layout.virt_base,
+        state.rip,
+        request.initrd_len >> 10
+    );
     adopt(&domain, &memory);
     start_vcpu(&domain, &memory, &state);
     say!("dom0 command line: {line}");
@@ -142,40 +169,45 @@ fn release_modules(boot: Box<Boot>) {
     drop(boot);
 }
 
-/// Two modules that share memory would overwrite each other.
-fn check_modules(info: &BootInfo) {
-    for (i, a) in info.modules.iter().enumerate() {
-        for b in &info.modules[i + 1..] {
-            if a.start.0 < b.start.0 + b.len && b.start.0 < a.start.0 + a.len {
-                refuse(format_args!("modules {} and {} overlap", name_of(a), name_of(b)));
-            }
-        }
-    }
-    if let Some(initrd) = info.modules.get(1)
-        && !initrd.start.0.is_multiple_of(PAGE_SIZE as u64)
-    {
-        refuse(format_args!("the initrd module at {:#x} is not page-aligned", initrd.start));
-    }
-}
-
 /// Pages that dom0 starts with and may have, from dom0_mem= and what is free.
 fn memory_wanted(boot: &Boot, initrd: Option<&Module>) -> (u64, u64) {
     let initrd_pages = initrd.map_or(0, |m| m.len.div_ceil(PAGE_SIZE as u64));
     let free = pages::free_count() + initrd_pages;
-    let wanted = boot.command_line.options.dom0_mem.resolve(free, boot.memory.total_frames());
-    if let Some(asked) = boot.command_line.options.dom0_mem.asked(free, boot.memory.total_frames())
+    let wanted = boot
+        .command_line
+        .options
+        .dom0_mem
+        .resolve(free, boot.memory.total_frames());
+    if let Some(asked) = boot
+        .command_line
+        .options
+        .dom0_mem
+        .asked(free, boot.memory.total_frames())
         && asked > free
     {
-        refuse(format_args!("dom0_mem asks for {} MiB, but only {} MiB are free", asked >> 8, free >> 8));
+        refuse(format_args!(
+            "dom0_mem asks for {} MiB, but only {} MiB are free",
+            asked >> 8,
+            free >> 8
+        ));
     }
     if wanted.initial < MIN_PAGES {
-        refuse(format_args!("dom0 would get {} MiB; a kernel needs at least {} MiB: see dom0_mem", wanted.initial >> 8, MIN_PAGES >> 8));
+        refuse(format_args!(
+            "dom0 would get {} MiB; a kernel needs at least {} MiB: see dom0_mem",
+            wanted.initial >> 8,
+            MIN_PAGES >> 8
+        ));
     }
     (wanted.initial, wanted.limit.max(wanted.initial))
 }
 
 fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
-    let limits = Limits { vcpus, max_pages, max_port: u32::MAX, pirqs: super::setup_hv::dom0_pirqs() };
+    let limits = Limits {
+        vcpus,
+        max_pages,
+        max_port: u32::MAX,
+        pirqs: super::setup_hv::dom0_pirqs(),
+    };
     let made = Domain::new(0, DomainKind::Pv64, Rights::Control, limits, hv().backing)
         .map(Arc::new)
         .and_then(|d| d.create_vcpus(vcpus).map(|()| d))
@@ -184,7 +216,9 @@ fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
         Ok(domain) => {
             let uart = serial::port();
             if uart != 0 && domain.ports.deny(uart, uart + 7).is_err() {
-                refuse(format_args!("dom0: the serial port {uart:#x} cannot be kept from it"));
+                refuse(format_args!(
+                    "dom0: the serial port {uart:#x} cannot be kept from it"
+                ));
             }
             domain
         }
@@ -196,7 +230,9 @@ fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
 fn allocate(layout: &Layout, initrd: Option<&Module>) -> Vec<u64> {
     let mut frames = Vec::new();
     if frames.try_reserve_exact(layout.nr_pages as usize).is_err() {
-        refuse(format_args!("dom0: not enough memory for its list of frames"));
+        refuse(format_args!(
+            "dom0: not enough memory for its list of frames"
+        ));
     }
     let place = match layout.initrd {
         InitrdPlace::None => None,
@@ -236,7 +272,10 @@ fn next_block(order: &mut u32, left: u64) -> (u64, u64) {
         }
         match order.checked_sub(1) {
             Some(smaller) => *order = smaller,
-            None => refuse(format_args!("dom0: memory ran out, {} KiB short", left << 2)),
+            None => refuse(format_args!(
+                "dom0: memory ran out, {} KiB short",
+                left << 2
+            )),
         }
     }
 }
@@ -252,13 +291,17 @@ fn clear_tail(module: &Module, module_pages: u64) {
 /// Makes the frames dom0's own.
 fn adopt(domain: &Arc<Domain>, memory: &Memory) {
     for (pfn, &mfn) in memory.frames.iter().enumerate() {
-        let assigned = HW.frame(Mfn(mfn)).map(|f| f.assign(Owner::Domain(domain.id)));
+        let assigned = HW
+            .frame(Mfn(mfn))
+            .map(|f| f.assign(Owner::Domain(domain.id)));
         if assigned != Some(Ok(())) {
             refuse(format_args!("dom0: frame {mfn:#x} has an owner already"));
         }
         HW.set_m2p(Mfn(mfn), pfn as u64);
     }
-    domain.pages.store(memory.frames.len() as u64, Ordering::Relaxed);
+    domain
+        .pages
+        .store(memory.frames.len() as u64, Ordering::Relaxed);
 }
 
 /// Repeats a page-table operation until it is through: nothing else waits at this point of the boot.
@@ -278,14 +321,29 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
     let root = Mfn(memory.mfn(start.root_pfn));
     let mut owed = OwedPuts::new();
     if finish(|| pins::pin(&HW, domain.id, root, Level::L4, &mut owed)).is_err() {
-        refuse(format_args!("dom0: the page tables made for it do not pass the checks"));
+        refuse(format_args!(
+            "dom0: the page tables made for it do not pass the checks"
+        ));
     }
-    let mut state = match PvState::new(fpu::lines()) {
+    let mut state = match PvState::at_reset(fpu::lines()) {
         Ok(state) => state,
         Err(why) => refuse(format_args!("dom0: {why}")),
     };
-    if finish(|| pins::set_base(&HW, domain.id, &mut state.roots, RootKind::Kernel, Some(root), &mut owed)).is_err() {
-        refuse(format_args!("dom0: its root page table does not pass the checks"));
+    if finish(|| {
+        pins::set_base(
+            &HW,
+            domain.id,
+            &mut state.roots,
+            RootKind::Kernel,
+            Some(root),
+            &mut owed,
+        )
+    })
+    .is_err()
+    {
+        refuse(format_args!(
+            "dom0: its root page table does not pass the checks"
+        ));
     }
     state.regs.rip = start.rip;
     state.regs.rsp = start.rsp;
@@ -311,8 +369,19 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
 
 /// The screen as dom0's kernel wants to know it.
 fn vga_info(video: &VideoInfo) -> Option<Dom0VgaConsoleInfo> {
-    let VideoInfo::Text { columns, rows, font_height, cursor } = *video else { return None };
-    let mut info = Dom0VgaConsoleInfo { video_type: XEN_VGATYPE_TEXT_MODE_3, ..Default::default() };
+    let VideoInfo::Text {
+        columns,
+        rows,
+        font_height,
+        cursor,
+    } = *video
+    else {
+        return None;
+    };
+    let mut info = Dom0VgaConsoleInfo {
+        video_type: XEN_VGATYPE_TEXT_MODE_3,
+        ..Default::default()
+    };
     let text = VgaTextMode3 {
         font_height,
         cursor_x: u16::from(cursor.0),

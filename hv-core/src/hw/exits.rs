@@ -32,7 +32,11 @@ type Delivered = Result<(), Undeliverable>;
 /// Delivers what is due before the guest runs; interrupts are off. `false`: look at owed work first.
 pub fn before_entry(l: &mut Loaded) -> bool {
     // An NMI waits while the guest handles one.
-    let nmi = if l.state.nmi_masked || l.state.callbacks.nmi.address == 0 { 0 } else { Owed::NMI };
+    let nmi = if l.state.nmi_masked || l.state.callbacks.nmi.address == 0 {
+        0
+    } else {
+        Owed::NMI
+    };
     let owed = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE | nmi);
     if owed != 0 {
         slow_owed(l, owed);
@@ -42,7 +46,14 @@ pub fn before_entry(l: &mut Loaded) -> bool {
     if events::upcall_due(&*l.domain, l.id) && l.state.callbacks.event.address != 0 {
         let delivered = with_context(l, |cx| {
             let event = cx.state.callbacks.event;
-            bounce::callback(cx, hv_core::pv::state::Callback { masks_events: true, ..event }, "event")
+            bounce::callback(
+                cx,
+                hv_core::pv::state::Callback {
+                    masks_events: true,
+                    ..event
+                },
+                "event",
+            )
         });
         if delivered.is_err() {
             crash(l);
@@ -160,7 +171,10 @@ impl Regs for GuestRegs<'_> {
         HW.read_base(hv_core::hypercall::SegmentBase::Fs)
     }
     fn gs_base(&self) -> u64 {
-        debug_assert!(self.state.mode == Mode::Kernel, "only the guest's kernel writes tables");
+        debug_assert!(
+            self.state.mode == Mode::Kernel,
+            "only the guest's kernel writes tables"
+        );
         HW.read_base(hv_core::hypercall::SegmentBase::GsKernel)
     }
 }
@@ -193,7 +207,8 @@ fn page_fault(l: &mut Loaded, address: u64) -> Delivered {
         if (M2P_GUEST..HYPERVISOR_END).contains(&address) {
             return own_range_fault(cx, address, error);
         }
-        let write = error & (pf::PRESENT | pf::WRITE | pf::RESERVED | pf::FETCH) == pf::PRESENT | pf::WRITE;
+        let write =
+            error & (pf::PRESENT | pf::WRITE | pf::RESERVED | pf::FETCH) == pf::PRESENT | pf::WRITE;
         if write && cx.state.mode == Mode::Kernel {
             match table_write(cx, address) {
                 WriteFault::Done | WriteFault::Restart => return Ok(()),
@@ -206,7 +221,11 @@ fn page_fault(l: &mut Loaded, address: u64) -> Delivered {
 
 fn reflect_page_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered {
     // To its kernel a fault in the kernel is one in supervisor mode.
-    let error = if cx.state.mode == Mode::Kernel { error & !pf::USER } else { error };
+    let error = if cx.state.mode == Mode::Kernel {
+        error & !pf::USER
+    } else {
+        error
+    };
     bounce::page_fault(cx, address, error)
 }
 
@@ -247,7 +266,9 @@ fn own_range_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered 
 
 /// A store of the guest's kernel into a page table that is mapped read-only.
 fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
-    let Some(root) = cx.state.roots.kernel else { return WriteFault::NotHandled };
+    let Some(root) = cx.state.roots.kernel else {
+        return WriteFault::NotHandled;
+    };
     let mut code = [0u8; 15];
     let room = 4096 - (cx.regs.rip & 4095) as usize;
     let mut len = code.len();
@@ -258,8 +279,19 @@ fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
         }
     }
     let mut owed = core::mem::take(&mut cx.state.owed_puts);
-    let mut regs = GuestRegs { regs: &mut *cx.regs, state: &*cx.state };
-    let done = emulate_write(cx.host, cx.domain.id, root, GuestVa(address), &code[..len], &mut regs, &mut owed);
+    let mut regs = GuestRegs {
+        regs: &mut *cx.regs,
+        state: &*cx.state,
+    };
+    let done = emulate_write(
+        cx.host,
+        cx.domain.id,
+        root,
+        GuestVa(address),
+        &code[..len],
+        &mut regs,
+        &mut owed,
+    );
     cx.state.owed_puts = owed;
     done
 }
@@ -313,7 +345,11 @@ fn software_interrupt(cx: &mut Ctx<'_, Hw>, vector: u8) -> Delivered {
 fn device_not_available(cx: &mut Ctx<'_, Hw>) -> Delivered {
     let virtual_ts = core::mem::take(&mut cx.state.task_switched);
     cpu::clts();
-    if virtual_ts { bounce::trap(cx, 7, None) } else { Ok(()) }
+    if virtual_ts {
+        bounce::trap(cx, 7, None)
+    } else {
+        Ok(())
+    }
 }
 
 /// #GP: a software interrupt through a gate that only we may use, a privileged instruction, or the
@@ -344,12 +380,40 @@ fn crash(l: &mut Loaded) {
     let (domain, id) = (l.domain.clone(), l.id);
     with_context(l, |cx| {
         let (r, mode) = (*cx.regs, cx.state.mode);
-        log::error!("d{}v{id} crashed in {mode:?} mode: rip {:#x} rsp {:#x} rflags {:#x} entry {:#x}", domain.id, r.rip, r.rsp, r.rflags, r.entry);
-        log::error!("  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", r.rax, r.rbx, r.rcx, r.rdx);
-        log::error!("  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", r.rsi, r.rdi, r.rbp, r.r8);
-        log::error!("  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", r.r9, r.r10, r.r11, r.r12);
+        log::error!(
+            "d{}v{id} crashed in {mode:?} mode: rip {:#x} rsp {:#x} rflags {:#x} entry {:#x}",
+            domain.id,
+            r.rip,
+            r.rsp,
+            r.rflags,
+            r.entry
+        );
+        log::error!(
+            "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            r.rax,
+            r.rbx,
+            r.rcx,
+            r.rdx
+        );
+        log::error!(
+            "  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
+            r.rsi,
+            r.rdi,
+            r.rbp,
+            r.r8
+        );
+        log::error!(
+            "  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
+            r.r9,
+            r.r10,
+            r.r11,
+            r.r12
+        );
         log::error!("  r13 {:016x} r14 {:016x} r15 {:016x}", r.r13, r.r14, r.r15);
     });
     hv().shut_down(&domain, ShutdownReason(xen_abi::sched::SHUTDOWN_crash));
-    percpu::this().remote.softirq.fetch_or(percpu::softirq::SCHEDULE, core::sync::atomic::Ordering::Relaxed);
+    percpu::this().remote.softirq.fetch_or(
+        percpu::softirq::SCHEDULE,
+        core::sync::atomic::Ordering::Relaxed,
+    );
 }

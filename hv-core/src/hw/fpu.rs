@@ -19,9 +19,15 @@ const WANTED: u64 = 0b111;
 
 /// Finds what the boot CPU has.
 pub fn discover() {
-    if cpu::identity().get_feature_info().is_some_and(|f| f.has_xsave()) {
+    if cpu::identity()
+        .get_feature_info()
+        .is_some_and(|f| f.has_xsave())
+    {
         let have = cpu::cpuid(0xd, 0);
-        XCR0.store((u64::from(have[3]) << 32 | u64::from(have[0])) & WANTED, Ordering::Relaxed);
+        XCR0.store(
+            (u64::from(have[3]) << 32 | u64::from(have[0])) & WANTED,
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -39,7 +45,10 @@ pub fn init_cpu() {
         cpu::set_cr0((cpu::cr0() & !(0b1100)) | 0b10_0010);
         if xcr0 != 0 {
             asm!("xsetbv", in("ecx") 0, in("eax") xcr0 as u32, in("edx") (xcr0 >> 32) as u32, options(nostack));
-            LINES.store((cpu::cpuid(0xd, 0)[1] as usize).div_ceil(64), Ordering::Relaxed);
+            LINES.store(
+                (cpu::cpuid(0xd, 0)[1] as usize).div_ceil(64),
+                Ordering::Relaxed,
+            );
         }
     }
 }
@@ -64,7 +73,10 @@ pub fn lines() -> usize {
 
 /// Stores the FPU state of this CPU.
 pub fn save(image: &mut [FpuLine]) {
-    assert!(image.len() >= lines(), "an FPU image has the machine's size");
+    assert!(
+        image.len() >= lines(),
+        "an FPU image has the machine's size"
+    );
     let (p, xcr0) = (image.as_mut_ptr(), xcr0());
     cpu::clts();
     // SAFETY: the image is large enough and 64-byte aligned by its type.
@@ -81,13 +93,18 @@ pub fn save(image: &mut [FpuLine]) {
 pub fn load_xcr0(value: u64) {
     if xcr0() != 0 {
         // SAFETY: a subset of what the CPU offers, with x87, checked when the guest chose it.
-        unsafe { asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack)) };
+        unsafe {
+            asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack))
+        };
     }
 }
 
 /// Loads the FPU state of this CPU. Images only come from `save` or the power-on values.
 pub fn restore(image: &[FpuLine]) {
-    assert!(image.len() >= lines(), "an FPU image has the machine's size");
+    assert!(
+        image.len() >= lines(),
+        "an FPU image has the machine's size"
+    );
     let (p, xcr0) = (image.as_ptr(), xcr0());
     cpu::clts();
     // SAFETY: the image is large enough and aligned; its header was written by XSAVE or is zero.

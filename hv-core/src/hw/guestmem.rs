@@ -13,7 +13,9 @@ pub static SMAP: AtomicBool = AtomicBool::new(false);
 
 /// Whether `len` bytes at `va` are wholly outside the hypervisor's range and the canonical hole.
 fn permitted(va: u64, len: usize) -> bool {
-    let Some(end) = va.checked_add(len as u64) else { return false };
+    let Some(end) = va.checked_add(len as u64) else {
+        return false;
+    };
     end <= 0x8000_0000_0000 || va >= HYPERVISOR_END || (len == 0 && end < M2P_GUEST)
 }
 

@@ -55,7 +55,9 @@ unsafe impl GlobalAlloc for Heap {
 
 /// Gives the small heap more pages; `false` when there are none.
 fn grow(talc: &mut Talc<Manual, DefaultBinning>) -> bool {
-    let Some(first) = pages::alloc_run(GROW_PAGES) else { return false };
+    let Some(first) = pages::alloc_run(GROW_PAGES) else {
+        return false;
+    };
     // SAFETY: the pages were just taken from the allocator and belong to nobody else.
     unsafe { talc.claim(direct(first.addr()) as *mut u8, GROW_PAGES * PAGE_SIZE) }.is_some()
 }

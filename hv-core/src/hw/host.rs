@@ -8,7 +8,9 @@ use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
 use hv_core::domain::{Domain, Hypervisor, IdleTimes, Machine, ShutdownReason, SleepRequest};
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
-use hv_core::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs};
+use hv_core::mm::{
+    Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs,
+};
 use hv_core::pv::state::PvState;
 use hv_core::sched::{CpuSet, Unit};
 use hv_core::time::TimerId;
@@ -32,13 +34,15 @@ pub static HV: Once<Hypervisor> = Once::new();
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 static SLOTS: Once<[u64; layout::SLOTS]> = Once::new();
 /// On which CPU each vCPU's timer is armed, plus one; 0: nowhere.
-static TIMER_HOMES: [AtomicU32; MAX_UNITS as usize] = [const { AtomicU32::new(0) }; MAX_UNITS as usize];
+static TIMER_HOMES: [AtomicU32; MAX_UNITS as usize] =
+    [const { AtomicU32::new(0) }; MAX_UNITS as usize];
 /// What dom0's shutdown asks for, plus one; done by the run loop.
 pub static SHUTDOWN: AtomicU32 = AtomicU32::new(0);
 
 /// The hypervisor. Only called once it is set up.
 pub fn hv() -> &'static Hypervisor {
-    HV.get().expect("the hypervisor is set up before any guest runs")
+    HV.get()
+        .expect("the hypervisor is set up before any guest runs")
 }
 
 /// Says how many frames the mapped frame table has.
@@ -72,7 +76,10 @@ impl PtMachine for Hw {
     }
 
     fn io_access(&self, by: DomId, mfn: Mfn) -> IoAccess {
-        let control = HV.get().and_then(|hv| hv.domain(by)).is_some_and(|d| d.is_control());
+        let control = HV
+            .get()
+            .and_then(|hv| hv.domain(by))
+            .is_some_and(|d| d.is_control());
         if !control {
             return IoAccess::Denied;
         }
@@ -82,13 +89,20 @@ impl PtMachine for Hw {
     fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool {
         let hv = hv();
         hv.domain(by).is_some_and(|d| d.is_control())
-            && hv.domain(owner).is_some_and(|d| !d.dying.load(Ordering::Acquire))
+            && hv
+                .domain(owner)
+                .is_some_and(|d| !d.dying.load(Ordering::Acquire))
     }
 
     fn shares_read_only(&self, by: DomId, mfn: Mfn) -> bool {
         let hv = hv();
         hv.domain(by).is_some_and(|d| d.is_control())
-            && hv.facts.m2p_frames.iter().flatten().any(|m| (m.0..m.0 + 512).contains(&mfn.0))
+            && hv
+                .facts
+                .m2p_frames
+                .iter()
+                .flatten()
+                .any(|m| (m.0..m.0 + 512).contains(&mfn.0))
     }
 
     #[inline]
@@ -179,7 +193,9 @@ impl Machine for Hw {
 
     fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
         let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
-        frame.assign(Owner::Domain(owner)).map_err(|_| Errno::EBUSY)?;
+        frame
+            .assign(Owner::Domain(owner))
+            .map_err(|_| Errno::EBUSY)?;
         self.take_writable(mfn, owner)
     }
 
@@ -202,7 +218,13 @@ impl Machine for Hw {
 
     fn steal(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
         let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
-        frame.steal(owner).map_err(|why| if why == RefError::InUse { Errno::EBUSY } else { Errno::EINVAL })?;
+        frame.steal(owner).map_err(|why| {
+            if why == RefError::InUse {
+                Errno::EBUSY
+            } else {
+                Errno::EINVAL
+            }
+        })?;
         frame.set_stamp(tlb::clock());
         frame.free_up().map_err(|_| Errno::EBUSY)
     }
@@ -240,7 +262,9 @@ impl Machine for Hw {
     fn set_m2p(&self, mfn: Mfn, gfn: u64) {
         if self.frame(mfn).is_some() {
             // SAFETY: our writable view of the table covers every frame that has an entry.
-            unsafe { (*(M2P_OURS as *const AtomicU64).add(mfn.0 as usize)).store(gfn, Ordering::Relaxed) };
+            unsafe {
+                (*(M2P_OURS as *const AtomicU64).add(mfn.0 as usize)).store(gfn, Ordering::Relaxed)
+            };
         }
     }
 
@@ -301,7 +325,9 @@ impl Machine for Hw {
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>) {
         let this = percpu::this();
         let id = TimerId(unit.index() as u32);
-        let Some(home) = TIMER_HOMES.get(unit.index()) else { return };
+        let Some(home) = TIMER_HOMES.get(unit.index()) else {
+            return;
+        };
         let here = this.id + 1;
         let old = home.swap(if deadline.is_some() { here } else { 0 }, Ordering::AcqRel);
         if old != 0 && old != here {
@@ -313,7 +339,10 @@ impl Machine for Hw {
         match deadline {
             Some(at) => {
                 let armed = this.timers.lock().arm(id, at);
-                debug_assert!(armed.is_ok(), "the scheduler has no more units than the heap has room");
+                debug_assert!(
+                    armed.is_ok(),
+                    "the scheduler has no more units than the heap has room"
+                );
             }
             None => {
                 let _ = this.timers.lock().cancel(id);
@@ -326,12 +355,20 @@ impl Machine for Hw {
 impl Host for Hw {
     #[inline]
     fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
-        if guestmem::copy_in(to, from) == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+        if guestmem::copy_in(to, from) == 0 {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
     }
 
     #[inline]
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
-        if guestmem::copy_out(to, from) == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+        if guestmem::copy_out(to, from) == 0 {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
     }
 
     fn load_base(&self, which: SegmentBase, value: u64) {
@@ -383,7 +420,9 @@ impl Host for Hw {
 
     #[inline]
     fn load_root(&self, state: &PvState) {
-        let Some(root) = state.active_root() else { return };
+        let Some(root) = state.active_root() else {
+            return;
+        };
         percpu::count(&percpu::this().counts.cr3_loads);
         // SAFETY: a validated L4 table of the guest, with our slots in it; held by a reference.
         unsafe { cpu::set_cr3(root.addr().0) };
@@ -434,7 +473,10 @@ impl Host for Hw {
     }
 
     fn reschedule_here(&self) {
-        percpu::this().remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+        percpu::this()
+            .remote
+            .softirq
+            .fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
     }
 
     fn online_cpus(&self) -> CpuId {

@@ -55,7 +55,11 @@ pub const fn direct(addr: PhysAddr) -> u64 {
 
 /// Physical address of something in the direct map or the image window.
 pub const fn phys_of(va: u64) -> PhysAddr {
-    if va >= DIRECT_MAP { PhysAddr(va - DIRECT_MAP) } else { PhysAddr(va - IMAGE_WINDOW) }
+    if va >= DIRECT_MAP {
+        PhysAddr(va - DIRECT_MAP)
+    } else {
+        PhysAddr(va - IMAGE_WINDOW)
+    }
 }
 
 /// Address of a frame's first byte in the direct map.

@@ -9,8 +9,8 @@ use hv_core::mm::{Frame, Owner, PtMachine};
 
 use super::host::{self, HW};
 use super::layout::{DIRECT_LIMIT, DIRECT_MAP, FRAME_TABLE, IMAGE_WINDOW, M2P_GUEST, M2P_OURS};
-use super::paging::{self, Largest, flag, map};
 use super::pages;
+use super::paging::{self, Largest, flag, map};
 
 unsafe extern "C" {
     static image_start: [u8; 0];
@@ -32,7 +32,10 @@ const M2P_PER_CHUNK: u64 = LARGE / 8;
 /// The image's place in memory.
 pub fn image() -> (PhysAddr, u64) {
     let start = (&raw const image_start) as u64;
-    (PhysAddr(start - IMAGE_WINDOW), (&raw const bss_end) as u64 - start)
+    (
+        PhysAddr(start - IMAGE_WINDOW),
+        (&raw const bss_end) as u64 - start,
+    )
 }
 
 /// Maps the image and all RAM, and leaves the boot's tables.
@@ -63,13 +66,35 @@ pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
 /// The image by sections: text to run, rodata to read, the rest to write.
 fn map_image() {
     let bounds = [
-        (&raw const image_start as u64, &raw const text_start as u64, flag::RODATA),
-        (&raw const text_start as u64, &raw const text_end as u64, flag::TEXT),
-        (&raw const rodata_start as u64, &raw const rodata_end as u64, flag::RODATA),
-        (&raw const data_start as u64, &raw const bss_end as u64, flag::DATA),
+        (
+            &raw const image_start as u64,
+            &raw const text_start as u64,
+            flag::RODATA,
+        ),
+        (
+            &raw const text_start as u64,
+            &raw const text_end as u64,
+            flag::TEXT,
+        ),
+        (
+            &raw const rodata_start as u64,
+            &raw const rodata_end as u64,
+            flag::RODATA,
+        ),
+        (
+            &raw const data_start as u64,
+            &raw const bss_end as u64,
+            flag::DATA,
+        ),
     ];
     for (start, end, flags) in bounds {
-        map(start, PhysAddr(start - IMAGE_WINDOW), end - start, flags, Largest::Small);
+        map(
+            start,
+            PhysAddr(start - IMAGE_WINDOW),
+            end - start,
+            flags,
+            Largest::Small,
+        );
     }
 }
 
@@ -78,11 +103,23 @@ fn map_direct(memory: &MemoryMap) {
     // The first MiB whole: BIOS data, video memory, ROMs.
     map(DIRECT_MAP, PhysAddr(0), 1 << 20, flag::DATA, Largest::Small);
     for region in memory.regions() {
-        let keep = matches!(region.kind, RegionKind::Usable | RegionKind::AcpiTables | RegionKind::AcpiNvs);
+        let keep = matches!(
+            region.kind,
+            RegionKind::Usable | RegionKind::AcpiTables | RegionKind::AcpiNvs
+        );
         let start = region.base.0.max(1 << 20) & !(PAGE_SIZE as u64 - 1);
-        let end = region.end().min(DIRECT_LIMIT).next_multiple_of(PAGE_SIZE as u64);
+        let end = region
+            .end()
+            .min(DIRECT_LIMIT)
+            .next_multiple_of(PAGE_SIZE as u64);
         if keep && start < end {
-            map(DIRECT_MAP + start, PhysAddr(start), end - start, flag::DATA, Largest::Huge);
+            map(
+                DIRECT_MAP + start,
+                PhysAddr(start),
+                end - start,
+                flag::DATA,
+                Largest::Huge,
+            );
         }
     }
     let (start, end) = (&raw const image_start as u64, &raw const rodata_end as u64);
@@ -91,7 +128,9 @@ fn map_direct(memory: &MemoryMap) {
 
 /// Whether any frame of `first..first + count` is RAM.
 fn has_ram(memory: &MemoryMap, first: u64, count: u64) -> bool {
-    memory.usable().any(|run| run.start.0 < first + count && run.end.0 > first)
+    memory
+        .usable()
+        .any(|run| run.start.0 < first + count && run.end.0 > first)
 }
 
 fn chunk() -> Mfn {
@@ -113,8 +152,18 @@ fn map_frame_table(memory: &MemoryMap) {
     let mut empty = None;
     for index in 0..memory.max_page().div_ceil(FRAMES_PER_CHUNK) {
         let ram = has_ram(memory, index * FRAMES_PER_CHUNK, FRAMES_PER_CHUNK);
-        let frame = if ram { chunk() } else { *empty.get_or_insert_with(empty_chunk) };
-        map(FRAME_TABLE + index * LARGE, frame.addr(), LARGE, flag::DATA, Largest::Large);
+        let frame = if ram {
+            chunk()
+        } else {
+            *empty.get_or_insert_with(empty_chunk)
+        };
+        map(
+            FRAME_TABLE + index * LARGE,
+            frame.addr(),
+            LARGE,
+            flag::DATA,
+            Largest::Large,
+        );
     }
 }
 
@@ -169,10 +218,24 @@ fn map_m2p(memory: &MemoryMap) -> Vec<Option<Mfn>> {
         }
         let first = chunk();
         for page in 0..LARGE / PAGE_SIZE as u64 {
-            paging::table(Mfn(first.0 + page)).iter().for_each(|w: &AtomicU64| w.store(u64::MAX, Ordering::Relaxed));
+            paging::table(Mfn(first.0 + page))
+                .iter()
+                .for_each(|w: &AtomicU64| w.store(u64::MAX, Ordering::Relaxed));
         }
-        map(M2P_OURS + index * LARGE, first.addr(), LARGE, flag::DATA, Largest::Large);
-        map(M2P_GUEST + index * LARGE, first.addr(), LARGE, flag::RODATA | flag::US, Largest::Large);
+        map(
+            M2P_OURS + index * LARGE,
+            first.addr(),
+            LARGE,
+            flag::DATA,
+            Largest::Large,
+        );
+        map(
+            M2P_GUEST + index * LARGE,
+            first.addr(),
+            LARGE,
+            flag::RODATA | flag::US,
+            Largest::Large,
+        );
         frames.push(Some(first));
     }
     frames

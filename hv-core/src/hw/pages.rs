@@ -14,10 +14,16 @@ use super::layout::direct_frame;
 use super::paging::table;
 use super::{percpu, tlb};
 
-#[allow(clippy::large_enum_variant, reason = "there is one, and it ends as the large variant")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it ends as the large variant"
+)]
 enum State {
     /// Pages `first..end` of one run, taken from the top.
-    Early { first: u64, end: u64 },
+    Early {
+        first: u64,
+        end: u64,
+    },
     Ready(Buddy),
 }
 
@@ -29,7 +35,13 @@ static QUARANTINE: Mutex<ArrayVec<Mfn, 128>> = Mutex::new(ArrayVec::new_const())
 /// Gives the boot a run to take pages from: frames `first..end`, mapped in the direct map. Returns what
 /// is left of the run before.
 pub fn start_early(first: Mfn, end: Mfn) -> (Mfn, Mfn) {
-    match core::mem::replace(&mut *PAGES.lock(), State::Early { first: first.0, end: end.0 }) {
+    match core::mem::replace(
+        &mut *PAGES.lock(),
+        State::Early {
+            first: first.0,
+            end: end.0,
+        },
+    ) {
         State::Early { first, end } => (Mfn(first), Mfn(end)),
         State::Ready(_) => (Mfn(0), Mfn(0)),
     }
@@ -82,7 +94,10 @@ pub fn free_run(mfn: Mfn, count: usize) {
 fn give(buddy: &mut Buddy, frames: core::ops::Range<u64>) {
     for frame in frames {
         let given = buddy.free(Mfn(frame), 0);
-        debug_assert!(given.is_ok(), "a page is freed once, and came from the allocator");
+        debug_assert!(
+            given.is_ok(),
+            "a page is freed once, and came from the allocator"
+        );
     }
 }
 

@@ -59,7 +59,10 @@ pub fn create_master() {
     for slot in 0..SLOTS {
         let lower = pages::alloc_zeroed().expect("boot memory for a page table");
         // US here leaves the choice to the last level: only the M2P's guest view sets it there.
-        table(root)[FIRST_SLOT + slot].store(lower.addr().0 | flag::P | flag::RW | flag::US | flag::A, Ordering::Relaxed);
+        table(root)[FIRST_SLOT + slot].store(
+            lower.addr().0 | flag::P | flag::RW | flag::US | flag::A,
+            Ordering::Relaxed,
+        );
     }
     MASTER.store(root.addr().0, Ordering::Release);
 }
@@ -127,7 +130,10 @@ fn split(slot: &AtomicU64, value: u64, level: u32) -> u64 {
     let step = 1u64 << (12 + 9 * (level - 2));
     let ps = if level > 2 { flag::PS } else { 0 };
     for (i, e) in table(lower).iter().enumerate() {
-        e.store((value & !flag::PS) | ps | (i as u64 * step), Ordering::Relaxed);
+        e.store(
+            (value & !flag::PS) | ps | (i as u64 * step),
+            Ordering::Relaxed,
+        );
     }
     let new = lower.addr().0 | flag::P | flag::RW | flag::US | flag::A;
     slot.store(new, Ordering::Relaxed);
@@ -146,7 +152,13 @@ pub fn map_mmio(pa: PhysAddr, len: u64) -> u64 {
     let offset = pa.offset() as u64;
     let size = (offset + len).next_multiple_of(PAGE_SIZE as u64);
     let va = next.0;
-    map(va, PhysAddr(pa.0 - offset), size, flag::MMIO, Largest::Small);
+    map(
+        va,
+        PhysAddr(pa.0 - offset),
+        size,
+        flag::MMIO,
+        Largest::Small,
+    );
     next.0 += size + PAGE_SIZE as u64;
     va + offset
 }

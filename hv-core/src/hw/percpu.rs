@@ -100,7 +100,8 @@ pub fn count(cell: &Cell<u64>) {
 // SAFETY: cells are touched by the owning CPU only (`this`); all else is atomic.
 unsafe impl Sync for PerCpu {}
 
-static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the data of CPU `id`; it stays for good.
@@ -110,7 +111,9 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         apic_id: AtomicU32::new(apic_id),
         remote: Remote::default(),
         tlb_domain: RefCell::new(None),
-        timers: Mutex::new(DeadlineHeap::with_capacity(MAX_UNITS).expect("boot memory for a CPU's timers")),
+        timers: Mutex::new(
+            DeadlineHeap::with_capacity(MAX_UNITS).expect("boot memory for a CPU's timers"),
+        ),
         slice_end: Cell::new(0),
         armed_for: Cell::new(0),
         failed_vector: Cell::new(0),
@@ -143,7 +146,9 @@ pub fn remote(cpu: CpuId) -> Option<&'static Remote> {
 
 /// Does something with another CPU's timer heap.
 pub fn with_timers(cpu: CpuId, what: impl FnOnce(&mut DeadlineHeap)) {
-    let Some(slot) = CPUS.get(cpu as usize) else { return };
+    let Some(slot) = CPUS.get(cpu as usize) else {
+        return;
+    };
     let p = slot.load(Ordering::Acquire);
     if !p.is_null() {
         // SAFETY: published once, never freed; the heap has a lock of its own.

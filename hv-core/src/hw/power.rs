@@ -9,14 +9,17 @@ use super::{apic, serial};
 static PM1: AtomicU64 = AtomicU64::new(0);
 /// Reset register (FADT): port | value << 16, bit 32 set when there is one in I/O space.
 static RESET: AtomicU64 = AtomicU64::new(0);
-/// `noreboot`: stop where a reboot is asked for.
+/// `noreboot`: stop after a crash.
 static NOREBOOT: AtomicBool = AtomicBool::new(false);
 
 /// Remembers what the FADT says.
 pub fn set_ports(pm1a: u16, pm1b: u16, reset: Option<(u16, u8)>) {
     PM1.store(u64::from(pm1a) | u64::from(pm1b) << 32, Ordering::Relaxed);
     if let Some((port, value)) = reset {
-        RESET.store(1 << 32 | u64::from(port) | u64::from(value) << 16, Ordering::Relaxed);
+        RESET.store(
+            1 << 32 | u64::from(port) | u64::from(value) << 16,
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -35,7 +38,10 @@ static SLEEP: AtomicU64 = AtomicU64::new(0);
 
 /// Remembers the values that dom0 took from its ACPI tables.
 pub fn plan_sleep(a: u16, b: u16) {
-    SLEEP.store(1 << 63 | u64::from(a) | u64::from(b) << 16, Ordering::SeqCst);
+    SLEEP.store(
+        1 << 63 | u64::from(a) | u64::from(b) << 16,
+        Ordering::SeqCst,
+    );
 }
 
 /// Enters soft off if that was planned.
@@ -65,13 +71,16 @@ pub fn off() -> ! {
     cpu::stop()
 }
 
+/// Stops all CPUs and stays so.
+pub fn stop_for_good() -> ! {
+    cpu::cli();
+    apic::stop_others();
+    serial::write(b"(XEN) Stopped; it is safe to switch the machine off\n");
+    cpu::stop()
+}
+
 /// Reboots: the reset register, the keyboard controller, then a triple fault.
 pub fn reboot() -> ! {
-    if NOREBOOT.load(Ordering::Relaxed) {
-        serial::write(b"(XEN) 'noreboot' is set: not rebooting, stopped\n");
-        apic::stop_others();
-        cpu::stop();
-    }
     apic::stop_others();
     cpu::cli();
     let reset = RESET.load(Ordering::Relaxed);
@@ -96,9 +105,13 @@ pub fn reboot() -> ! {
     cpu::stop()
 }
 
-/// After a crash of ours: reboot unless that is off.
-pub fn crash_stop() -> ! {
-    serial::write(b"(XEN) ****************************************\n");
+/// After a crash, ours or dom0's: reboot unless `noreboot` says to stay, so that it can be read why.
+pub fn after_crash() -> ! {
+    if NOREBOOT.load(Ordering::Relaxed) {
+        serial::write(b"(XEN) 'noreboot' is set: not rebooting\n");
+        stop_for_good();
+    }
+    serial::write(b"(XEN) Rebooting\n");
     reboot()
 }
 

@@ -8,11 +8,14 @@ use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu, sched};
 use hv_core::mm::Stop;
 use hv_core::mm::pins::RootKind;
 use hv_core::pv::bounce::{self, Undeliverable};
-use hv_core::pv::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, TscAux};
 use hv_core::pv::cpuid::guest::{GuestTsc, MachineFacts};
+use hv_core::pv::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, TscAux};
 use hv_core::pv::msr::MsrLog;
 use hv_core::pv::ports::{PortBus, PortMap, SharedPorts, Width};
-use hv_core::pv::privop::{CodeSegment, Effect, PrivEnv, PrivTables, Stepping, Trap, Verdict, emulate, hardware_cr4, GUEST_CR4};
+use hv_core::pv::privop::{
+    CodeSegment, Effect, GUEST_CR4, PrivEnv, PrivTables, Stepping, Trap, Verdict, emulate,
+    hardware_cr4,
+};
 use hv_core::pv::state::PvState;
 use spin::Once;
 use xen_abi::errno::Errno;
@@ -39,7 +42,11 @@ pub fn init(version: u32, address_bits: u32) {
         policies: Policies::new(&HostCpuid, &host_setup()),
         shared_ports: SharedPorts::new(),
         msr_log: MsrLog::new(),
-        machine: MachineFacts { version, tsc_khz: (clock::tsc_hz() / 1000) as u32, address_bits },
+        machine: MachineFacts {
+            version,
+            tsc_khz: (clock::tsc_hz() / 1000) as u32,
+            address_bits,
+        },
     });
 }
 
@@ -48,7 +55,11 @@ fn host_setup() -> HostSetup {
     // AMD's DE_CFG; elsewhere there is no such register.
     let lfence_bit = cpu::rdmsr_safe(0xc001_1029).is_some_and(|value| value & 2 != 0);
     HostSetup {
-        lfence: if lfence_bit { Lfence::Dispatching } else { Lfence::Unknown },
+        lfence: if lfence_bit {
+            Lfence::Dispatching
+        } else {
+            Lfence::Unknown
+        },
         // The register is not switched with the vCPU.
         tsc_aux: TscAux::Missing,
         xcr0: fpu::xcr0(),
@@ -57,7 +68,9 @@ fn host_setup() -> HostSetup {
 
 /// The tables.
 pub fn tables() -> &'static PrivTables {
-    TABLES.get().expect("the policies are derived before any guest runs")
+    TABLES
+        .get()
+        .expect("the policies are derived before any guest runs")
 }
 
 /// The vCPU that trapped.
@@ -149,7 +162,11 @@ impl PrivEnv for Env<'_> {
     }
 
     fn load_controls(&self, state: &PvState) {
-        HW.set_task_switched(if state.task_switched { TaskSwitched::Set } else { TaskSwitched::Clear });
+        HW.set_task_switched(if state.task_switched {
+            TaskSwitched::Set
+        } else {
+            TaskSwitched::Clear
+        });
         load_cr4(state);
     }
 
@@ -225,24 +242,38 @@ pub fn general_protection(cx: &mut Ctx<'_, Hw>, error: u32) -> Result<(), Undeli
     run(cx, Trap::GeneralProtection { error }, 13, Some(error))
 }
 
-fn run(cx: &mut Ctx<'_, Hw>, why: Trap, vector: u8, error: Option<u32>) -> Result<(), Undeliverable> {
-    let env = Env { domain: cx.domain, vcpu: cx.vcpu };
+fn run(
+    cx: &mut Ctx<'_, Hw>,
+    why: Trap,
+    vector: u8,
+    error: Option<u32>,
+) -> Result<(), Undeliverable> {
+    let env = Env {
+        domain: cx.domain,
+        vcpu: cx.vcpu,
+    };
     let verdict = emulate(&env, cx.regs, cx.state, why);
     // Registers changed: rcx and r11 must not be clobbered on the way out.
     cx.regs.entry = 0;
     match verdict {
         Verdict::Done(effect, stepping) => {
             enact(cx, effect);
-            if stepping == Stepping::DebugTrap { bounce::trap(cx, 1, None) } else { Ok(()) }
-        }
-        Verdict::NewBase { mfn, next_rip } => match mmu::set_root(cx, RootKind::Kernel, Some(mfn)) {
-            Ok(()) => {
-                cx.regs.rip = next_rip;
+            if stepping == Stepping::DebugTrap {
+                bounce::trap(cx, 1, None)
+            } else {
                 Ok(())
             }
-            Err(Stop::Restart) => Ok(()),
-            Err(Stop::Refused(_)) => bounce::trap(cx, vector, error),
-        },
+        }
+        Verdict::NewBase { mfn, next_rip } => {
+            match mmu::set_root(cx, RootKind::Kernel, Some(mfn)) {
+                Ok(()) => {
+                    cx.regs.rip = next_rip;
+                    Ok(())
+                }
+                Err(Stop::Restart) => Ok(()),
+                Err(Stop::Refused(_)) => bounce::trap(cx, vector, error),
+            }
+        }
         Verdict::Again => Ok(()),
         Verdict::Reflect => bounce::trap(cx, vector, error),
         Verdict::PageFault { address, error } => bounce::page_fault(cx, address, error),

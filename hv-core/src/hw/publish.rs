@@ -78,7 +78,11 @@ pub fn runstate(l: &Loaded) {
         return;
     }
     let info = l.vcpu().runstate.lock().info();
-    let flag = if l.domain.has_assist(VMASST_TYPE_runstate_update_flag) { UpdateFlag::Used } else { UpdateFlag::Unused };
+    let flag = if l.domain.has_assist(VMASST_TYPE_runstate_update_flag) {
+        UpdateFlag::Used
+    } else {
+        UpdateFlag::Unused
+    };
     with_kernel_tables(l, || {
         // As above.
         let _ = runstate::publish(&mut Area(area), &info, flag);

@@ -65,7 +65,9 @@ pub fn run_cpu() -> ! {
         }
         cpu::halt_until_interrupt();
     }
-    this.remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+    this.remote
+        .softirq
+        .fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
     cpu::sti();
     let mut loaded: Option<Loaded> = None;
     loop {
@@ -85,7 +87,9 @@ fn idle(this: &PerCpu) {
         this.remote.idle_entries.fetch_add(1, Ordering::Relaxed);
         let since = clock::now();
         cpu::halt_until_interrupt();
-        this.remote.idle_ns.fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);
+        this.remote
+            .idle_ns
+            .fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);
         this.remote.idle.store(false, Ordering::Relaxed);
     }
     cpu::sti();
@@ -131,7 +135,9 @@ fn timer(this: &PerCpu) {
     let end = this.slice_end.get();
     if end != 0 && end <= clock::now() {
         this.slice_end.set(0);
-        this.remote.softirq.fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
+        this.remote
+            .softirq
+            .fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
     }
     clock::program();
 }
@@ -157,7 +163,11 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
     if let Some(other) = decision.kick {
         hv().backing.machine.reschedule(other);
     }
-    this.slice_end.set(decision.run_for.map_or(0, |slice| now.saturating_add(slice)));
+    this.slice_end.set(
+        decision
+            .run_for
+            .map_or(0, |slice| now.saturating_add(slice)),
+    );
     let current = loaded.as_ref().and_then(Loaded::unit);
     if decision.save.is_some() && decision.save == current {
         stop_running(loaded);
@@ -217,7 +227,10 @@ fn resume(this: &PerCpu, loaded: &mut Option<Loaded>) {
         return;
     }
     l.vcpu().set_running(Some(this.id));
-    l.vcpu().runstate.lock().change(State::Running, clock::now());
+    l.vcpu()
+        .runstate
+        .lock()
+        .change(State::Running, clock::now());
     publish::all(l);
 }
 
@@ -230,12 +243,17 @@ fn save(this: &PerCpu, loaded: &mut Option<Loaded>) {
     paging::load_master();
     context::clear(this.id);
     let unit = l.unit();
-    let Loaded { domain, id, state, .. } = l;
+    let Loaded {
+        domain, id, state, ..
+    } = l;
     if let Some(vcpu) = domain.vcpu(id) {
         *vcpu.state.lock() = Some(state);
     }
     if let Some(unit) = unit
-        && let Some(other) = hv().backing.sched.context_saved(this.id, unit, clock::now())
+        && let Some(other) = hv()
+            .backing
+            .sched
+            .context_saved(this.id, unit, clock::now())
     {
         hv().backing.machine.reschedule(other);
     }
@@ -248,12 +266,19 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
         return;
     };
     let Some(state) = domain.vcpu(id).and_then(|v| v.state.lock().take()) else {
-        log::error!("d{}v{id}: chosen to run without registers: stopped", domain.id);
+        log::error!(
+            "d{}v{id}: chosen to run without registers: stopped",
+            domain.id
+        );
         domain.pause();
         domain.stop_running();
         return;
     };
-    let changed = this.tlb_domain.borrow().as_ref().is_none_or(|d| !Arc::ptr_eq(d, &domain));
+    let changed = this
+        .tlb_domain
+        .borrow()
+        .as_ref()
+        .is_none_or(|d| !Arc::ptr_eq(d, &domain));
     domain.mark_dirty(this.id);
     if changed && let Some(old) = this.tlb_domain.borrow_mut().replace(domain.clone()) {
         // Global entries of the old domain go; after that it need not flush here.
@@ -263,12 +288,20 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
         // Another vCPU of the same domain may run another process: its user entries are global.
         tlb::flush_all_here();
     }
-    let mut l = Loaded { domain, id, state, idle: false };
+    let mut l = Loaded {
+        domain,
+        id,
+        state,
+        idle: false,
+    };
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
     let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
     l.vcpu().set_running(Some(this.id));
-    l.vcpu().runstate.lock().change(State::Running, clock::now());
+    l.vcpu()
+        .runstate
+        .lock()
+        .change(State::Running, clock::now());
     publish::all(&mut l);
     let slot = loaded.insert(l);
     if !good {
@@ -318,16 +351,16 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
             power::off()
         }
         xen_abi::sched::SHUTDOWN_crash => {
-            crate::say!("Hardware Dom0 crashed: rebooting machine");
-            power::reboot()
+            crate::say!("Hardware Dom0 crashed");
+            power::after_crash()
         }
         xen_abi::sched::SHUTDOWN_reboot => {
             crate::say!("Hardware Dom0 shutdown: rebooting machine");
             power::reboot()
         }
         other => {
-            crate::say!("Hardware Dom0 shutdown: reason {other}, rebooting machine");
-            power::reboot()
+            crate::say!("Hardware Dom0 shutdown: reason {other}");
+            power::after_crash()
         }
     }
 }

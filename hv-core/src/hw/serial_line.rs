@@ -48,7 +48,11 @@ pub fn reports() {
     }
     let nmi = remote.nmi_reason.swap(0, Ordering::Relaxed);
     if nmi != 0 {
-        log::warn!("NMI, reason port {:#x}, at {:#x}", nmi & 0xff, remote.nmi_rip.load(Ordering::Relaxed));
+        log::warn!(
+            "NMI, reason port {:#x}, at {:#x}",
+            nmi & 0xff,
+            remote.nmi_rip.load(Ordering::Relaxed)
+        );
     }
     poll();
 }
@@ -56,12 +60,22 @@ pub fn reports() {
 /// Registers as a line of text, for the debug key.
 pub fn registers(out: &mut dyn core::fmt::Write) -> core::fmt::Result {
     for cpu in percpu::online() {
-        let Some(remote) = percpu::remote(cpu) else { continue };
-        writeln!(out, "CPU{cpu}: idle {}, softirq {:#x}, flushed at {}",
-            remote.idle.load(Ordering::Relaxed), remote.softirq.load(Ordering::Relaxed), remote.flushed_at.load(Ordering::Relaxed))?;
+        let Some(remote) = percpu::remote(cpu) else {
+            continue;
+        };
+        writeln!(
+            out,
+            "CPU{cpu}: idle {}, softirq {:#x}, flushed at {}",
+            remote.idle.load(Ordering::Relaxed),
+            remote.softirq.load(Ordering::Relaxed),
+            remote.flushed_at.load(Ordering::Relaxed)
+        )?;
     }
     let (exits, roots, flushes) = super::context::counts();
     let mut line = alloc::string::String::new();
-    write!(line, "this CPU: {exits} guest entries, {roots} CR3 loads, {flushes} full TLB flushes")?;
+    write!(
+        line,
+        "this CPU: {exits} guest entries, {roots} CR3 loads, {flushes} full TLB flushes"
+    )?;
     writeln!(out, "{line}")
 }

@@ -37,7 +37,10 @@ pub fn has_smap() -> bool {
 pub fn late_cpu_setup() {
     // SAFETY: SYSENTER enters nowhere until a guest has set it up.
     unsafe { cpu::wrmsr_safe(msr::SYSENTER_CS, 0) };
-    if cpu::identity().get_extended_processor_and_feature_identifiers().is_some_and(|e| e.has_rdtscp()) {
+    if cpu::identity()
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|e| e.has_rdtscp())
+    {
         // SAFETY: the value is only read by guests.
         unsafe { cpu::wrmsr_safe(msr::TSC_AUX, 0) };
     }
@@ -47,7 +50,10 @@ pub fn late_cpu_setup() {
 /// Refuses a CPU that lacks what we rely on and boot.S could not check.
 pub fn require_features() {
     let cpu = cpu::identity();
-    let (Some(basic), Some(extended)) = (cpu.get_feature_info(), cpu.get_extended_processor_and_feature_identifiers()) else {
+    let (Some(basic), Some(extended)) = (
+        cpu.get_feature_info(),
+        cpu.get_extended_processor_and_feature_identifiers(),
+    ) else {
         super::start::refuse(format_args!("this CPU does not say what it has"))
     };
     let needed = [

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use hv_core::base::CpuId;
 use hv_core::console::{ConsoleSink, ReadRequest, ReadResult};
 use hv_core::domain::{
-    Backing, CpuPlace, CpuPolicy, Diagnostics, Facts, Hypervisor, Identity, PolicyView, Processor, Services,
+    Backing, CpuPlace, CpuPolicy, Diagnostics, Facts, Hypervisor, Identity, PolicyView, Processor,
+    Services,
 };
 use hv_core::pv::cpuid::{Policy, Which};
 use hv_core::sched::{Credit2, Layout, Scheduler};
@@ -82,7 +83,11 @@ impl Diagnostics for State {
 
 /// Sets everything up that domains stand on.
 pub fn hypervisor(boot: &Boot) {
-    let layout = Layout { max_cpus: MAX_CPUS as u32, group_width: 16, max_units: MAX_UNITS };
+    let layout = Layout {
+        max_cpus: MAX_CPUS as u32,
+        group_width: 16,
+        max_units: MAX_UNITS,
+    };
     let sched: &'static Credit2 = match Credit2::new(layout) {
         Ok(sched) => Box::leak(Box::new(sched)),
         Err(why) => refuse(format_args!("scheduler: {why}")),
@@ -91,11 +96,22 @@ pub fn hypervisor(boot: &Boot) {
         add_cpu(sched, cpu);
     }
     let irqs = devices::init(&boot.acpi);
-    let backing = Backing { machine: &HW, sched, pirqs: irqs };
-    let services = Services { console: &Sink, cpu_policy: &Views, diagnostics: &State };
+    let backing = Backing {
+        machine: &HW,
+        sched,
+        pirqs: irqs,
+    };
+    let services = Services {
+        console: &Sink,
+        cpu_policy: &Views,
+        diagnostics: &State,
+    };
     let abi = boot.command_line.options.abi;
     let facts = facts(boot);
-    privileged::init(u32::from(abi.major) << 16 | u32::from(abi.minor), address_bits(&facts));
+    privileged::init(
+        u32::from(abi.major) << 16 | u32::from(abi.minor),
+        address_bits(&facts),
+    );
     HV.call_once(|| Hypervisor::new(backing, services, irqs, identity(boot), facts));
     host::fix_slots();
     let century = boot.acpi.fadt.as_ref().map_or(0, |f| f.century);
@@ -122,18 +138,43 @@ fn identity(boot: &Boot) -> Identity {
         compile_domain: String::new(),
         compile_date: String::new(),
         command_line: boot.info.command_line.clone(),
-        build_id: alloc::vec::Vec::new(),
+        build_id: build_id().to_vec(),
     }
+}
+
+/// The linker's hash of the image: the descriptor of its GNU note, behind a header of 16 bytes.
+fn build_id() -> &'static [u8] {
+    unsafe extern "C" {
+        static build_id_start: [u8; 0];
+        static build_id_end: [u8; 0];
+    }
+    let start = (&raw const build_id_start).cast::<u8>();
+    let len = &raw const build_id_end as usize - start as usize;
+    // SAFETY: the linker script bounds the note, which lies in the image, read-only.
+    let note = unsafe { core::slice::from_raw_parts(start, len) };
+    note.get(16..).unwrap_or_default()
 }
 
 fn facts(boot: &Boot) -> Facts {
     let madt = boot.acpi.madt.as_ref();
-    let local = madt.map_or(hv_core::base::PhysAddr(0xfee0_0000), |m| m.local_apic_address);
-    let io: alloc::vec::Vec<_> = madt.iter().flat_map(|m| &m.io_apics).map(|a| a.address).collect();
+    let local = madt.map_or(hv_core::base::PhysAddr(0xfee0_0000), |m| {
+        m.local_apic_address
+    });
+    let io: alloc::vec::Vec<_> = madt
+        .iter()
+        .flat_map(|m| &m.io_apics)
+        .map(|a| a.address)
+        .collect();
     Facts {
         max_page: boot.memory.max_page(),
         total_pages: boot.memory.total_frames(),
-        memory_map: boot.memory.machine_map(local, &io).regions().iter().map(|r| (*r).into()).collect(),
+        memory_map: boot
+            .memory
+            .machine_map(local, &io)
+            .regions()
+            .iter()
+            .map(|r| (*r).into())
+            .collect(),
         m2p_frames: boot.m2p.clone(),
         tsc_khz: (clock::tsc_hz() / 1000) as u32,
         processor: processor(boot),
@@ -155,12 +196,17 @@ fn address_bits(facts: &Facts) -> u32 {
 fn processor(boot: &Boot) -> Processor {
     let cpu = cpu::identity();
     let signature = cpu.get_feature_info();
-    let of_signature = |field: fn(&raw_cpuid::FeatureInfo) -> u8| signature.as_ref().map_or(0, |s| u32::from(field(s)));
-    let vendor = cpu.get_vendor_info().and_then(|v| v.as_str().as_bytes().first_chunk().copied());
+    let of_signature = |field: fn(&raw_cpuid::FeatureInfo) -> u8| {
+        signature.as_ref().map_or(0, |s| u32::from(field(s)))
+    };
+    let vendor = cpu
+        .get_vendor_info()
+        .and_then(|v| v.as_str().as_bytes().first_chunk().copied());
     let mut brand = [[0; 16]; 3];
     if let Some(text) = cpu.get_processor_brand_string() {
         let room = brand.as_flattened_mut().iter_mut();
-        room.zip(text.as_str().bytes()).for_each(|(to, from)| *to = from);
+        room.zip(text.as_str().bytes())
+            .for_each(|(to, from)| *to = from);
     }
     Processor {
         vendor: vendor.unwrap_or_default(),
@@ -169,7 +215,9 @@ fn processor(boot: &Boot) -> Processor {
         family: of_signature(|s| s.family_id()),
         model: of_signature(|s| s.model_id()),
         stepping: of_signature(|s| s.stepping_id()),
-        address_bits: cpu.get_processor_capacity_feature_info().map_or(36, |c| c.physical_address_bits()),
+        address_bits: cpu
+            .get_processor_capacity_feature_info()
+            .map_or(36, |c| c.physical_address_bits()),
         cache_line: of_signature(|s| s.cflush_cache_line_size()) * 8,
         cpus: percpu::online().map(|c| place(boot, c)).collect(),
     }
@@ -180,7 +228,13 @@ fn processor(boot: &Boot) -> Processor {
 /// not know.
 fn place(boot: &Boot, id: CpuId) -> CpuPlace {
     let apic_id = percpu::apic_id(id).unwrap_or(0);
-    let acpi_id = boot.acpi.madt.iter().flat_map(|m| &m.cpus).find(|c| c.apic_id == apic_id).map_or(id, |c| c.acpi_uid);
+    let acpi_id = boot
+        .acpi
+        .madt
+        .iter()
+        .flat_map(|m| &m.cpus)
+        .find(|c| c.apic_id == apic_id)
+        .map_or(id, |c| c.acpi_uid);
     let (thread_bits, package_bits) = if cpu::cpuid(0, 0)[0] >= 0xb && cpu::cpuid(0xb, 0)[1] != 0 {
         (cpu::cpuid(0xb, 0)[0] & 0x1f, cpu::cpuid(0xb, 1)[0] & 0x1f)
     } else {

@@ -38,7 +38,9 @@ pub fn start_cpu(id: CpuId, apic_id: u32) -> bool {
         return false;
     }
     let data = percpu::create(id, apic_id);
-    let Some(_info) = tables::create_area(id, data) else { return false };
+    let Some(_info) = tables::create_area(id, data) else {
+        return false;
+    };
     prepare_trampoline(id);
     let before = ONLINE.load(Ordering::SeqCst);
     apic::send_init(apic_id);

@@ -1,7 +1,6 @@
 //! The way from the loader's entry to the first guest.
 
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ops::Range;
@@ -9,14 +8,20 @@ use core::ops::Range;
 use hv_core::base::{Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use hv_core::boot::PhysMem;
 use hv_core::boot::acpi::{self, AcpiFacts};
-use hv_core::boot::cmdline::{AfterPanic, Baud, ConsoleSink, LogLevel, LogThreshold, Options, Parsed};
+use hv_core::boot::cmdline::{
+    AfterPanic, Baud, ConsoleSink, LogLevel, LogThreshold, Options, Parsed,
+};
 use hv_core::boot::info::{BootInfo, Module, Rsdp};
 use hv_core::boot::memmap::{MemoryMap, UsableFrames};
+use hv_core::boot::modules::check_modules;
 use hv_core::console::levels::Thresholds;
 use hv_core::mm::buddy::Buddy;
 
 use super::layout::DIRECT_MAP;
-use super::{console, cpu, cpuinfo, dom0, fpu, heap, memory, pages, percpu, power, serial, setup, smp, tables, traps};
+use super::{
+    console, cpu, cpuinfo, dom0, fpu, heap, memory, pages, percpu, power, serial, setup, smp,
+    tables, traps,
+};
 use crate::say;
 
 /// Physical memory below 4 GiB by the boot's map.
@@ -26,7 +31,9 @@ impl PhysMem for EarlyMemory {
     fn read(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
         let end = addr.0.checked_add(len as u64)?;
         // SAFETY: the boot's tables map all of it, and nothing writes what the loader left.
-        (end <= 4 << 30).then(|| unsafe { core::slice::from_raw_parts((DIRECT_MAP + addr.0) as *const u8, len) })
+        (end <= 4 << 30).then(|| unsafe {
+            core::slice::from_raw_parts((DIRECT_MAP + addr.0) as *const u8, len)
+        })
     }
 }
 
@@ -58,7 +65,8 @@ pub fn refuse(why: core::fmt::Arguments<'_>) -> ! {
     say!("****************************************");
     say!("Cannot boot: {why}");
     say!("****************************************");
-    power::crash_stop()
+    // Not even without `noreboot`: the next boot would find the same.
+    power::stop_for_good()
 }
 
 /// Called by boot.S with what the loader left in its registers.
@@ -79,11 +87,17 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     banner(&info, &command_line);
     setup::require_features();
 
-    let width = cpu::identity().get_processor_capacity_feature_info().map_or(36, |c| c.physical_address_bits());
+    let width = cpu::identity()
+        .get_processor_capacity_feature_info()
+        .map_or(36, |c| c.physical_address_bits());
     let (memory, warnings) = MemoryMap::new(&info.memory_map, 1 << width.min(42));
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
     warnings.iter().for_each(|w| log::warn!("{w}"));
+    let (image, image_len) = memory::image();
+    if let Err(why) = check_modules(&info.modules, &memory, image.0..image.0 + image_len) {
+        refuse(format_args!("{why}"));
+    }
     let free = free_frames(&info, &memory);
     let first_run = start_pages(&free);
     let acpi = read_acpi(&info);
@@ -95,13 +109,26 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     }
     memory::map_ram(&memory);
     let early = more_pages(&free, first_run);
-    console::console().lock().enlarge(command_line.options.conring_size);
+    console::console()
+        .lock()
+        .enlarge(command_line.options.conring_size);
     let m2p = memory::build(&memory);
     hand_over_pages(&free, &info, &early);
-    say!("System RAM: {} MiB ({} KiB)", memory.total_frames() >> 8, memory.total_frames() << 2);
+    say!(
+        "System RAM: {} MiB ({} KiB)",
+        memory.total_frames() >> 8,
+        memory.total_frames() << 2
+    );
 
     let kernel = dom0::unpack_kernel(&info);
-    let boot = Box::new(Boot { command_line, info, memory, m2p, acpi, kernel });
+    let boot = Box::new(Boot {
+        command_line,
+        info,
+        memory,
+        m2p,
+        acpi,
+        kernel,
+    });
     to_own_stack(boot)
 }
 
@@ -119,15 +146,25 @@ fn configure_console(options: &Options, info: &BootInfo) {
         None => serial::init(0x3f8, 0),
     }
     let vga = options.console.contains(&ConsoleSink::Vga)
-        && matches!(info.video, hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown);
+        && matches!(
+            info.video,
+            hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown
+        );
     let threshold = thresholds(options.loglvl);
-    console::console().lock().configure(threshold, thresholds(options.guest_loglvl), vga);
+    console::console()
+        .lock()
+        .configure(threshold, thresholds(options.guest_loglvl), vga);
     power::set_noreboot(options.after_panic == AfterPanic::Halt);
 }
 
 fn banner(info: &BootInfo, command_line: &Parsed) {
     let abi = command_line.options.abi;
-    say!("Xenolith {} (Xen ABI {}.{})", env!("CARGO_PKG_VERSION"), abi.major, abi.minor);
+    say!(
+        "Xenolith {} (Xen ABI {}.{})",
+        env!("CARGO_PKG_VERSION"),
+        abi.major,
+        abi.minor
+    );
     say!("Bootloader: {} ({})", info.loader_name, info.protocol);
     say!("Command line: {}", info.command_line);
     command_line.diagnostics.iter().for_each(|d| say!("{d}"));
@@ -161,7 +198,8 @@ fn start_pages(free: &UsableFrames) -> Range<u64> {
 /// The largest run of frames below `limit`.
 fn largest(free: &UsableFrames, limit: u64) -> Option<Range<u64>> {
     let runs = free.runs().map(|run| run.start.0..run.end.0.min(limit));
-    runs.filter(|run| run.start < run.end).max_by_key(|run| run.end - run.start)
+    runs.filter(|run| run.start < run.end)
+        .max_by_key(|run| run.end - run.start)
 }
 
 /// The runs that the boot takes pages from.
@@ -177,14 +215,26 @@ struct EarlyRuns {
 fn more_pages(free: &UsableFrames, first: Range<u64>) -> EarlyRuns {
     let others = free.runs().map(|run| run.start.0..run.end.0).map(|run| {
         // The first run may be the part below 4 GiB of a larger one.
-        if run.contains(&first.start) { first.end.max(run.start)..run.end } else { run }
+        if run.contains(&first.start) {
+            first.end.max(run.start)..run.end
+        } else {
+            run
+        }
     });
-    let best = others.max_by_key(|run| run.end.saturating_sub(run.start)).unwrap_or(0..0);
+    let best = others
+        .max_by_key(|run| run.end.saturating_sub(run.start))
+        .unwrap_or(0..0);
     if best.end.saturating_sub(best.start) <= first.end - first.start {
-        return EarlyRuns { current: first.clone(), taken: first.end..first.end };
+        return EarlyRuns {
+            current: first.clone(),
+            taken: first.end..first.end,
+        };
     }
     let (_, end) = pages::start_early(Mfn(best.start), Mfn(best.end));
-    EarlyRuns { current: best, taken: end.0..first.end }
+    EarlyRuns {
+        current: best,
+        taken: end.0..first.end,
+    }
 }
 
 fn read_acpi(info: &BootInfo) -> AcpiFacts {
@@ -208,7 +258,10 @@ fn read_acpi(info: &BootInfo) -> AcpiFacts {
 fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns) {
     let mut rest = free.clone();
     for range in [&early.taken, &early.current] {
-        rest.carve_out(Mfn(range.start).addr(), (range.end - range.start) << PAGE_SHIFT);
+        rest.carve_out(
+            Mfn(range.start).addr(),
+            (range.end - range.start) << PAGE_SHIFT,
+        );
     }
     let mut buddy = Buddy::new();
     rest.runs().for_each(|run| add(&mut buddy, run));
@@ -235,7 +288,12 @@ fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns) {
 
 /// Every frame that a module touches.
 pub fn module_frames(module: &Module) -> Range<Mfn> {
-    module.start.mfn()..Mfn((module.start.0 + module.len).div_ceil(PAGE_SIZE as u64))
+    let first = module.start.mfn();
+    if module.len == 0 {
+        // Nowhere, and its page may be anybody's.
+        return first..first;
+    }
+    first..Mfn((module.start.0 + module.len).div_ceil(PAGE_SIZE as u64))
 }
 
 fn add(buddy: &mut Buddy, run: Range<Mfn>) {
@@ -247,7 +305,9 @@ fn add(buddy: &mut Buddy, run: Range<Mfn>) {
 /// Goes on in `continue_boot` on the boot CPU's final stack.
 fn to_own_stack(boot: Box<Boot>) -> ! {
     let data = percpu::create(0, 0);
-    let Some(info) = tables::create_area(0, data) else { refuse(format_args!("no memory for the boot CPU's stacks")) };
+    let Some(info) = tables::create_area(0, data) else {
+        refuse(format_args!("no memory for the boot CPU's stacks"))
+    };
     tables::fill_idt(tables::HYP_CS, true);
     tables::load(0);
     let stack = info as u64 - cpuinfo::FRAME_GAP;
@@ -267,11 +327,6 @@ extern "C" fn continue_boot(boot: *mut Boot) -> ! {
     super::bringup::cpus(&boot);
     dom0::create(boot);
     super::run::run_cpu()
-}
-
-/// Text of a module for messages.
-pub fn name_of(module: &Module) -> String {
-    if module.command_line.is_empty() { "module".to_string() } else { module.command_line.clone() }
 }
 
 /// The console's thresholds for an option's.

@@ -42,10 +42,17 @@ pub fn fill_idt(cs: u16, ist: bool) {
     let stubs = (&raw const trap_stubs) as u64;
     for vector in 0..256usize {
         let at = stubs + vector as u64 * 16;
-        let stack = IST_OF.iter().find(|(v, _)| ist && *v == vector).map_or(0, |(_, s)| u64::from(*s));
+        let stack = IST_OF
+            .iter()
+            .find(|(v, _)| ist && *v == vector)
+            .map_or(0, |(_, s)| u64::from(*s));
         // INT3, INTO and INT 0x80 are for guests to use directly.
         let dpl: u64 = if matches!(vector, 3 | 4 | 0x80) { 3 } else { 0 };
-        let low = (at & 0xffff) | u64::from(cs) << 16 | stack << 32 | (0x8e | dpl << 5) << 40 | (at >> 16 & 0xffff) << 48;
+        let low = (at & 0xffff)
+            | u64::from(cs) << 16
+            | stack << 32
+            | (0x8e | dpl << 5) << 40
+            | (at >> 16 & 0xffff) << 48;
         IDT.0[vector * 2].store(low, Ordering::Relaxed);
         IDT.0[vector * 2 + 1].store(at >> 32, Ordering::Relaxed);
     }
@@ -59,7 +66,10 @@ pub fn load_idt() {
 
 /// What LGDT and LIDT take.
 fn pointer(base: u64, limit: u16) -> DescriptorTablePointer {
-    DescriptorTablePointer { limit, base: VirtAddr::new_truncate(base) }
+    DescriptorTablePointer {
+        limit,
+        base: VirtAddr::new_truncate(base),
+    }
 }
 
 /// Maps a CPU's stacks, GDT page, TSS and stub; returns the address of its `CpuInfo`.
@@ -67,10 +77,16 @@ pub fn create_area(cpu_id: CpuId, percpu: *mut PerCpu) -> Option<*mut CpuInfo> {
     let base = cpu_area(cpu_id);
     // Interrupt stacks, each above a guard page, then the main stack at the block's end.
     for stack in 0..IST_OF.len() as u64 {
-        map_pages(base + (stack * (layout::IST_PAGES + 1) + 1) * PAGE_SIZE as u64, layout::IST_PAGES)?;
+        map_pages(
+            base + (stack * (layout::IST_PAGES + 1) + 1) * PAGE_SIZE as u64,
+            layout::IST_PAGES,
+        )?;
     }
     let main = layout::MAIN_STACK_PAGE;
-    map_pages(base + main * PAGE_SIZE as u64, layout::STACK_BLOCK / PAGE_SIZE as u64 - main)?;
+    map_pages(
+        base + main * PAGE_SIZE as u64,
+        layout::STACK_BLOCK / PAGE_SIZE as u64 - main,
+    )?;
     let info = (base + layout::STACK_BLOCK - INFO_SIZE) as *mut CpuInfo;
     // SAFETY: the pages under it were just mapped, zeroed, and are this CPU's alone.
     unsafe { (*info).percpu = percpu };
@@ -80,7 +96,10 @@ pub fn create_area(cpu_id: CpuId, percpu: *mut PerCpu) -> Option<*mut CpuInfo> {
     fill_gdt(gdt, base + layout::TSS_OFFSET);
     fill_tss(tss, base);
     // GDT and LDT windows are not global: a vCPU switch changes what they map.
-    paging::set_page(base + layout::GDT_OFFSET + RESERVED_GDT_PAGE * PAGE_SIZE as u64, gdt.addr().0 | flag::DATA);
+    paging::set_page(
+        base + layout::GDT_OFFSET + RESERVED_GDT_PAGE * PAGE_SIZE as u64,
+        gdt.addr().0 | flag::DATA,
+    );
     paging::set_page(base + layout::TSS_OFFSET, tss.addr().0 | flag::DATA);
     for page in 0..RESERVED_GDT_PAGE {
         paging::set_page(base + layout::GDT_OFFSET + page * PAGE_SIZE as u64, 0);
@@ -104,7 +123,9 @@ fn map_pages(va: u64, count: u64) -> Option<()> {
 
 fn fill_gdt(mfn: Mfn, tss: u64) {
     let t = table(mfn);
-    let set = |selector: u16, value: u64| t[(selector as usize >> 3) & 511].store(value, Ordering::Relaxed);
+    let set = |selector: u16, value: u64| {
+        t[(selector as usize >> 3) & 511].store(value, Ordering::Relaxed)
+    };
     set(HYP_CS, 0x00af_9b00_0000_ffff);
     set(HYP_DS, 0x00cf_9300_0000_ffff);
     set(0xe020, 0x00cf_fb00_0000_ffff);
@@ -117,7 +138,11 @@ fn fill_gdt(mfn: Mfn, tss: u64) {
 
 /// A 16-byte system descriptor (AMD APM vol. 2, 4.8.3).
 fn system_descriptor(base: u64, limit: u64, kind: u64) -> (u64, u64) {
-    let low = (limit & 0xffff) | (base & 0xff_ffff) << 16 | kind << 40 | (limit >> 16 & 0xf) << 48 | (base >> 24 & 0xff) << 56;
+    let low = (limit & 0xffff)
+        | (base & 0xff_ffff) << 16
+        | kind << 40
+        | (limit >> 16 & 0xf) << 48
+        | (base >> 24 & 0xff) << 56;
     (low, base >> 32)
 }
 
@@ -133,7 +158,10 @@ fn fill_tss(mfn: Mfn, area: u64) {
     };
     put(4, frame_top(area));
     for index in 1..=IST_OF.len() as u64 {
-        put(0x24 + 8 * (index as usize - 1), area + index * (layout::IST_PAGES + 1) * PAGE_SIZE as u64);
+        put(
+            0x24 + 8 * (index as usize - 1),
+            area + index * (layout::IST_PAGES + 1) * PAGE_SIZE as u64,
+        );
     }
     // I/O map beyond the limit: no port is open by the TSS.
     put(0x64, 0x68 << 16);
@@ -141,7 +169,8 @@ fn fill_tss(mfn: Mfn, area: u64) {
 
 /// Where the CPU pushes when the guest traps: the end of the frame's hardware part.
 fn frame_top(area: u64) -> u64 {
-    area + layout::STACK_BLOCK - INFO_SIZE + (offset_of!(CpuInfo, regs) + offset_of!(GuestFrame, ss) + 8) as u64
+    area + layout::STACK_BLOCK - INFO_SIZE
+        + (offset_of!(CpuInfo, regs) + offset_of!(GuestFrame, ss) + 8) as u64
 }
 
 /// Writes the SYSCALL entries: 64-bit at 0, the 32-bit one at 64. Each stores the guest's rsp, moves
@@ -149,8 +178,15 @@ fn frame_top(area: u64) -> u64 {
 fn write_stub(mfn: Mfn, area: u64) {
     // SAFETY: the page was just allocated and is not mapped anywhere else yet.
     let page = unsafe { pages::ram_mut(mfn.addr(), PAGE_SIZE) };
-    for (start, cs) in [(0usize, FLAT_RING3_CS64), (64, xen_abi::arch_x86::FLAT_RING3_CS32)] {
-        let mut code = Code { page: &mut *page, at: start, va: area + layout::STUB_OFFSET };
+    for (start, cs) in [
+        (0usize, FLAT_RING3_CS64),
+        (64, xen_abi::arch_x86::FLAT_RING3_CS32),
+    ] {
+        let mut code = Code {
+            page: &mut *page,
+            at: start,
+            va: area + layout::STUB_OFFSET,
+        };
         let info = area + layout::STACK_BLOCK - INFO_SIZE;
         let scratch = info + offset_of!(CpuInfo, syscall_rsp) as u64;
         code.rip_relative(&[0x48, 0x89, 0x25], scratch); // mov [scratch], rsp
@@ -204,7 +240,16 @@ pub fn load(cpu_id: CpuId) {
         cpu::wrmsr(msr::STAR, u64::from(HYP_CS) << 32 | 0xe023 << 48);
         cpu::wrmsr(msr::LSTAR, base + layout::STUB_OFFSET);
         cpu::wrmsr(msr::CSTAR, base + layout::STUB_OFFSET + 64);
-        let mask = rflags::VIP | rflags::VIF | rflags::AC | rflags::VM | rflags::RF | rflags::NT | rflags::IOPL | rflags::DF | rflags::IF | rflags::TF;
+        let mask = rflags::VIP
+            | rflags::VIF
+            | rflags::AC
+            | rflags::VM
+            | rflags::RF
+            | rflags::NT
+            | rflags::IOPL
+            | rflags::DF
+            | rflags::IF
+            | rflags::TF;
         cpu::wrmsr(msr::SFMASK, mask);
     }
     load_idt();
@@ -218,7 +263,8 @@ pub fn load_ldt(cpu_id: CpuId, entries: u32) {
         unsafe { core::arch::asm!("lldt {0:x}", in(reg) 0u32, options(nostack)) };
         return;
     }
-    let (low, high) = system_descriptor(base + layout::LDT_OFFSET, u64::from(entries) * 8 - 1, 0x82);
+    let (low, high) =
+        system_descriptor(base + layout::LDT_OFFSET, u64::from(entries) * 8 - 1, 0x82);
     let gdt = (base + layout::GDT_OFFSET + u64::from(LDT_SELECTOR)) as *const AtomicU64;
     // SAFETY: the descriptor lies in this CPU's own GDT page, mapped writable.
     unsafe {

@@ -53,7 +53,8 @@ pub fn flush_on(cpus: impl Iterator<Item = CpuId> + Clone) {
     for c in cpus.clone() {
         if c == this {
             flush_all_here();
-        } else if let Some(remote) = percpu::remote(c).filter(|r| r.online.load(Ordering::Acquire)) {
+        } else if let Some(remote) = percpu::remote(c).filter(|r| r.online.load(Ordering::Acquire))
+        {
             waits[c as usize] = remote.flush_wanted.fetch_add(1, Ordering::SeqCst) + 1;
             apic::send_ipi(c, vector::FLUSH);
         }
@@ -61,7 +62,9 @@ pub fn flush_on(cpus: impl Iterator<Item = CpuId> + Clone) {
     for c in cpus {
         let wait = waits[c as usize];
         if let Some(remote) = percpu::remote(c).filter(|_| wait != 0) {
-            while remote.flush_done.load(Ordering::SeqCst) < wait && remote.online.load(Ordering::SeqCst) {
+            while remote.flush_done.load(Ordering::SeqCst) < wait
+                && remote.online.load(Ordering::SeqCst)
+            {
                 // Two CPUs may wait for each other with interrupts off: each serves meanwhile.
                 if !cpu::interrupts_on() {
                     serve();
@@ -80,6 +83,8 @@ pub fn flush_stale(cpus: impl Iterator<Item = CpuId> + Clone, stamp: u32) {
     if full > now {
         full = full.saturating_sub(1 << 32);
     }
-    let stale = move |c: &CpuId| percpu::remote(*c).is_some_and(|r| r.flushed_at.load(Ordering::SeqCst) <= full);
+    let stale = move |c: &CpuId| {
+        percpu::remote(*c).is_some_and(|r| r.flushed_at.load(Ordering::SeqCst) <= full)
+    };
     flush_on(cpus.filter(stale));
 }

@@ -23,7 +23,10 @@ unsafe extern "C" {
 
 /// Writes CLAC over the prepared places. Call once, before the text is made read-only.
 pub fn patch_clac() {
-    let (start, end) = ((&raw const clac_start) as *const u64, (&raw const clac_end) as *const u64);
+    let (start, end) = (
+        (&raw const clac_start) as *const u64,
+        (&raw const clac_end) as *const u64,
+    );
     // SAFETY: the linker script bounds an array of addresses of 3-byte NOPs in our text, which is
     // still writable at this point of the boot and run by no other CPU.
     unsafe {
@@ -108,9 +111,28 @@ const _: () = assert!(FRAME_GAP >= 128);
 
 fn name(vector: u32) -> &'static str {
     const NAMES: [&str; 22] = [
-        "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode", "device not available",
-        "double fault", "coprocessor overrun", "invalid TSS", "segment not present", "stack fault", "general protection",
-        "page fault", "reserved", "FPU error", "alignment check", "machine check", "SIMD error", "virtualization", "control protection",
+        "divide error",
+        "debug",
+        "NMI",
+        "breakpoint",
+        "overflow",
+        "bound range",
+        "invalid opcode",
+        "device not available",
+        "double fault",
+        "coprocessor overrun",
+        "invalid TSS",
+        "segment not present",
+        "stack fault",
+        "general protection",
+        "page fault",
+        "reserved",
+        "FPU error",
+        "alignment check",
+        "machine check",
+        "SIMD error",
+        "virtualization",
+        "control protection",
     ];
     NAMES.get(vector as usize).copied().unwrap_or("exception")
 }
@@ -135,15 +157,46 @@ fn fatal(frame: &GuestFrame, what: &str) -> ! {
     enter_crash();
     let mut out = Raw;
     let _ = writeln!(out, "\n(XEN) ****************************************");
-    let _ = writeln!(out, "(XEN) Xenolith crashed on CPU {}: {what}, error code {:#x}", cpu_number(), frame.error_code);
-    let _ = writeln!(out, "(XEN) rip {:#018x}  cs {:#06x}  rflags {:#010x}", frame.rip, frame.cs, frame.rflags);
-    let _ = writeln!(out, "(XEN) cr2 {:#018x}  cr3 {:#018x}  cr0 {:#010x}  cr4 {:#010x}", cpu::cr2(), cpu::cr3(), cpu::cr0(), cpu::cr4());
+    let _ = writeln!(
+        out,
+        "(XEN) Xenolith crashed on CPU {}: {what}, error code {:#x}",
+        cpu_number(),
+        frame.error_code
+    );
+    let _ = writeln!(
+        out,
+        "(XEN) rip {:#018x}  cs {:#06x}  rflags {:#010x}",
+        frame.rip, frame.cs, frame.rflags
+    );
+    let _ = writeln!(
+        out,
+        "(XEN) cr2 {:#018x}  cr3 {:#018x}  cr0 {:#010x}  cr4 {:#010x}",
+        cpu::cr2(),
+        cpu::cr3(),
+        cpu::cr0(),
+        cpu::cr4()
+    );
     let f = frame;
     for row in [
-        [("rax", f.rax), ("rbx", f.rbx), ("rcx", f.rcx), ("rdx", f.rdx)],
-        [("rsi", f.rsi), ("rdi", f.rdi), ("rbp", f.rbp), ("rsp", f.rsp)],
+        [
+            ("rax", f.rax),
+            ("rbx", f.rbx),
+            ("rcx", f.rcx),
+            ("rdx", f.rdx),
+        ],
+        [
+            ("rsi", f.rsi),
+            ("rdi", f.rdi),
+            ("rbp", f.rbp),
+            ("rsp", f.rsp),
+        ],
         [("r8 ", f.r8), ("r9 ", f.r9), ("r10", f.r10), ("r11", f.r11)],
-        [("r12", f.r12), ("r13", f.r13), ("r14", f.r14), ("r15", f.r15)],
+        [
+            ("r12", f.r12),
+            ("r13", f.r13),
+            ("r14", f.r14),
+            ("r15", f.r15),
+        ],
     ] {
         let _ = write!(out, "(XEN)");
         for (name, value) in row {
@@ -152,7 +205,8 @@ fn fatal(frame: &GuestFrame, what: &str) -> ! {
         let _ = writeln!(out);
     }
     backtrace(&mut out, frame.rip, frame.rbp);
-    super::power::crash_stop()
+    let _ = writeln!(out, "(XEN) ****************************************");
+    super::power::after_crash()
 }
 
 /// The CPU's number, or -1 before it has data.
@@ -172,7 +226,8 @@ pub fn backtrace(out: &mut dyn Write, rip: u64, mut rbp: u64) {
     let image = IMAGE_WINDOW..IMAGE_WINDOW + (1 << 30);
     let here = cpuinfo::current() as u64;
     for _ in 0..32 {
-        let on_stack = rbp & 7 == 0 && (rbp & !(STACK_BLOCK - 1) == here & !(STACK_BLOCK - 1) || image.contains(&rbp));
+        let on_stack = rbp & 7 == 0
+            && (rbp & !(STACK_BLOCK - 1) == here & !(STACK_BLOCK - 1) || image.contains(&rbp));
         if !on_stack {
             break;
         }
@@ -194,11 +249,14 @@ fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     enter_crash();
     let (rip, rbp): (u64, u64);
     // SAFETY: reads registers only.
-    unsafe { core::arch::asm!("lea {}, [rip]", "mov {}, rbp", out(reg) rip, out(reg) rbp, options(nomem, nostack)) };
+    unsafe {
+        core::arch::asm!("lea {}, [rip]", "mov {}, rbp", out(reg) rip, out(reg) rbp, options(nomem, nostack))
+    };
     let mut out = Raw;
     let _ = writeln!(out, "\n(XEN) ****************************************");
     let _ = writeln!(out, "(XEN) Panic on CPU {}: {info}", cpu_number());
     backtrace(&mut out, rip, rbp);
     apic::stop_others();
-    super::power::crash_stop()
+    let _ = writeln!(out, "(XEN) ****************************************");
+    super::power::after_crash()
 }

@@ -46,7 +46,11 @@ fn scroll() {
         let from = index + COLUMNS;
         // SAFETY: both indices are inside the text buffer.
         unsafe {
-            let value = if from < COLUMNS * ROWS { cell(from).read_volatile() } else { 0x0720 };
+            let value = if from < COLUMNS * ROWS {
+                cell(from).read_volatile()
+            } else {
+                0x0720
+            };
             cell(index).write_volatile(value);
         }
     }

@@ -22,7 +22,10 @@ pub fn callback_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::CALLBACKOP_unregister => {
             let reg: abi::CallbackUnregister = cx.read(args[1])?;
             // Without these two the guest could not be told anything any more.
-            if matches!(reg.r#type, abi::CALLBACKTYPE_event | abi::CALLBACKTYPE_failsafe) {
+            if matches!(
+                reg.r#type,
+                abi::CALLBACKTYPE_event | abi::CALLBACKTYPE_failsafe
+            ) {
                 return Err(Errno::EINVAL);
             }
             *slot(cx, reg.r#type)? = Callback::default();
@@ -66,7 +69,14 @@ pub fn nmi_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 }
 
 fn checked(address: u64, masks_events: bool) -> Result<Callback, Errno> {
-    if GuestVa(address).is_canonical() { Ok(Callback { address, masks_events }) } else { Err(Errno::EINVAL) }
+    if GuestVa(address).is_canonical() {
+        Ok(Callback {
+            address,
+            masks_events,
+        })
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 /// Where a callback of this type is kept.

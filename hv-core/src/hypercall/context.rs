@@ -149,7 +149,11 @@ impl<H: Host> Ctx<'_, H> {
     ///
     /// # Errors
     /// `EFAULT`, `ENOMEM`.
-    pub fn read_array<T: FromBytes + IntoBytes + Clone>(&self, at: u64, count: usize) -> Result<Vec<T>, Errno> {
+    pub fn read_array<T: FromBytes + IntoBytes + Clone>(
+        &self,
+        at: u64,
+        count: usize,
+    ) -> Result<Vec<T>, Errno> {
         let mut values = Vec::new();
         values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
         values.resize_with(count, T::new_zeroed);
@@ -162,7 +166,10 @@ impl<H: Host> Ctx<'_, H> {
     /// # Errors
     /// `EFAULT` when it wraps around.
     pub fn element<T>(&self, base: u64, index: u64) -> Result<u64, Errno> {
-        index.checked_mul(size_of::<T>() as u64).and_then(|o| base.checked_add(o)).ok_or(Errno::EFAULT)
+        index
+            .checked_mul(size_of::<T>() as u64)
+            .and_then(|o| base.checked_add(o))
+            .ok_or(Errno::EFAULT)
     }
 
     /// The domain that the caller names.
@@ -190,6 +197,10 @@ impl<H: Host> Ctx<'_, H> {
     /// # Errors
     /// `EPERM`.
     pub fn require_control(&self) -> Result<(), Errno> {
-        if self.domain.is_control() { Ok(()) } else { Err(Errno::EPERM) }
+        if self.domain.is_control() {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 }

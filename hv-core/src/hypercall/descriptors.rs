@@ -38,7 +38,11 @@ pub fn set_trap_table<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         if !GuestVa(info.address).is_canonical() {
             return Err(Errno::EINVAL);
         }
-        cx.state.traps[info.vector as usize] = TrapEntry { address: info.address, cs: info.cs, flags: info.flags };
+        cx.state.traps[info.vector as usize] = TrapEntry {
+            address: info.address,
+            cs: info.cs,
+            flags: info.flags,
+        };
     }
     DONE
 }
@@ -48,10 +52,16 @@ pub fn set_trap_table<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// # Errors
 /// `EINVAL` for too many entries or a frame that cannot be a descriptor page, `EFAULT`.
 pub fn set_gdt<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
-    let entries = u32::try_from(args[1]).ok().filter(|n| *n <= FIRST_RESERVED_GDT_ENTRY).ok_or(Errno::EINVAL)?;
+    let entries = u32::try_from(args[1])
+        .ok()
+        .filter(|n| *n <= FIRST_RESERVED_GDT_ENTRY)
+        .ok_or(Errno::EINVAL)?;
     let count = entries.div_ceil(PER_PAGE) as usize;
     let mut frames = [0u64; GDT_PAGES];
-    cx.host.copy_in(zerocopy::IntoBytes::as_mut_bytes(&mut frames[..count]), args[0])?;
+    cx.host.copy_in(
+        zerocopy::IntoBytes::as_mut_bytes(&mut frames[..count]),
+        args[0],
+    )?;
     match hold_gdt(cx, &frames[..count])? {
         Some(new) => {
             release_gdt(cx);
@@ -68,16 +78,29 @@ pub fn set_gdt<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 ///
 /// # Errors
 /// `EINVAL`.
-pub fn hold_gdt<H: Host>(cx: &mut Ctx<'_, H>, frames: &[u64]) -> Result<Option<[Option<Mfn>; GDT_PAGES]>, Errno> {
+pub fn hold_gdt<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    frames: &[u64],
+) -> Result<Option<[Option<Mfn>; GDT_PAGES]>, Errno> {
     let mut held = [None; GDT_PAGES];
     for (slot, &frame) in held.iter_mut().zip(frames) {
-        match get_page_and_type(cx.host, Mfn(frame), cx.domain.id, PageType::SegDesc, Reach::Owner) {
+        match get_page_and_type(
+            cx.host,
+            Mfn(frame),
+            cx.domain.id,
+            PageType::SegDesc,
+            Reach::Owner,
+        ) {
             Ok(()) => *slot = Some(Mfn(frame)),
             Err(stop) => {
                 for mfn in held.into_iter().flatten() {
                     let _owed = cx.state.owed_puts.put(cx.host, mfn);
                 }
-                return if stop == Stop::Restart { Ok(None) } else { Err(Errno::EINVAL) };
+                return if stop == Stop::Restart {
+                    Ok(None)
+                } else {
+                    Err(Errno::EINVAL)
+                };
             }
         }
     }
@@ -134,7 +157,10 @@ pub fn update_descriptor<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 pub fn set_ldt<H: Host>(cx: &mut Ctx<'_, H>, address: u64, entries: u64) -> Result<(), Errno> {
     // Only the low half is the count: the upper is padding of the caller.
     let entries = entries & 0xffff_ffff;
-    if entries > MAX_LDT || !address.is_multiple_of(PAGE_SIZE as u64) || !GuestVa(address).is_canonical() {
+    if entries > MAX_LDT
+        || !address.is_multiple_of(PAGE_SIZE as u64)
+        || !GuestVa(address).is_canonical()
+    {
         return Err(Errno::EINVAL);
     }
     if (cx.state.ldt_base, u64::from(cx.state.ldt_entries)) != (address, entries) {
@@ -168,9 +194,13 @@ pub fn map_ldt_page<H: Host>(cx: &mut Ctx<'_, H>, offset: u64) -> bool {
     if cx.state.ldt_frames[page].is_some() {
         return false;
     }
-    let Some(root) = cx.state.roots.kernel else { return false };
+    let Some(root) = cx.state.roots.kernel else {
+        return false;
+    };
     let va = GuestVa(cx.state.ldt_base.wrapping_add((page * PAGE_SIZE) as u64));
-    let Some(mfn) = update::look_up(cx.host, cx.domain.id, root, va).map(Pte::mfn) else { return false };
+    let Some(mfn) = update::look_up(cx.host, cx.domain.id, root, va).map(Pte::mfn) else {
+        return false;
+    };
     // Restart as well: the guest runs into the same fault again.
     match get_page_and_type(cx.host, mfn, cx.domain.id, PageType::SegDesc, Reach::Owner) {
         Ok(()) => {

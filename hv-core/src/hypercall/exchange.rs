@@ -39,7 +39,9 @@ pub fn exchange<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         if result.is_ok() {
             request.nr_exchanged += chunk.inputs;
         }
-        let field = at.checked_add(core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64).ok_or(Errno::EFAULT)?;
+        let field = at
+            .checked_add(core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64)
+            .ok_or(Errno::EFAULT)?;
         cx.write(field, &request.nr_exchanged)?;
         result?;
         if request.nr_exchanged < request.r#in.nr_extents && cx.host.preempt_pending() {
@@ -54,9 +56,15 @@ fn check(request: &MemoryExchange) -> Result<Chunk, Errno> {
     if give.domid != get.domid || give.extent_order > MAX_ORDER || get.extent_order > MAX_ORDER {
         return Err(Errno::EINVAL);
     }
-    let total = |extents: u64, order: u32| extents.checked_mul(1 << order).filter(|n| *n <= 1 << (52 - PAGE_SHIFT));
-    let (Some(given), Some(gotten)) = (total(give.nr_extents, give.extent_order), total(get.nr_extents, get.extent_order))
-    else {
+    let total = |extents: u64, order: u32| {
+        extents
+            .checked_mul(1 << order)
+            .filter(|n| *n <= 1 << (52 - PAGE_SHIFT))
+    };
+    let (Some(given), Some(gotten)) = (
+        total(give.nr_extents, give.extent_order),
+        total(get.nr_extents, get.extent_order),
+    ) else {
         return Err(Errno::EINVAL);
     };
     let order = give.extent_order.max(get.extent_order);
@@ -78,13 +86,23 @@ fn check(request: &MemoryExchange) -> Result<Chunk, Errno> {
     if fits { Ok(chunk) } else { Err(Errno::EINVAL) }
 }
 
-fn one_chunk<H: Host>(cx: &Ctx<'_, H>, target: &Domain, request: &MemoryExchange, chunk: &Chunk) -> Result<(), Errno> {
+fn one_chunk<H: Host>(
+    cx: &Ctx<'_, H>,
+    target: &Domain,
+    request: &MemoryExchange,
+    chunk: &Chunk,
+) -> Result<(), Errno> {
     // First what can fail without harm: the new pages, then the lists, then the old pages.
     let mut new = reserve(chunk.outputs as usize)?;
     let mut old = reserve(chunk.pages as usize)?;
     let result = (|| {
         for _ in 0..chunk.outputs {
-            new.push(target.machine.alloc_block(chunk.out_order, chunk.address_bits).ok_or(Errno::ENOMEM)?);
+            new.push(
+                target
+                    .machine
+                    .alloc_block(chunk.out_order, chunk.address_bits)
+                    .ok_or(Errno::ENOMEM)?,
+            );
         }
         let position = request.nr_exchanged / chunk.inputs * chunk.outputs;
         let gpfns = cx.read_array::<u64>(
@@ -107,7 +125,10 @@ fn one_chunk<H: Host>(cx: &Ctx<'_, H>, target: &Domain, request: &MemoryExchange
     }
     for (index, (first, gpfn)) in new.iter().zip(gpfns).enumerate() {
         hand_over(target, *first, 1 << chunk.out_order, Some(gpfn));
-        cx.write(cx.element::<u64>(request.out.extent_start.address(), position + index as u64)?, &first.0)?;
+        cx.write(
+            cx.element::<u64>(request.out.extent_start.address(), position + index as u64)?,
+            &first.0,
+        )?;
     }
     Ok(())
 }
@@ -127,7 +148,10 @@ fn take_old<H: Host>(
     old: &mut Vec<Mfn>,
 ) -> Result<(), Errno> {
     for extent in 0..chunk.inputs {
-        let slot = cx.element::<u64>(request.r#in.extent_start.address(), request.nr_exchanged + extent)?;
+        let slot = cx.element::<u64>(
+            request.r#in.extent_start.address(),
+            request.nr_exchanged + extent,
+        )?;
         let first: u64 = cx.read(slot)?;
         for page in 0..1u64 << chunk.in_order {
             let mfn = Mfn(first.checked_add(page).ok_or(Errno::EINVAL)?);

@@ -13,12 +13,62 @@ use crate::pv::iret;
 
 /// Names of the calls, for the log.
 const NAMES: [&str; 56] = [
-    "set_trap_table", "mmu_update", "set_gdt", "stack_switch", "set_callbacks", "fpu_taskswitch", "sched_op_compat",
-    "platform_op", "set_debugreg", "get_debugreg", "update_descriptor", "?", "memory_op", "multicall", "update_va_mapping",
-    "set_timer_op", "event_channel_op_compat", "xen_version", "console_io", "physdev_op_compat", "grant_table_op", "vm_assist",
-    "update_va_mapping_otherdomain", "iret", "vcpu_op", "set_segment_base", "mmuext_op", "xsm_op", "nmi_op", "sched_op",
-    "callback_op", "xenoprof_op", "event_channel_op", "physdev_op", "hvm_op", "sysctl", "domctl", "kexec_op", "tmem_op",
-    "argo_op", "xenpmu_op", "dm_op", "hypfs_op", "?", "?", "?", "?", "?", "mca", "?", "?", "?", "?", "?", "?", "?",
+    "set_trap_table",
+    "mmu_update",
+    "set_gdt",
+    "stack_switch",
+    "set_callbacks",
+    "fpu_taskswitch",
+    "sched_op_compat",
+    "platform_op",
+    "set_debugreg",
+    "get_debugreg",
+    "update_descriptor",
+    "?",
+    "memory_op",
+    "multicall",
+    "update_va_mapping",
+    "set_timer_op",
+    "event_channel_op_compat",
+    "xen_version",
+    "console_io",
+    "physdev_op_compat",
+    "grant_table_op",
+    "vm_assist",
+    "update_va_mapping_otherdomain",
+    "iret",
+    "vcpu_op",
+    "set_segment_base",
+    "mmuext_op",
+    "xsm_op",
+    "nmi_op",
+    "sched_op",
+    "callback_op",
+    "xenoprof_op",
+    "event_channel_op",
+    "physdev_op",
+    "hvm_op",
+    "sysctl",
+    "domctl",
+    "kexec_op",
+    "tmem_op",
+    "argo_op",
+    "xenpmu_op",
+    "dm_op",
+    "hypfs_op",
+    "?",
+    "?",
+    "?",
+    "?",
+    "?",
+    "mca",
+    "?",
+    "?",
+    "?",
+    "?",
+    "?",
+    "?",
+    "?",
 ];
 
 /// Arguments of a 64-bit caller.
@@ -72,7 +122,9 @@ pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_memory_op => memory::memory_op(cx, args),
         nr::__HYPERVISOR_multicall => multicall::multicall(cx, args),
         nr::__HYPERVISOR_update_va_mapping => mmu::update_va_mapping(cx, args),
-        nr::__HYPERVISOR_update_va_mapping_otherdomain => mmu::update_va_mapping_otherdomain(cx, args),
+        nr::__HYPERVISOR_update_va_mapping_otherdomain => {
+            mmu::update_va_mapping_otherdomain(cx, args)
+        }
         nr::__HYPERVISOR_set_timer_op => vcpu::set_timer_op(cx, args),
         nr::__HYPERVISOR_vm_assist => misc::vm_assist(cx, args),
         nr::__HYPERVISOR_iret => iret::iret(cx),
@@ -102,8 +154,13 @@ pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
 
 /// Logs the name of a call that does not exist, once.
 fn note_missing<H: Host>(cx: &Ctx<'_, H>, call: u64) {
-    let Some(name) = NAMES.get(call as usize) else { return };
+    let Some(name) = NAMES.get(call as usize) else {
+        return;
+    };
     if cx.hv.first_missing(call) {
-        log::info!("d{}: hypercall {name} ({call}) is not implemented", cx.domain.id);
+        log::info!(
+            "d{}: hypercall {name} ({call}) is not implemented",
+            cx.domain.id
+        );
     }
 }

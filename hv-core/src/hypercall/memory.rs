@@ -6,7 +6,9 @@ use core::sync::atomic::Ordering;
 use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
-use xen_abi::memory::{self as abi, MachphysMapping, MachphysMfnList, MemoryDomain, MemoryMap, MemoryReservation};
+use xen_abi::memory::{
+    self as abi, MachphysMapping, MachphysMfnList, MemoryDomain, MemoryMap, MemoryReservation,
+};
 
 use super::context::{Args, Ctx, Host, Outcome, Reply};
 use super::exchange;
@@ -41,7 +43,9 @@ pub fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         // A PV dom0 has the machine's map; nothing else has set one.
         abi::XENMEM_memory_map => Err(Errno::ENOSYS),
         // Nothing is ever shared between domains by content: the true answer is none.
-        abi::XENMEM_get_sharing_freed_pages | abi::XENMEM_get_sharing_shared_pages => Ok(Outcome::Return(0)),
+        abi::XENMEM_get_sharing_freed_pages | abi::XENMEM_get_sharing_shared_pages => {
+            Ok(Outcome::Return(0))
+        }
         abi::XENMEM_get_vnumainfo => Err(Errno::EOPNOTSUPP),
         abi::XENMEM_acquire_resource => Err(Errno::EOPNOTSUPP),
         other => {
@@ -87,7 +91,14 @@ fn reservation<H: Host>(cx: &mut Ctx<'_, H>, change: Change, start: u64, args: A
     for index in start..request.nr_extents {
         if index != start && cx.host.preempt_pending() {
             let command = args[0] & ((1 << COMMAND_BITS) - 1);
-            return Ok(Outcome::Restart([index << COMMAND_BITS | command, args[1], 0, 0, 0, 0]));
+            return Ok(Outcome::Restart([
+                index << COMMAND_BITS | command,
+                args[1],
+                0,
+                0,
+                0,
+                0,
+            ]));
         }
         let at = cx.element::<u64>(request.extent_start.address(), index)?;
         let done = match change {
@@ -150,7 +161,9 @@ pub fn charge(target: &Domain, pages: u64) -> Result<(), Errno> {
     let limit = target.max_pages.load(Ordering::Relaxed);
     target
         .pages
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |have| have.checked_add(pages).filter(|n| *n <= limit))
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |have| {
+            have.checked_add(pages).filter(|n| *n <= limit)
+        })
         .map(drop)
         .map_err(|_| Errno::ENOMEM)
 }
@@ -176,7 +189,9 @@ fn account<H: Host>(cx: &Ctx<'_, H>, at: u64, value: impl Fn(&Arc<Domain>) -> u6
 fn highest_gpfn(domain: &Arc<Domain>) -> u64 {
     use xen_abi::arch_x86::ArchSharedInfo;
     let offset = xen_abi::xen::SHARED_INFO_ARCH + core::mem::offset_of!(ArchSharedInfo, max_pfn);
-    domain.machine.words(domain.shared_info)[offset / 8].load(Ordering::Relaxed).saturating_sub(1)
+    domain.machine.words(domain.shared_info)[offset / 8]
+        .load(Ordering::Relaxed)
+        .saturating_sub(1)
 }
 
 fn machphys_mapping<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
@@ -195,7 +210,14 @@ fn machphys_mfn_list<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     let mut request: MachphysMfnList = cx.read(at)?;
     let mut last = 0;
     let mut count = 0;
-    for (index, chunk) in cx.hv.facts.m2p_frames.iter().take(request.max_extents as usize).enumerate() {
+    for (index, chunk) in cx
+        .hv
+        .facts
+        .m2p_frames
+        .iter()
+        .take(request.max_extents as usize)
+        .enumerate()
+    {
         // A part without RAM behind it repeats the frame before, so that a tool can map the list whole.
         last = chunk.map_or(last, |m| m.0);
         let slot = cx.element::<u64>(request.extent_start.address(), index as u64)?;

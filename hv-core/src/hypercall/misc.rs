@@ -32,7 +32,11 @@ pub fn stack_switch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// None.
 pub fn fpu_taskswitch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     cx.state.task_switched = args[0] != 0;
-    cx.host.set_task_switched(if args[0] != 0 { TaskSwitched::Set } else { TaskSwitched::Clear });
+    cx.host.set_task_switched(if args[0] != 0 {
+        TaskSwitched::Set
+    } else {
+        TaskSwitched::Clear
+    });
     DONE
 }
 
@@ -42,7 +46,10 @@ pub fn fpu_taskswitch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// `EINVAL` for a type that this kind of guest cannot have; `ENOSYS` for an unknown command.
 pub fn vm_assist<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     use core::sync::atomic::Ordering::Relaxed;
-    let bit = u32::try_from(args[1]).ok().and_then(|t| 1u64.checked_shl(t)).unwrap_or(0);
+    let bit = u32::try_from(args[1])
+        .ok()
+        .and_then(|t| 1u64.checked_shl(t))
+        .unwrap_or(0);
     if bit & ASSISTS == 0 {
         return Err(Errno::EINVAL);
     }
@@ -110,7 +117,14 @@ pub(crate) fn checked_debug(index: usize, value: u64) -> Result<u64, Errno> {
     match index {
         0..=3 => {
             let ours = abi_range();
-            if ours.contains(&value) { Err(Errno::EPERM) } else { GuestVa(value).is_canonical().then_some(value).ok_or(Errno::EPERM) }
+            if ours.contains(&value) {
+                Err(Errno::EPERM)
+            } else {
+                GuestVa(value)
+                    .is_canonical()
+                    .then_some(value)
+                    .ok_or(Errno::EPERM)
+            }
         }
         6 => Ok((value & 0xe00f) | 0xffff_0ff0),
         7 => {
@@ -120,7 +134,11 @@ pub(crate) fn checked_debug(index: usize, value: u64) -> Result<u64, Errno> {
             // Breakpoint conditions of 2 are I/O breakpoints; general detect would let the guest
             // see accesses that are ours.
             let io = (0..4).any(|i| value & (3 << (i * 2)) != 0 && value >> (16 + i * 4) & 3 == 2);
-            if io || value & (1 << 13) != 0 { Err(Errno::EINVAL) } else { Ok((value & 0xffff_23ff) | 0x400) }
+            if io || value & (1 << 13) != 0 {
+                Err(Errno::EINVAL)
+            } else {
+                Ok((value & 0xffff_23ff) | 0x400)
+            }
         }
         _ => Err(Errno::EINVAL),
     }

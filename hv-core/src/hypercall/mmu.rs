@@ -46,7 +46,13 @@ impl From<Stop> for End {
 /// Turns the outcome of a batch into a reply: `done` counts all elements done so far, over restarts.
 fn finish<H: Host>(cx: &Ctx<'_, H>, end: Result<(), End>, progress: Progress, args: Args) -> Reply {
     // The count of elements done is reported also when one failed.
-    let report = |done: u64| if args[2] != 0 { cx.write(args[2], &(done as u32)) } else { Ok(()) };
+    let report = |done: u64| {
+        if args[2] != 0 {
+            cx.write(args[2], &(done as u32))
+        } else {
+            Ok(())
+        }
+    };
     match end {
         Ok(()) => report(progress.done).map(|()| Outcome::Return(0)),
         Err(End::Error(e)) => {
@@ -56,7 +62,14 @@ fn finish<H: Host>(cx: &Ctx<'_, H>, end: Result<(), End>, progress: Progress, ar
         Err(End::Restart) => {
             // The position is kept in the guest's own arguments: the list advanced, the rest marked.
             report(progress.done)?;
-            Ok(Outcome::Restart([progress.next, progress.left | PREEMPTED, args[2], args[3], 0, 0]))
+            Ok(Outcome::Restart([
+                progress.next,
+                progress.left | PREEMPTED,
+                args[2],
+                args[3],
+                0,
+                0,
+            ]))
         }
     }
 }
@@ -74,8 +87,16 @@ struct Progress {
 
 impl Progress {
     fn start<H: Host>(cx: &Ctx<'_, H>, args: Args) -> Result<Self, Errno> {
-        let before = if args[1] & PREEMPTED != 0 && args[2] != 0 { u64::from(cx.read::<u32>(args[2])?) } else { 0 };
-        Ok(Self { next: args[0], left: args[1] & !PREEMPTED, done: before })
+        let before = if args[1] & PREEMPTED != 0 && args[2] != 0 {
+            u64::from(cx.read::<u32>(args[2])?)
+        } else {
+            0
+        };
+        Ok(Self {
+            next: args[0],
+            left: args[1] & !PREEMPTED,
+            done: before,
+        })
     }
 
     fn step<T>(&mut self) {
@@ -103,7 +124,11 @@ fn whose<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> {
         id if id == own => Pages::Of(own),
         id => Pages::Of(cx.target(id)?.id),
     };
-    Ok(Whose { by: own, table_owner: tables, pages })
+    Ok(Whose {
+        by: own,
+        table_owner: tables,
+        pages,
+    })
 }
 
 /// mmu_update(list, count, done, foreigndom).
@@ -159,11 +184,21 @@ fn one_update<H: Host>(
         abi::MMU_PT_UPDATE_PRESERVE_AD => Keep::AccessedDirty,
         _ => return machphys_update(cx, whose, at.mfn(), request.val),
     };
-    Ok(update::mmu_update(cx.host, whose, held, at, request.val, keep, &mut cx.state.owed_puts)?)
+    Ok(update::mmu_update(
+        cx.host,
+        whose,
+        held,
+        at,
+        request.val,
+        keep,
+        &mut cx.state.owed_puts,
+    )?)
 }
 
 fn machphys_update<H: Host>(cx: &Ctx<'_, H>, whose: &Whose, mfn: Mfn, gfn: u64) -> Result<(), End> {
-    let Pages::Of(owner) = whose.pages else { return Err(Errno::EINVAL.into()) };
+    let Pages::Of(owner) = whose.pages else {
+        return Err(Errno::EINVAL.into());
+    };
     update::check_m2p_update(cx.host, mfn, owner)?;
     cx.domain.machine.set_m2p(mfn, gfn);
     update::end_m2p_update(cx.host, mfn);
@@ -190,7 +225,14 @@ pub fn update_va_mapping_otherdomain<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -
 fn va_mapping<H: Host>(cx: &mut Ctx<'_, H>, args: Args, whose: Whose) -> Reply {
     let (va, value, flags) = (args[0], args[1], args[2]);
     let root = cx.state.roots.kernel.ok_or(Errno::EINVAL)?;
-    let updated = update::update_va_mapping(cx.host, &whose, root, GuestVa(va), value, &mut cx.state.owed_puts);
+    let updated = update::update_va_mapping(
+        cx.host,
+        &whose,
+        root,
+        GuestVa(va),
+        value,
+        &mut cx.state.owed_puts,
+    );
     match updated.map_err(End::from) {
         Ok(()) => {}
         Err(End::Restart) => return Ok(Outcome::Restart(args)),
@@ -218,7 +260,10 @@ fn vcpu_mask<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Result<CpuSet, Errno> {
     let mut word = 0u8;
     for vcpu in cx.domain.vcpus() {
         if vcpu.id % 8 == 0 {
-            word = cx.read(at.checked_add(u64::from(vcpu.id / 8)).ok_or(Errno::EFAULT)?)?;
+            word = cx.read(
+                at.checked_add(u64::from(vcpu.id / 8))
+                    .ok_or(Errno::EFAULT)?,
+            )?;
         }
         if word & (1 << (vcpu.id % 8)) != 0 {
             cpus.insert(vcpu.cpu());
@@ -241,7 +286,11 @@ pub fn mmuext_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     finish(cx, end, progress, args)
 }
 
-fn mmuext_loop<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, progress: &mut Progress) -> Result<(), End> {
+fn mmuext_loop<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    target: &Arc<Domain>,
+    progress: &mut Progress,
+) -> Result<(), End> {
     while progress.left != 0 {
         let op: MmuextOp = cx.read(progress.next)?;
         one_ext(cx, target, &op)?;
@@ -260,7 +309,12 @@ fn one_ext<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, op: &MmuextOp) ->
         abi::MMUEXT_PIN_L2_TABLE => pin(cx, target, mfn, Level::L2),
         abi::MMUEXT_PIN_L3_TABLE => pin(cx, target, mfn, Level::L3),
         abi::MMUEXT_PIN_L4_TABLE => pin(cx, target, mfn, Level::L4),
-        abi::MMUEXT_UNPIN_TABLE => Ok(pins::unpin(cx.host, target.id, mfn, &mut cx.state.owed_puts)?),
+        abi::MMUEXT_UNPIN_TABLE => Ok(pins::unpin(
+            cx.host,
+            target.id,
+            mfn,
+            &mut cx.state.owed_puts,
+        )?),
         // What follows is about the caller itself.
         _ if target.id != cx.domain.id => Err(Errno::EPERM.into()),
         abi::MMUEXT_NEW_BASEPTR => new_base(cx, RootKind::Kernel, Some(mfn)),
@@ -297,8 +351,19 @@ fn page(va: u64) -> Flush {
     Flush::Page(va)
 }
 
-fn pin<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, mfn: Mfn, level: Level) -> Result<(), End> {
-    Ok(pins::pin(cx.host, target.id, mfn, level, &mut cx.state.owed_puts)?)
+fn pin<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    target: &Arc<Domain>,
+    mfn: Mfn,
+    level: Level,
+) -> Result<(), End> {
+    Ok(pins::pin(
+        cx.host,
+        target.id,
+        mfn,
+        level,
+        &mut cx.state.owed_puts,
+    )?)
 }
 
 /// Replaces a root; CR3 leaves the old one before its reference goes.
@@ -307,7 +372,14 @@ fn pin<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, mfn: Mfn, level: Leve
 /// As the page-table logic says.
 pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>) -> PtResult {
     let state = &mut *cx.state;
-    let old = pins::set_base(cx.host, cx.domain.id, &mut state.roots, kind, root, &mut state.owed_puts)?;
+    let old = pins::set_base(
+        cx.host,
+        cx.domain.id,
+        &mut state.roots,
+        kind,
+        root,
+        &mut state.owed_puts,
+    )?;
     if kind == RootKind::Kernel {
         super::descriptors::forget_ldt(cx);
         cx.host.load_root(cx.state);
@@ -351,7 +423,10 @@ fn page_op<H: Host>(cx: &Ctx<'_, H>, to: Mfn, from: Option<Mfn>) -> Result<(), E
         let target = machine.words(to);
         match from {
             None => target.iter().for_each(|w| w.store(0, Relaxed)),
-            Some(from) => target.iter().zip(machine.words(from)).for_each(|(t, f)| t.store(f.load(Relaxed), Relaxed)),
+            Some(from) => target
+                .iter()
+                .zip(machine.words(from))
+                .for_each(|(t, f)| t.store(f.load(Relaxed), Relaxed)),
         }
         machine.drop_writable(to);
     }

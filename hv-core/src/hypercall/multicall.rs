@@ -20,7 +20,9 @@ pub fn multicall<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         let args = entry.args;
         let result = match u32::try_from(entry.op) {
             // These change the frame that this call returns through.
-            Ok(xen_abi::hypercall::__HYPERVISOR_iret | xen_abi::hypercall::__HYPERVISOR_multicall) => Err(Errno::ENOSYS),
+            Ok(
+                xen_abi::hypercall::__HYPERVISOR_iret | xen_abi::hypercall::__HYPERVISOR_multicall,
+            ) => Err(Errno::ENOSYS),
             _ => front::dispatch(cx, entry.op, args),
         };
         let value = match result {
@@ -35,7 +37,9 @@ pub fn multicall<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             }
         };
         // Only the result: the guest may reuse the rest of the entry meanwhile.
-        let at = list.checked_add(core::mem::offset_of!(MulticallEntry, result) as u64).ok_or(Errno::EFAULT)?;
+        let at = list
+            .checked_add(core::mem::offset_of!(MulticallEntry, result) as u64)
+            .ok_or(Errno::EFAULT)?;
         cx.write(at, &value)?;
         list = cx.element::<MulticallEntry>(list, 1)?;
         left -= 1;

@@ -37,7 +37,9 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::SCHEDOP_shutdown_code => {
             let request: abi::SchedShutdown = cx.read(args[1])?;
             // For the toolstack to see if the domain goes down by itself later.
-            cx.domain.shutdown_code.store(request.reason, Ordering::Relaxed);
+            cx.domain
+                .shutdown_code
+                .store(request.reason, Ordering::Relaxed);
             DONE
         }
         abi::SCHEDOP_remote_shutdown => {
@@ -51,7 +53,8 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             DONE
         }
         abi::SCHEDOP_watchdog | abi::SCHEDOP_pin_override => {
-            cx.hv.note_missing(cx.domain.id, "sched_op watchdog or pin_override");
+            cx.hv
+                .note_missing(cx.domain.id, "sched_op watchdog or pin_override");
             Err(Errno::ENOSYS)
         }
         _ => Err(Errno::ENOSYS),
@@ -91,7 +94,9 @@ fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
         return DONE;
     }
     if request.timeout != 0 {
-        cx.domain.change_timers(cx.vcpu, |timers, now| Ok(timers.set_poll(request.timeout, now)))?;
+        cx.domain.change_timers(cx.vcpu, |timers, now| {
+            Ok(timers.set_poll(request.timeout, now))
+        })?;
     }
     cx.host.reschedule_here();
     DONE
@@ -100,7 +105,11 @@ fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 fn shutdown<H: Host>(cx: &mut Ctx<'_, H>, reason: u32) -> Reply {
     let code = ShutdownReason(reason);
     if reason == abi::SHUTDOWN_crash {
-        log::error!("d{}v{}: the domain reports its own crash", cx.domain.id, cx.vcpu.id);
+        log::error!(
+            "d{}v{}: the domain reports its own crash",
+            cx.domain.id,
+            cx.vcpu.id
+        );
     }
     cx.hv.shut_down(cx.domain, code);
     cx.host.reschedule_here();

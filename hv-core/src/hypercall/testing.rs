@@ -160,7 +160,7 @@ impl Fixture {
         let hv: &'static Hypervisor = Box::leak(Box::new(hv));
         let host = FakeHost::new(machine);
         let caller = add_domain(hv, 0, Rights::Control);
-        let state = PvState::new(host.fpu_lines()).unwrap();
+        let state = PvState::at_reset(host.fpu_lines()).unwrap();
         Self {
             hv,
             machine,

@@ -38,7 +38,9 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::VCPUOP_register_vcpu_time_memory_area => register_time(cx, vcpu, at),
         abi::VCPUOP_set_periodic_timer => {
             let request: abi::VcpuSetPeriodicTimer = cx.read(at)?;
-            domain.change_timers(vcpu, |timers, now| timers.set_periodic(request.period_ns, now))?;
+            domain.change_timers(vcpu, |timers, now| {
+                timers.set_periodic(request.period_ns, now)
+            })?;
             DONE
         }
         abi::VCPUOP_stop_periodic_timer => {
@@ -46,7 +48,11 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             DONE
         }
         // These two are for the vCPU itself only: its deadline is in its own time.
-        abi::VCPUOP_set_singleshot_timer | abi::VCPUOP_stop_singleshot_timer if id != cx.vcpu.id => Err(Errno::EINVAL),
+        abi::VCPUOP_set_singleshot_timer | abi::VCPUOP_stop_singleshot_timer
+            if id != cx.vcpu.id =>
+        {
+            Err(Errno::EINVAL)
+        }
         abi::VCPUOP_set_singleshot_timer => {
             let request: abi::VcpuSetSingleshotTimer = cx.read(at)?;
             domain.change_timers(vcpu, |timers, now| {
@@ -74,7 +80,8 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// # Errors
 /// None.
 pub fn set_timer_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
-    cx.domain.change_timers(cx.vcpu, |timers, now| Ok(timers.set_timer_op(args[0], now)))?;
+    cx.domain
+        .change_timers(cx.vcpu, |timers, now| Ok(timers.set_timer_op(args[0], now)))?;
     DONE
 }
 
@@ -145,7 +152,10 @@ fn register_runstate<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
 
 fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterTimeMemoryArea = cx.read(at)?;
-    let end = request.addr.checked_add(size_of::<VcpuTimeInfo>() as u64).ok_or(Errno::EFAULT)?;
+    let end = request
+        .addr
+        .checked_add(size_of::<VcpuTimeInfo>() as u64)
+        .ok_or(Errno::EFAULT)?;
     if !GuestVa(request.addr).is_canonical() || !GuestVa(end).is_canonical() {
         return Err(Errno::EFAULT);
     }
@@ -183,10 +193,15 @@ fn move_info(domain: &Domain, vcpu: &Vcpu, frame: Mfn, offset: usize) {
     match vcpu.info_place() {
         Some((old, from)) => {
             let old = &domain.machine.words(old)[from / 8..(from + VCPU_INFO_SIZE) / 8];
-            new.iter().zip(old).for_each(|(n, o)| n.store(o.load(Ordering::SeqCst), Ordering::SeqCst));
+            new.iter()
+                .zip(old)
+                .for_each(|(n, o)| n.store(o.load(Ordering::SeqCst), Ordering::SeqCst));
         }
         // A vCPU that had none starts masked.
-        None => new.iter().enumerate().for_each(|(i, w)| w.store(if i == 0 { 1 << 8 } else { 0 }, Ordering::SeqCst)),
+        None => new
+            .iter()
+            .enumerate()
+            .for_each(|(i, w)| w.store(if i == 0 { 1 << 8 } else { 0 }, Ordering::SeqCst)),
     }
     vcpu.set_info_place(frame, offset);
     // Events may have been raised in the old area meanwhile: look at everything once.

@@ -33,24 +33,44 @@ const UPCALL_MASKED: u64 = 1 << 8;
 ///
 /// # Errors
 /// `Undeliverable` when the guest has no handler or no stack for it.
-pub fn trap<H: Host>(cx: &mut Ctx<'_, H>, vector: u8, error_code: Option<u32>) -> Result<(), Undeliverable> {
+pub fn trap<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    vector: u8,
+    error_code: Option<u32>,
+) -> Result<(), Undeliverable> {
     let entry = cx.state.traps[vector as usize];
     if entry.address == 0 {
         log::error!(
             "d{}v{}: trap {vector} at {:#x} (error {:?}, {:?} mode, rsp {:#x}) and the guest has no handler for it",
-            cx.domain.id, cx.vcpu.id, cx.regs.rip, error_code, cx.state.mode, cx.regs.rsp
+            cx.domain.id,
+            cx.vcpu.id,
+            cx.regs.rip,
+            error_code,
+            cx.state.mode,
+            cx.regs.rsp
         );
         return Err(Undeliverable);
     }
-    let target = Callback { address: entry.address, masks_events: entry.flags & TI_IF != 0 };
-    enter(cx, target, error_code.map_or(Extra::Nothing, Extra::ErrorCode))
+    let target = Callback {
+        address: entry.address,
+        masks_events: entry.flags & TI_IF != 0,
+    };
+    enter(
+        cx,
+        target,
+        error_code.map_or(Extra::Nothing, Extra::ErrorCode),
+    )
 }
 
 /// Enters the guest's page-fault handler; the address goes into its `vcpu_info`.
 ///
 /// # Errors
 /// As `trap`.
-pub fn page_fault<H: Host>(cx: &mut Ctx<'_, H>, address: u64, error_code: u32) -> Result<(), Undeliverable> {
+pub fn page_fault<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    address: u64,
+    error_code: u32,
+) -> Result<(), Undeliverable> {
     if let Some((frame, offset)) = cx.vcpu.info_place() {
         let word = offset / 8 + xen_abi::xen::VCPU_INFO_CR2 / 8;
         if let Some(cr2) = cx.domain.machine.words(frame).get(word) {
@@ -64,9 +84,17 @@ pub fn page_fault<H: Host>(cx: &mut Ctx<'_, H>, address: u64, error_code: u32) -
 ///
 /// # Errors
 /// As `trap`.
-pub fn callback<H: Host>(cx: &mut Ctx<'_, H>, which: Callback, name: &str) -> Result<(), Undeliverable> {
+pub fn callback<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    which: Callback,
+    name: &str,
+) -> Result<(), Undeliverable> {
     if which.address == 0 {
-        log::error!("d{}v{}: no {name} callback registered", cx.domain.id, cx.vcpu.id);
+        log::error!(
+            "d{}v{}: no {name} callback registered",
+            cx.domain.id,
+            cx.vcpu.id
+        );
         return Err(Undeliverable);
     }
     enter(cx, which, Extra::Nothing)
@@ -79,7 +107,11 @@ pub fn callback<H: Host>(cx: &mut Ctx<'_, H>, which: Callback, name: &str) -> Re
 pub fn failsafe<H: Host>(cx: &mut Ctx<'_, H>) -> Result<(), Undeliverable> {
     let which = cx.state.callbacks.failsafe;
     if which.address == 0 {
-        log::error!("d{}v{}: bad guest frame and no failsafe callback registered", cx.domain.id, cx.vcpu.id);
+        log::error!(
+            "d{}v{}: bad guest frame and no failsafe callback registered",
+            cx.domain.id,
+            cx.vcpu.id
+        );
         return Err(Undeliverable);
     }
     enter(cx, which, Extra::Selectors)
@@ -94,7 +126,11 @@ pub fn to_kernel<H: Host>(cx: &mut Ctx<'_, H>) {
     }
 }
 
-fn enter<H: Host>(cx: &mut Ctx<'_, H>, target: Callback, extra: Extra) -> Result<(), Undeliverable> {
+fn enter<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    target: Callback,
+    extra: Extra,
+) -> Result<(), Undeliverable> {
     let from = cx.state.mode;
     let regs = *cx.regs;
     let stack = match from {
@@ -115,11 +151,17 @@ fn enter<H: Host>(cx: &mut Ctx<'_, H>, target: Callback, extra: Extra) -> Result
     match extra {
         Extra::Nothing => {}
         Extra::ErrorCode(code) => push(u64::from(code)),
-        Extra::Selectors => [regs.ds, regs.es, regs.fs, regs.gs].into_iter().for_each(&mut push),
+        Extra::Selectors => [regs.ds, regs.es, regs.fs, regs.gs]
+            .into_iter()
+            .for_each(&mut push),
     }
     push(regs.rip);
     // The guest tells its two modes apart by the RPL: ours is 3 in both.
-    let cs = if from == Mode::Kernel { regs.cs & 0xfffc } else { regs.cs & 0xffff };
+    let cs = if from == Mode::Kernel {
+        regs.cs & 0xfffc
+    } else {
+        regs.cs & 0xffff
+    };
     push(cs | masked << 32);
     let seen = regs.rflags & !(rflags::IF | rflags::IOPL);
     push(if masked == 0 { seen | rflags::IF } else { seen });
@@ -127,21 +169,32 @@ fn enter<H: Host>(cx: &mut Ctx<'_, H>, target: Callback, extra: Extra) -> Result
     push(regs.ss & 0xffff);
 
     let at = stack.wrapping_sub(count as u64 * 8);
-    if cx.host.copy_out(at, zerocopy::IntoBytes::as_bytes(&frame[..count])).is_err() {
+    if cx
+        .host
+        .copy_out(at, zerocopy::IntoBytes::as_bytes(&frame[..count]))
+        .is_err()
+    {
         log::error!(
             "d{}v{}: cannot write the frame for {:#x} to the guest kernel's stack at {at:#x}",
-            cx.domain.id, cx.vcpu.id, target.address
+            cx.domain.id,
+            cx.vcpu.id,
+            target.address
         );
         return Err(Undeliverable);
     }
-    if target.masks_events && let Some(info) = info {
+    if target.masks_events
+        && let Some(info) = info
+    {
         info[0].fetch_or(UPCALL_MASKED, Ordering::SeqCst);
     }
     cx.regs.rsp = at;
     cx.regs.rip = target.address;
     cx.regs.cs = u64::from(FLAT_KERNEL_CS);
     cx.regs.ss = u64::from(FLAT_KERNEL_SS);
-    cx.regs.rflags = (regs.rflags & !(rflags::TF | rflags::RF | rflags::NT | rflags::AC | rflags::VM)) | rflags::IF | rflags::FIXED;
+    cx.regs.rflags = (regs.rflags
+        & !(rflags::TF | rflags::RF | rflags::NT | rflags::AC | rflags::VM))
+        | rflags::IF
+        | rflags::FIXED;
     // rcx and r11 are in the frame: the fast way out may clobber them. Addresses were checked to be
     // canonical when they were registered.
     cx.regs.entry = RETURN_BY_SYSRET;

@@ -46,16 +46,27 @@ pub fn build<H: Host>(
     owed: &mut OwedPuts,
 ) -> Result<StateBox, BuildError> {
     check_addresses(wanted).map_err(BuildError::Refused)?;
-    let mut state = PvState::new(host.fpu_lines()).map_err(BuildError::Refused)?;
+    let mut state = PvState::at_reset(host.fpu_lines()).map_err(BuildError::Refused)?;
     state.regs = frame(&wanted.user_regs);
     // The I/O privilege is virtual: the flag never reaches the hardware.
     state.iopl = (wanted.user_regs.rflags >> 12 & 3) as u8;
     // A vCPU starts in its kernel; only a restored one may be elsewhere.
-    state.mode = if wanted.flags & VGCF_in_kernel != 0 || wanted.ctrlreg[1] & 1 == 0 { Mode::Kernel } else { Mode::User };
+    state.mode = if wanted.flags & VGCF_in_kernel != 0 || wanted.ctrlreg[1] & 1 == 0 {
+        Mode::Kernel
+    } else {
+        Mode::User
+    };
     for (entry, trap) in state.traps.iter_mut().zip(&wanted.trap_ctxt) {
-        *entry = TrapEntry { address: trap.address, cs: trap.cs, flags: trap.flags };
+        *entry = TrapEntry {
+            address: trap.address,
+            cs: trap.cs,
+            flags: trap.flags,
+        };
     }
-    state.callbacks.event = Callback { address: wanted.event_callback_eip, masks_events: true };
+    state.callbacks.event = Callback {
+        address: wanted.event_callback_eip,
+        masks_events: true,
+    };
     state.callbacks.failsafe = Callback {
         address: wanted.failsafe_callback_eip,
         masks_events: wanted.flags & VGCF_failsafe_disables_events != 0,
@@ -66,13 +77,17 @@ pub fn build<H: Host>(
     };
     state.kernel_sp = wanted.kernel_sp;
     state.kernel_ss = ring3(wanted.kernel_ss);
-    state.bases =
-        SegmentBases { fs: wanted.fs_base, gs_kernel: wanted.gs_base_kernel, gs_user: wanted.gs_base_user };
+    state.bases = SegmentBases {
+        fs: wanted.fs_base,
+        gs_kernel: wanted.gs_base_kernel,
+        gs_user: wanted.gs_base_user,
+    };
     state.ldt_base = wanted.ldt_base;
     state.ldt_entries = wanted.ldt_ents as u32;
     state.cr4 = wanted.ctrlreg[4];
     // Breakpoints start disabled: a new vCPU sets its own.
-    take_frames(host, domain, wanted, &mut state, owed).inspect_err(|_| release(host, &mut state, owed))?;
+    take_frames(host, domain, wanted, &mut state, owed)
+        .inspect_err(|_| release(host, &mut state, owed))?;
     Ok(state)
 }
 
@@ -91,7 +106,11 @@ fn check_addresses(wanted: &VcpuGuestContext) -> Result<(), Errno> {
         ])
         .all(|a| GuestVa(a).is_canonical());
     let counts = wanted.gdt_ents <= u64::from(FIRST_RESERVED_GDT_ENTRY) && wanted.ldt_ents <= 8192;
-    if canonical && counts { Ok(()) } else { Err(Errno::EINVAL) }
+    if canonical && counts {
+        Ok(())
+    } else {
+        Err(Errno::EINVAL)
+    }
 }
 
 fn frame(regs: &CpuUserRegs) -> GuestFrame {
@@ -115,7 +134,9 @@ fn frame(regs: &CpuUserRegs) -> GuestFrame {
         entry: 0,
         rip: regs.rip,
         cs: ring3(u64::from(regs.cs)),
-        rflags: (regs.rflags & !(rflags::IOPL | rflags::VM | rflags::VIF | rflags::VIP)) | rflags::IF | rflags::FIXED,
+        rflags: (regs.rflags & !(rflags::IOPL | rflags::VM | rflags::VIF | rflags::VIP))
+            | rflags::IF
+            | rflags::FIXED,
         rsp: regs.rsp,
         ss: ring3(u64::from(regs.ss)),
         es: u64::from(regs.es),
@@ -133,18 +154,34 @@ fn take_frames<H: Host>(
     state: &mut PvState,
     owed: &mut OwedPuts,
 ) -> Result<(), BuildError> {
-    let pages = (wanted.gdt_ents as usize * 8).div_ceil(crate::base::PAGE_SIZE).min(GDT_PAGES);
+    let pages = (wanted.gdt_ents as usize * 8)
+        .div_ceil(crate::base::PAGE_SIZE)
+        .min(GDT_PAGES);
     for (slot, &mfn) in state.gdt_frames.iter_mut().zip(&wanted.gdt_frames[..pages]) {
         get_page_and_type(host, Mfn(mfn), domain.id, PageType::SegDesc, Reach::Owner)?;
         *slot = Some(Mfn(mfn));
     }
     state.gdt_entries = wanted.gdt_ents as u32;
     let kernel = PhysAddr(wanted.ctrlreg[3]).mfn();
-    let old = pins::set_base(host, domain.id, &mut state.roots, RootKind::Kernel, Some(kernel), owed)?;
+    let old = pins::set_base(
+        host,
+        domain.id,
+        &mut state.roots,
+        RootKind::Kernel,
+        Some(kernel),
+        owed,
+    )?;
     debug_assert!(old.is_none(), "a new state has no root");
     if wanted.ctrlreg[1] & 1 != 0 {
         let user = PhysAddr(wanted.ctrlreg[1]).mfn();
-        let old = pins::set_base(host, domain.id, &mut state.roots, RootKind::User, Some(user), owed)?;
+        let old = pins::set_base(
+            host,
+            domain.id,
+            &mut state.roots,
+            RootKind::User,
+            Some(user),
+            owed,
+        )?;
         debug_assert!(old.is_none(), "a new state has no root");
     }
     Ok(())

@@ -16,13 +16,22 @@ use crate::hypercall::{Ctx, Host, Outcome, Reply};
 /// None: a frame that cannot be read or makes no sense stops the domain.
 pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
     let Ok(frame) = cx.read::<IretContext>(cx.regs.rsp) else {
-        log::error!("d{}v{}: cannot read the iret frame at {:#x}", cx.domain.id, cx.vcpu.id, cx.regs.rsp);
+        log::error!(
+            "d{}v{}: cannot read the iret frame at {:#x}",
+            cx.domain.id,
+            cx.vcpu.id,
+            cx.regs.rsp
+        );
         return Ok(Outcome::Crash);
     };
     // RPL 3 means the guest's user mode: its kernel sees its own selectors with RPL 0.
     if frame.cs & 3 == 3 {
         if cx.state.roots.user.is_none() {
-            log::error!("d{}v{}: iret to user mode without a user page table", cx.domain.id, cx.vcpu.id);
+            log::error!(
+                "d{}v{}: iret to user mode without a user page table",
+                cx.domain.id,
+                cx.vcpu.id
+            );
             return Ok(Outcome::Crash);
         }
         cx.state.mode = Mode::User;
@@ -33,7 +42,9 @@ pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
     regs.rax = frame.rax;
     regs.rip = frame.rip;
     regs.cs = ring3(frame.cs);
-    regs.rflags = (frame.rflags & !(rflags::IOPL | rflags::VM | rflags::VIF | rflags::VIP)) | rflags::IF | rflags::FIXED;
+    regs.rflags = (frame.rflags & !(rflags::IOPL | rflags::VM | rflags::VIF | rflags::VIP))
+        | rflags::IF
+        | rflags::FIXED;
     regs.rsp = frame.rsp;
     regs.ss = ring3(frame.ss);
     regs.entry = 0;

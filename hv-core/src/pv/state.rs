@@ -148,7 +148,9 @@ fn filled_once<T>(value: T) -> Result<Box<[T; 1]>, Errno> {
     let mut cell = Vec::new();
     cell.try_reserve_exact(1).map_err(|_| Errno::ENOMEM)?;
     cell.push(value);
-    cell.into_boxed_slice().try_into().map_err(|_| Errno::ENOMEM)
+    cell.into_boxed_slice()
+        .try_into()
+        .map_err(|_| Errno::ENOMEM)
 }
 
 impl PvState {
@@ -156,7 +158,7 @@ impl PvState {
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn new(fpu_lines: usize) -> Result<StateBox, Errno> {
+    pub fn at_reset(fpu_lines: usize) -> Result<StateBox, Errno> {
         let mut fpu = filled(FpuLine([0; 64]), fpu_lines)?;
         reset_fpu(&mut fpu);
         let state = Self {

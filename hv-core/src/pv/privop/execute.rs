@@ -107,8 +107,7 @@ fn kernel_only<E: PrivEnv>(
             control::write(env, state, index, value)
         }
         Operation::ReadDebug { index, to } => {
-            *register(regs, to) =
-                control::read_debug(state, index).ok_or(Refusal::Exception)?;
+            *register(regs, to) = control::read_debug(state, index).ok_or(Refusal::Exception)?;
             DONE
         }
         Operation::WriteDebug { index, from } => {

@@ -312,7 +312,7 @@ impl World {
 
     /// Runs a handler as vCPU 0 of a domain.
     pub fn with<R>(&self, by: &Arc<Domain>, run: impl FnOnce(&mut Ctx<'_, Memory>) -> R) -> R {
-        let mut state = PvState::new(8).unwrap();
+        let mut state = PvState::at_reset(8).unwrap();
         let mut regs = GuestFrame::default();
         run(&mut Ctx {
             hv: self.hv,

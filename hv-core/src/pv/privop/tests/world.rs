@@ -105,8 +105,8 @@ impl World {
 
 pub const GP: Trap = Trap::GeneralProtection { error: 0 };
 
-pub fn vcpu() -> (GuestFrame, Box<PvState>) {
-    let mut state = PvState::new(8).expect("memory");
+pub fn vcpu() -> (GuestFrame, StateBox) {
+    let mut state = PvState::at_reset(8).expect("memory");
     state.iopl = 1;
     (
         GuestFrame {

@@ -1,0 +1,77 @@
+//! Boots of bad input: each must end in a clear line on the console and a machine that stands still,
+//! never in a triple fault, an endless row of reboots or silence.
+//!
+//! [`boots::BOOTS`] lists them. dom0's kernel is replaced by something small and wrong
+//! ([`kernels`]), the firmware's tables by broken ones ([`tables`]); [`run`] judges the console.
+
+use crate::emulator::Machine;
+
+pub mod boots;
+mod kernels;
+mod run;
+mod tables;
+
+pub use kernels::Kernel;
+pub use run::run;
+pub use tables::Tables;
+
+/// A boot of something wrong and what must come of it.
+#[derive(Clone, Copy, Debug)]
+pub struct BadBoot {
+    /// Its name, also that of its log.
+    pub name: &'static str,
+    /// The machine.
+    pub machine: Machine,
+    /// The firmware's ACPI tables.
+    pub tables: Tables,
+    /// What stands where dom0's kernel should be.
+    pub kernel: Kernel,
+    /// Further words for the hypervisor's command line.
+    pub hypervisor_args: &'static str,
+    /// The module's command line.
+    pub kernel_args: &'static str,
+    /// Parts of lines that must appear in this order, each exactly once.
+    pub expected: &'static [&'static str],
+    /// After these: keys to press, each with what must then appear.
+    pub keys: &'static [(&'static str, &'static str)],
+    /// Parts of lines that must not appear.
+    pub forbidden: &'static [&'static str],
+    /// How it ends.
+    pub end: End,
+}
+
+/// What the machine does at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It stands still (or, with an idle kernel in place, just goes on).
+    Stays,
+    /// It is reset.
+    Resets,
+}
+
+impl BadBoot {
+    /// What most of them share: a small machine, and a kernel that crashes at once, which shows that
+    /// the hypervisor came all the way.
+    pub const BASE: Self = Self {
+        name: "",
+        machine: Machine {
+            memory_mib: 512,
+            ..Machine::BASE
+        },
+        tables: Tables::Usual,
+        kernel: Kernel::Crashing,
+        hypervisor_args: "dom0_mem=128M noreboot",
+        kernel_args: "",
+        expected: &[],
+        keys: &[],
+        forbidden: &[],
+        end: End::Stays,
+    };
+
+    /// The hypervisor's command line. No log levels: what matters must show with the usual ones.
+    #[must_use]
+    pub fn hypervisor_line(&self) -> String {
+        let line = format!("console=com1 com1=115200,8n1 {}", self.hypervisor_args);
+        line.trim_end().to_owned()
+    }
+}

@@ -1,0 +1,375 @@
+//! The list of boots of bad input.
+
+use super::{BadBoot, End, Kernel, Tables};
+use crate::emulator::Machine;
+
+/// Said after all that stops for good.
+const STOPPED: &str = "Stopped; it is safe to switch the machine off";
+/// Said when the hypervisor came all the way to a dom0 that crashes at once.
+const DOM0_CRASHED: &str = "Hardware Dom0 crashed";
+/// A line of letters.
+const fn letters(bytes: &'static [u8]) -> &'static str {
+    match core::str::from_utf8(bytes) {
+        Ok(line) => line,
+        Err(_) => "",
+    }
+}
+
+/// More than the 1024 bytes that a PV kernel can be given (xen.h, `MAX_GUEST_CMDLINE`).
+const LONG_LINE: &str = letters(&[b'x'; 1500]);
+/// More than is taken from a loader.
+const ENDLESS_LINE: &str = letters(&[b'y'; 5000]);
+
+const SMALL: Machine = BadBoot::BASE.machine;
+/// Two CPUs and no tables of the emulator's.
+const BARE: Machine = Machine {
+    cpus: 2,
+    board: "pc,acpi=off",
+    ..SMALL
+};
+
+/// All of them.
+pub const BOOTS: &[BadBoot] = &[
+    BadBoot {
+        name: "bad-no-module",
+        kernel: Kernel::Missing,
+        // Also without noreboot: another boot would find the same.
+        hypervisor_args: "",
+        expected: &["Cannot boot: no dom0 kernel", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-empty-module",
+        kernel: Kernel::Empty,
+        expected: &["Cannot boot: dom0 kernel: the file is empty", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-text-module",
+        kernel: Kernel::Text,
+        expected: &[
+            "Cannot boot: dom0 kernel: neither an ELF file nor compressed",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-no-notes",
+        kernel: Kernel::Program,
+        expected: &[
+            "Cannot boot: dom0 kernel: the kernel has no Xen ELF notes",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-itself",
+        kernel: Kernel::Hypervisor,
+        expected: &[
+            "Cannot boot: dom0 kernel: the kernel has a PVH entry but no PV one",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-32-bit-kernel",
+        kernel: Kernel::Program32,
+        expected: &[
+            "Cannot boot: dom0 kernel: the kernel is 32-bit only",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-cut-image",
+        kernel: Kernel::CutImage,
+        expected: &[
+            "Cannot boot: dom0 kernel: the boot image is cut short",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-damaged-image",
+        kernel: Kernel::DamagedImage,
+        expected: &["Cannot boot: dom0 kernel: xz data is damaged", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-bzip2-image",
+        kernel: Kernel::Bzip2Image,
+        expected: &[
+            "Cannot boot: dom0 kernel: compressed with bzip2, which is not supported",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-bzip2-file",
+        kernel: Kernel::Bzip2File,
+        expected: &[
+            "Cannot boot: dom0 kernel: compressed with bzip2, which is not supported",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-dom0-mem-large",
+        hypervisor_args: "dom0_mem=8G",
+        expected: &["Cannot boot: dom0_mem asks for 8192 MiB, but only", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-dom0-mem-small",
+        hypervisor_args: "dom0_mem=16M",
+        expected: &[
+            "Cannot boot: dom0 would get 16 MiB; a kernel needs at least",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-little-ram",
+        machine: Machine {
+            memory_mib: 16,
+            ..SMALL
+        },
+        hypervisor_args: "",
+        expected: &["Cannot boot: dom0 would get", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-cpu-32-bit",
+        machine: Machine {
+            cpu: "qemu32",
+            ..SMALL
+        },
+        expected: &["cannot boot: this CPU has no 64-bit mode"],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-cpu-no-long-mode",
+        machine: Machine {
+            cpu: "max,-lm",
+            ..SMALL
+        },
+        expected: &["cannot boot: this CPU has no 64-bit mode"],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-cpu-no-nx",
+        machine: Machine {
+            cpu: "max,-nx",
+            ..SMALL
+        },
+        expected: &["cannot boot: this CPU has no NX"],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-cpu-no-pat",
+        machine: Machine {
+            cpu: "max,-pat",
+            ..SMALL
+        },
+        expected: &["Cannot boot: this CPU has no PAT", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-acpi-none",
+        machine: BARE,
+        tables: Tables::None,
+        expected: &[
+            "ACPI: no RSDP: one CPU, no I/O APIC",
+            "Brought up 1 CPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-acpi-whole",
+        machine: BARE,
+        tables: Tables::Whole,
+        expected: &["Brought up 2 CPUs", DOM0_CRASHED, STOPPED],
+        forbidden: &["ACPI: "],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-acpi-checksum",
+        machine: BARE,
+        tables: Tables::WrongChecksum,
+        expected: &[
+            "ACPI: table APIC has a wrong checksum and is skipped",
+            "Brought up 1 CPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-acpi-cut",
+        machine: BARE,
+        tables: Tables::CutLength,
+        expected: &[
+            "ACPI: table APIC cannot be 0x23 bytes long and is skipped",
+            "Brought up 1 CPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-acpi-endless",
+        machine: BARE,
+        tables: Tables::EndlessLength,
+        expected: &[
+            "ACPI: table APIC cannot be 0xffffffff bytes long and is skipped",
+            "Brought up 1 CPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-acpi-entry",
+        machine: BARE,
+        tables: Tables::BadEntry,
+        expected: &[
+            "ACPI: in table APIC the entry at 0x34 of type 0 cannot be 0 bytes long and is skipped",
+            "Brought up 1 CPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-acpi-pointer",
+        machine: BARE,
+        tables: Tables::WildPointer,
+        expected: &[
+            "cannot be 0x0 bytes long and is skipped",
+            "Brought up 1 CPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-options",
+        hypervisor_args: "placeholder no-real-mode edd=off ucode=scan foo=bar iommu=yes \
+                          maxcpus=none dom0_mem=128M noreboot",
+        expected: &[
+            "option 'ucode=scan' is not implemented and has no effect",
+            "option 'foo=bar' is unknown and has no effect",
+            "option 'iommu=yes' is not implemented and has no effect",
+            "option 'maxcpus=none' has no effect, its value should be a positive number",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        forbidden: &[
+            "option 'placeholder'",
+            "option 'no-real-mode'",
+            "option 'edd=off'",
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-maxcpus",
+        machine: Machine { cpus: 2, ..SMALL },
+        hypervisor_args: "maxcpus=1 dom0_mem=128M noreboot",
+        expected: &[
+            "Brought up 1 CPUs, left out 1",
+            "128 MiB, 1 vCPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-nosmp",
+        machine: Machine { cpus: 2, ..SMALL },
+        hypervisor_args: "nosmp dom0_mem=128M noreboot",
+        expected: &[
+            "Brought up 1 CPUs, left out 1",
+            "128 MiB, 1 vCPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-dom0-crash",
+        expected: &[DOM0_CRASHED, "'noreboot' is set: not rebooting", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-dom0-crash-smp",
+        machine: Machine { cpus: 2, ..SMALL },
+        expected: &[
+            "Brought up 2 CPUs",
+            DOM0_CRASHED,
+            "'noreboot' is set: not rebooting",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-dom0-crash-reboot",
+        hypervisor_args: "dom0_mem=128M",
+        expected: &[DOM0_CRASHED, "Rebooting"],
+        end: End::Resets,
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-long-kernel-line",
+        kernel_args: LONG_LINE,
+        expected: &[
+            "dom0's command line is too long: the last",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-endless-kernel-line",
+        kernel_args: ENDLESS_LINE,
+        expected: &["Cannot boot: the boot loader's information:", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-endless-line",
+        hypervisor_args: ENDLESS_LINE,
+        expected: &["Cannot boot: the boot loader's information:", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-keys",
+        kernel: Kernel::Idle,
+        expected: &["Serial input to DOM0"],
+        keys: &[
+            ("\u{1}\u{1}\u{1}", "Serial input to Xen"),
+            ("h", "key 'h': this list"),
+            ("d", "guest entries"),
+            ("?", "has no meaning"),
+        ],
+        ..BadBoot::BASE
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::BOOTS;
+    use crate::suite::CASES;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_fit_a_file_name() {
+        let mut names: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
+        for boot in BOOTS {
+            assert!(names.insert(boot.name), "{} twice", boot.name);
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(boot.name.starts_with("bad-") && boot.name.chars().all(fits));
+            assert!(!boot.expected.is_empty(), "{} expects nothing", boot.name);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Runs one boot of bad input and judges its console.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{BadBoot, End};
+use crate::case::FORBIDDEN;
+use crate::console::{Console, Missed};
+use crate::emulator::{self, Files, Terminal};
+use crate::report::Check;
+use crate::runner::{Outcome, wait};
+
+/// Wall time after which a boot has failed.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long a machine that should stand still is watched.
+const WATCHED: Duration = Duration::from_millis(700);
+
+/// Boots it and checks all that it asks for; the console's text stays in `log`, files that are made
+/// for it in `folder`.
+///
+/// # Errors
+/// A file could not be made or the emulator not be started.
+pub fn run(boot: &BadBoot, files: &Files, folder: &Path, log: &Path) -> std::io::Result<Outcome> {
+    std::fs::create_dir_all(folder)?;
+    let mut qemu = emulator::machine_alone(&boot.machine, files, Terminal::Program);
+    qemu.arg("-kernel").arg(&files.hypervisor);
+    qemu.args(["-append", &boot.hypervisor_line()]);
+    if let Some(kernel) = boot.kernel.file(files, &folder.join("kernel"))? {
+        let module = format!("{} {}", kernel.display(), boot.kernel_args);
+        qemu.args(["-initrd", module.trim_end()]);
+    }
+    boot.tables.give(&mut qemu, folder)?;
+    let mut console = Console::start(&mut qemu, log, LIMIT)?;
+    console.forbid(FORBIDDEN);
+    console.forbid(boot.forbidden);
+    let mut checks = Vec::new();
+    if shows_all(boot, &mut console, &mut checks) {
+        checks.push(ends(boot.end, &mut console));
+    }
+    for line in boot.expected {
+        checks.push(once(console.text(), line));
+    }
+    Ok(Outcome {
+        checks,
+        took: console.elapsed(),
+        console: console.text().to_owned(),
+    })
+}
+
+/// Waits for all that must appear, pressing keys in between.
+fn shows_all(boot: &BadBoot, console: &mut Console, checks: &mut Vec<Check>) -> bool {
+    let shown = boot.expected.iter().all(|line| {
+        wait(
+            console,
+            checks,
+            &format!("the console shows \"{line}\""),
+            line,
+        )
+    });
+    shown
+        && boot.keys.iter().all(|(keys, answer)| {
+            let name = format!("pressing {keys:?} answers \"{answer}\"");
+            if let Err(error) = console.press(keys) {
+                checks.push(Check::failed(name, error.to_string()));
+                return false;
+            }
+            wait(console, checks, &name, answer)
+        })
+}
+
+fn ends(end: End, console: &mut Console) -> Check {
+    match end {
+        End::Stays => {
+            let name = "then nothing happens any more";
+            match console.stays(WATCHED) {
+                Ok(()) => Check::passed(name),
+                Err(Missed::Ended) => Check::failed(name, "the machine was reset"),
+                Err(missed) => Check::failed(name, missed.to_string()),
+            }
+        }
+        End::Resets => {
+            let name = "then the machine is reset";
+            match console.wait_end() {
+                Ok(_) => Check::passed(name),
+                Err(missed) => Check::failed(name, missed.to_string()),
+            }
+        }
+    }
+}
+
+fn once(console: &str, line: &str) -> Check {
+    let name = format!("\"{line}\" is said once");
+    match console.matches(line).count() {
+        1 => Check::passed(name),
+        times => Check::failed(name, format!("{times} times")),
+    }
+}
