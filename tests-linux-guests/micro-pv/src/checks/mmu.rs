@@ -362,6 +362,7 @@ pub fn address() {
         let entry = frame.wrapping_mul(PAGE) & memory::FRAME_MASK | WRITABLE;
         result(format_args!("a frame {owner}"), call(at, entry, 0), want);
     }
+    result("its own frame again", call(at, entry, UVMF_INVLPG), 0);
     mask.give_back();
     page.give_back();
     used();
