@@ -20,6 +20,7 @@ pub const CASES: &[Case] = &[
         name: "micro",
         // The checks know that there is one CPU and that dom0 has two vCPUs.
         hypervisor_args: "dom0_max_vcpus=2",
+        tier: Tier::Long,
         script: Script::Micro,
         seconds: 300,
         ..Case::BASE

@@ -129,7 +129,7 @@ fn syscall(l: &mut Loaded) {
             }
             return bounce::callback(cx, entry, "syscall").is_ok();
         }
-        if cx.regs.rax as u32 == __HYPERVISOR_iret {
+        if cx.regs.rax == u64::from(__HYPERVISOR_iret) {
             return iret::iret(cx) == Ok(Outcome::Resume);
         }
         cpu::sti();

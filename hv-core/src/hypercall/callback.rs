@@ -21,11 +21,8 @@ pub fn callback_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         }
         abi::CALLBACKOP_unregister => {
             let reg: abi::CallbackUnregister = cx.read(args[1])?;
-            // Without these two the guest could not be told anything any more.
-            if matches!(
-                reg.r#type,
-                abi::CALLBACKTYPE_event | abi::CALLBACKTYPE_failsafe
-            ) {
+            // Without the others the guest could not be told anything any more.
+            if reg.r#type != abi::CALLBACKTYPE_nmi {
                 return Err(Errno::EINVAL);
             }
             *slot(cx, reg.r#type)? = Callback::default();

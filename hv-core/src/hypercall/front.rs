@@ -109,7 +109,10 @@ fn restart(regs: &mut GuestFrame, call: u64, args: Args) {
 /// # Errors
 /// The handler's; `ENOSYS` for a call that does not exist.
 pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
-    match call as u32 {
+    let Ok(number) = u32::try_from(call) else {
+        return Err(Errno::ENOSYS);
+    };
+    match number {
         nr::__HYPERVISOR_set_trap_table => descriptors::set_trap_table(cx, args),
         nr::__HYPERVISOR_mmu_update => mmu::mmu_update(cx, args),
         nr::__HYPERVISOR_set_gdt => descriptors::set_gdt(cx, args),

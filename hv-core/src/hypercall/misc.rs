@@ -90,10 +90,16 @@ pub fn set_segment_base<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// set_debugreg(index, value).
 ///
 /// # Errors
-/// `EPERM` for an address of ours, `EINVAL` for reserved bits, I/O breakpoints or an unknown register.
+/// `EPERM` for an address of ours, I/O breakpoints and general detect, `EINVAL` for reserved bits, `ENODEV`
+/// for an unknown register.
 pub fn set_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let (index, value) = (args[0], args[1]);
-    let index = usize::try_from(index).map_err(|_| Errno::EINVAL)?;
+    // DR4 and DR5 are other names of DR6 and DR7.
+    let index = match index {
+        0..=3 | 6 | 7 => index as usize,
+        4 | 5 => index as usize + 2,
+        _ => return Err(Errno::ENODEV),
+    };
     let value = checked_debug(index, value)?;
     cx.state.debug[index] = value;
     cx.host.load_debug_set(cx.state);
@@ -103,12 +109,12 @@ pub fn set_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// get_debugreg(index).
 ///
 /// # Errors
-/// `EINVAL` for an unknown register.
+/// `ENODEV` for an unknown register.
 pub fn get_debugreg<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     match args[0] {
         0..=3 | 6 | 7 => Ok(Outcome::Return(cx.state.debug[args[0] as usize])),
         4 | 5 => Ok(Outcome::Return(cx.state.debug[args[0] as usize + 2])),
-        _ => Err(Errno::EINVAL),
+        _ => Err(Errno::ENODEV),
     }
 }
 
@@ -126,16 +132,14 @@ pub(crate) fn checked_debug(index: usize, value: u64) -> Result<u64, Errno> {
                     .ok_or(Errno::EPERM)
             }
         }
+        6 | 7 if value >> 32 != 0 => Err(Errno::EINVAL),
         6 => Ok((value & 0xe00f) | 0xffff_0ff0),
         7 => {
-            if value >> 32 != 0 {
-                return Err(Errno::EINVAL);
-            }
             // Breakpoint conditions of 2 are I/O breakpoints; general detect would let the guest
             // see accesses that are ours.
             let io = (0..4).any(|i| value & (3 << (i * 2)) != 0 && value >> (16 + i * 4) & 3 == 2);
             if io || value & (1 << 13) != 0 {
-                Err(Errno::EINVAL)
+                Err(Errno::EPERM)
             } else {
                 Ok((value & 0xffff_23ff) | 0x400)
             }

@@ -46,22 +46,19 @@ impl From<Stop> for End {
 /// Turns the outcome of a batch into a reply: `done` counts all elements done so far, over restarts.
 fn finish<H: Host>(cx: &Ctx<'_, H>, end: Result<(), End>, progress: Progress, args: Args) -> Reply {
     // The count of elements done is reported also when one failed.
-    let report = |done: u64| {
-        if args[2] != 0 {
-            cx.write(args[2], &(done as u32))
-        } else {
-            Ok(())
-        }
+    // A place that cannot be written does not undo what was done: the outcome is that of the batch.
+    let written = if args[2] != 0 {
+        cx.write(args[2], &(progress.done as u32))
+    } else {
+        Ok(())
     };
     match end {
-        Ok(()) => report(progress.done).map(|()| Outcome::Return(0)),
-        Err(End::Error(e)) => {
-            report(progress.done)?;
-            Err(e)
-        }
+        Ok(()) => Ok(Outcome::Return(0)),
+        Err(End::Error(e)) => Err(e),
         Err(End::Restart) => {
             // The position is kept in the guest's own arguments: the list advanced, the rest marked.
-            report(progress.done)?;
+            // Here it is needed: the count goes on from it.
+            written?;
             Ok(Outcome::Restart([
                 progress.next,
                 progress.left | PREEMPTED,

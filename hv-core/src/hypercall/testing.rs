@@ -25,7 +25,7 @@ use crate::domain::{
 use crate::events::PirqSharing;
 use crate::irq::tests::machine as wires;
 use crate::pv::frame::GuestFrame;
-use crate::pv::state::PvState;
+use crate::pv::state::{PvState, StateBox};
 use crate::sched::{Affinity, Credit2, Layout, Scheduler};
 
 /// CPUs of the machine; one core each.
@@ -138,7 +138,7 @@ pub struct Fixture {
     pub host: FakeHost,
     /// Who makes the calls.
     pub caller: Arc<Domain>,
-    pub state: Box<PvState>,
+    pub state: StateBox,
     pub regs: GuestFrame,
     /// Times that [`Fixture::call`] was restarted.
     pub restarts: u32,

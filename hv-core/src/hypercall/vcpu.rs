@@ -168,7 +168,10 @@ fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
 fn register_vcpu_info<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterVcpuInfo = cx.read(at)?;
     let offset = request.offset as usize;
-    if offset > PAGE_SIZE - VCPU_INFO_SIZE || !offset.is_multiple_of(8) {
+    if offset > PAGE_SIZE - VCPU_INFO_SIZE {
+        return Err(Errno::ENXIO);
+    }
+    if !offset.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     // Only its owner may be using the old area while this copies it.

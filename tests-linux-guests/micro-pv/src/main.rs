@@ -5,6 +5,11 @@
 //! area, `crash=NAME` an act that must end this domain and nothing else. It powers the machine off
 //! at the end. On the host there is nothing to build: the program is empty there.
 #![cfg_attr(target_os = "none", no_std, no_main)]
+#![allow(
+    clippy::precedence,
+    clippy::identity_op,
+    reason = "page-table entries are written as sums of fields, as the manuals show them"
+)]
 
 #[cfg(target_os = "none")]
 mod call;

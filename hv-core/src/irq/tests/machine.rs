@@ -256,7 +256,7 @@ impl IoApicRegs for Window {
             0x10..0x40 => {
                 let wires = self.machine.wires.lock().unwrap();
                 let input = wires.inputs[self.first + (index as usize - 0x10) / 2];
-                if index % 2 == 0 {
+                if index.is_multiple_of(2) {
                     input.low
                 } else {
                     input.high

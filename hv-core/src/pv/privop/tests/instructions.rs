@@ -5,12 +5,12 @@ use crate::base::Mfn;
 use crate::domain::Rights;
 use crate::pv::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use crate::pv::privop::{CodeSegment, Effect, Stepping, Trap, Verdict, emulate, hardware_cr4};
-use crate::pv::state::{Mode, PvState};
+use crate::pv::state::{Mode, PvState, StateBox};
 
 const DONE: Verdict = Verdict::Done(Effect::Nothing, Stepping::Off);
 const FORCED_CPUID: &[u8] = b"\x0f\x0bxen\x0f\xa2";
 
-fn control() -> (World, GuestFrame, Box<PvState>) {
+fn control() -> (World, GuestFrame, StateBox) {
     let (regs, state) = vcpu();
     (World::new(Rights::Control), regs, state)
 }

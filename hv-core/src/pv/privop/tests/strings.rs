@@ -6,7 +6,7 @@ use super::world::{BASE, CODE, GP, HOLE, READ_ONLY, World, vcpu};
 use crate::domain::Rights;
 use crate::pv::frame::{GuestFrame, rflags};
 use crate::pv::privop::{Effect, Stepping, Verdict};
-use crate::pv::state::PvState;
+use crate::pv::state::{PvState, StateBox};
 
 const DONE: Verdict = Verdict::Done(Effect::Nothing, Stepping::Off);
 const REP_INSW: &[u8] = b"\xf3\x66\x6d";
@@ -28,7 +28,7 @@ fn finish(
     panic!("no end");
 }
 
-fn setup() -> (World, GuestFrame, Box<PvState>) {
+fn setup() -> (World, GuestFrame, StateBox) {
     let (regs, state) = vcpu();
     (
         World::new(Rights::Control),

@@ -15,7 +15,7 @@ use crate::pv::frame::{GuestFrame, rflags};
 use crate::pv::msr::MsrLog;
 use crate::pv::ports::{PortBus, PortMap, SharedPorts, Width};
 use crate::pv::privop::{CodeSegment, PrivEnv, PrivTables, Trap, Verdict, emulate};
-use crate::pv::state::PvState;
+use crate::pv::state::{PvState, StateBox};
 
 /// Where the memory lies.
 pub const BASE: u64 = 0xffff_8880_0000_0000;
