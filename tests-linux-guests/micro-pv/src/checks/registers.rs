@@ -3,12 +3,17 @@
 use core::arch::asm;
 
 use xen_abi::hypercall::*;
+use xen_abi::vcpu::{VCPUOP_set_periodic_timer, VcpuSetPeriodicTimer};
 use xen_abi::version::XENVER_get_features;
-use xen_abi::xen::{DOMID_SELF, MMUEXT_TLB_FLUSH_LOCAL, MmuUpdate, MmuextOp};
+use xen_abi::xen::{DOMID_SELF, MMUEXT_TLB_FLUSH_LOCAL, MmuUpdate, MmuextOp, VIRQ_TIMER};
 
+use super::{events, timers, upcall, vcpu};
 use crate::call::Argument;
 use crate::memory::Page;
-use crate::report::same;
+use crate::report::{holds, same};
+
+/// Entries of a long list.
+const LIST: u64 = 256;
 
 /// What the registers hold before: rbx, rbp, r9, r12 to r15, and the arguments.
 const PATTERN: [u64; 7] = [
@@ -124,4 +129,44 @@ pub fn check() {
         );
     }
     page.give_back();
+    load(done.address());
+}
+
+/// Long lists many times over, with a timer that interrupts guest and hypervisor alike: a call
+/// that is broken off and goes on later must keep the same registers.
+fn load(done: u64) {
+    let (list, target) = (Page::take(), Page::take());
+    let entry = MmuUpdate {
+        ptr: target.entry(0),
+        val: 0,
+    };
+    for index in 0..LIST {
+        list.put(index * 16, &entry);
+    }
+    let (_, port) = events::virq(VIRQ_TIMER, 0);
+    upcall::set_port_mask(port, 0);
+    let period = VcpuSetPeriodicTimer {
+        period_ns: 1_000_000,
+    };
+    vcpu::op(VCPUOP_set_periodic_timer, 0, &period);
+    upcall::release();
+    upcall::fired(port);
+    let own = u64::from(DOMID_SELF);
+    let mut lost = 0;
+    for _ in 0..1000 {
+        let kept = [
+            around(__HYPERVISOR_mmu_update, [list.address(), LIST, done, own]),
+            around(__HYPERVISOR_xen_version, [0, 0, 0, 0]),
+            around(__HYPERVISOR_sched_op, [0, 0, 0, 0]),
+        ];
+        lost += kept.iter().filter(|kept| **kept != PATTERN).count();
+    }
+    same("lost under load", lost, 0);
+    let count = upcall::fired(port);
+    holds("events came meanwhile", count > 3, count);
+    timers::stop_periodic();
+    upcall::hold();
+    events::close(port);
+    list.give_back();
+    target.give_back();
 }
