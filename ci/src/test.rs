@@ -13,7 +13,7 @@ use tests_linux_guests::suite;
 use crate::arguments::Arguments;
 use crate::failure::{Context, Result};
 use crate::layout::Layout;
-use crate::{boot, lint, process};
+use crate::{boot, kernel, lint, process};
 
 /// Lines of a failed boot's console that are shown.
 const TAIL: usize = 60;
@@ -83,6 +83,8 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
 }
 
 fn host_tests(layout: &Layout) -> Result<()> {
+    // The tests of the loader read Debian's kernel.
+    kernel::fetch(layout)?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     process::run(
         Command::new(cargo)

@@ -11,6 +11,7 @@ use super::host::{self, HW};
 use super::layout::{DIRECT_LIMIT, DIRECT_MAP, FRAME_TABLE, IMAGE_WINDOW, M2P_GUEST, M2P_OURS};
 use super::pages;
 use super::paging::{self, Largest, flag, map};
+use super::start::short_of_ram;
 
 unsafe extern "C" {
     static image_start: [u8; 0];
@@ -136,7 +137,8 @@ fn has_ram(memory: &MemoryMap, first: u64, count: u64) -> bool {
 fn chunk() -> Mfn {
     let pages = LARGE as usize / PAGE_SIZE;
     // Twice the size, to find an aligned part: the boot's allocator does not align.
-    let first = pages::alloc_run(2 * pages - 1).expect("boot memory for the frame tables");
+    let first =
+        pages::alloc_run(2 * pages - 1).unwrap_or_else(|| short_of_ram("the tables of frames"));
     let aligned = Mfn(first.0.next_multiple_of(pages as u64));
     if aligned.0 > first.0 {
         // The part above stays unused; below it is given back only if it was the last taken.

@@ -7,6 +7,7 @@ use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
 use spin::Mutex;
 
 use super::layout::{DIRECT_MAP, FIRST_SLOT, MMIO_WINDOW, SLOTS, direct_frame};
+use super::start::short_of_ram;
 use super::{cpu, pages};
 
 /// Page-table entry bits (AMD APM vol. 2, 5.4).
@@ -55,9 +56,9 @@ pub fn hypervisor_slots() -> [u64; SLOTS] {
 
 /// Makes an empty root with a lower table for each of our slots, so that the slots never change.
 pub fn create_master() {
-    let root = pages::alloc_zeroed().expect("boot memory for the root page table");
+    let root = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("the root page table"));
     for slot in 0..SLOTS {
-        let lower = pages::alloc_zeroed().expect("boot memory for a page table");
+        let lower = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("page tables"));
         // US here leaves the choice to the last level: only the M2P's guest view sets it there.
         table(root)[FIRST_SLOT + slot].store(
             lower.addr().0 | flag::P | flag::RW | flag::US | flag::A,
@@ -113,7 +114,7 @@ fn entry(va: u64, level: u32) -> &'static AtomicU64 {
         let slot = &table(at)[(va >> (12 + 9 * (l - 1))) as usize & 511];
         let mut value = slot.load(Ordering::Relaxed);
         if value & flag::P == 0 {
-            let lower = pages::alloc_zeroed().expect("memory for a page table of ours");
+            let lower = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("page tables"));
             value = lower.addr().0 | flag::P | flag::RW | flag::US | flag::A;
             slot.store(value, Ordering::Relaxed);
         } else if value & flag::PS != 0 {
@@ -126,7 +127,7 @@ fn entry(va: u64, level: u32) -> &'static AtomicU64 {
 
 /// Replaces a large page at `level` by a table of the next smaller ones with the same permissions.
 fn split(slot: &AtomicU64, value: u64, level: u32) -> u64 {
-    let lower = pages::alloc_zeroed().expect("memory for a page table of ours");
+    let lower = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("page tables"));
     let step = 1u64 << (12 + 9 * (level - 2));
     let ps = if level > 2 { flag::PS } else { 0 };
     for (i, e) in table(lower).iter().enumerate() {

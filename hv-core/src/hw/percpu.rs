@@ -11,6 +11,7 @@ use hv_core::time::DeadlineHeap;
 use spin::Mutex;
 
 use super::cpuinfo::{self, CpuInfo};
+use super::start::short_of_ram;
 
 /// Most vCPUs of all domains together.
 pub const MAX_UNITS: u32 = 1024;
@@ -112,7 +113,8 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         remote: Remote::default(),
         tlb_domain: RefCell::new(None),
         timers: Mutex::new(
-            DeadlineHeap::with_capacity(MAX_UNITS).expect("boot memory for a CPU's timers"),
+            DeadlineHeap::with_capacity(MAX_UNITS)
+                .unwrap_or_else(|_| short_of_ram("a CPU's timers")),
         ),
         slice_end: Cell::new(0),
         armed_for: Cell::new(0),

@@ -69,6 +69,13 @@ pub fn refuse(why: core::fmt::Arguments<'_>) -> ! {
     power::stop_for_good()
 }
 
+/// Stops the boot because there is not enough RAM for something of ours.
+pub fn short_of_ram(what: &str) -> ! {
+    refuse(format_args!(
+        "the machine has too little RAM: none left for {what}"
+    ))
+}
+
 /// Called by boot.S with what the loader left in its registers.
 #[unsafe(no_mangle)]
 extern "C" fn start(protocol: u32, info: u32) -> ! {

@@ -139,6 +139,27 @@ pub const BOOTS: &[BadBoot] = &[
         ..BadBoot::BASE
     },
     BadBoot {
+        name: "bad-hardly-any-ram",
+        machine: Machine {
+            memory_mib: 8,
+            ..SMALL
+        },
+        hypervisor_args: "",
+        expected: &["Cannot boot: the machine has too little RAM", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-no-ram-to-unpack",
+        machine: Machine {
+            memory_mib: 64,
+            ..SMALL
+        },
+        kernel: Kernel::Real,
+        hypervisor_args: "",
+        expected: &["Cannot boot: dom0 kernel: no memory to unpack it", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
         name: "bad-cpu-32-bit",
         machine: Machine {
             cpu: "qemu32",

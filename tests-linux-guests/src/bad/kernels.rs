@@ -24,6 +24,8 @@ pub enum Kernel {
     Crashing,
     /// A PV kernel that runs on the spot.
     Idle,
+    /// A real kernel's boot image.
+    Real,
     /// The first half of a real kernel's boot image.
     CutImage,
     /// A real kernel's boot image with some bytes changed in the middle.
@@ -57,6 +59,7 @@ impl Kernel {
     pub fn file(self, files: &Files, place: &Path) -> io::Result<Option<PathBuf>> {
         let bytes = match self {
             Self::Missing => return Ok(None),
+            Self::Real => return Ok(Some(files.kernel.clone())),
             Self::Hypervisor => return Ok(Some(files.hypervisor.clone())),
             Self::Empty => Vec::new(),
             Self::Text => b"This is not the kernel that you are looking for.\n".repeat(100),

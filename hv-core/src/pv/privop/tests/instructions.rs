@@ -182,7 +182,7 @@ fn port_accesses_come_in_three_sizes() {
         (b"\xed", 0x0605_0403),
         (b"\x48\xed", 0x0706_0504),
     ] {
-        (regs.rax, regs.rdx) = (0x1122_3344_5566_7788, 0xffff_01f0);
+        (regs.rax, regs.rdx) = (0x1122_3344_5566_7788, 0x0fff_f1f0);
         assert_eq!(world.run(&mut regs, &mut state, code, GP), DONE);
         assert_eq!(regs.rax, rax, "{code:x?}");
     }
