@@ -101,6 +101,8 @@ static ERROR: AtomicU64 = AtomicU64::new(0);
 static ADDRESS: AtomicU64 = AtomicU64::new(0);
 static CODE_SEGMENT: AtomicU64 = AtomicU64::new(0);
 static RIP: AtomicU64 = AtomicU64::new(0);
+static RBX: AtomicU64 = AtomicU64::new(0);
+static R15: AtomicU64 = AtomicU64::new(0);
 
 /// Runs instructions that may trap; label `3` is taken. Gives the trap, if there was one.
 macro_rules! probe {
@@ -147,6 +149,14 @@ pub fn saved_mask() -> u64 {
 pub fn place() -> u64 {
     RIP.load(Ordering::Relaxed)
 }
+
+/// rbx and r15 at the last trap; [`leave_to`] sets them to [`LEFT`].
+pub fn registers() -> (u64, u64) {
+    (RBX.load(Ordering::Relaxed), R15.load(Ordering::Relaxed))
+}
+
+/// What [`registers`] are after [`leave_to`]; also in the assembly.
+pub const LEFT: (u64, u64) = (0x0bbb, 0x1555);
 
 /// Code segment of the last trap.
 pub fn code_segment() -> u64 {
@@ -263,6 +273,8 @@ extern "C" fn trap_entry(frame: &mut Frame) {
     ERROR.store(frame.error, Ordering::Relaxed);
     CODE_SEGMENT.store(frame.cs, Ordering::Relaxed);
     RIP.store(frame.rip, Ordering::Relaxed);
+    RBX.store(frame.general[11], Ordering::Relaxed);
+    R15.store(frame.general[0], Ordering::Relaxed);
     let address = match frame.vector {
         14 => kernel::vcpu_info::<u64>(VCPU_INFO_CR2),
         _ => 0,

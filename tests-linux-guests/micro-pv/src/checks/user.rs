@@ -210,6 +210,8 @@ pub fn returns() {
         ("a code selector as stack", cs, 0xe033, 0xe030),
     ] {
         same(name, go(good, cs, FLAGS, stack, ss), protection(code));
+        let kept = trap::registers();
+        same(format_args!("{name}: registers"), kept, trap::LEFT);
     }
     let met = go(1 << 47, cs, FLAGS, stack, ss);
     let known = met == other(trap::FAILSAFE, 0) || met == protection(0);
