@@ -26,6 +26,8 @@ pub fn raw(number: u64, args: [u64; 5]) -> i64 {
             inlateout("rdx") args[2] => _,
             inlateout("r10") args[3] => _,
             inlateout("r8") args[4] => _,
+            // Must be kept as well, which `checks::registers` checks; the others do not rely on it.
+            out("r9") _,
             out("rcx") _,
             out("r11") _,
         );

@@ -70,6 +70,10 @@ leave:
     push [rdi + 8]
     push [rdi]
     push 0
+    mov ebx, 0x0bbb                     // to be found in the frame of the trap
+    mov r15d, 0x1555
+    mov r9d, 0x0999
+    mov edi, 0x0ddd
     jmp hypercall_page + 23 * 32
 1:  pop r15
     pop r14

@@ -67,7 +67,7 @@ pub fn map(address: u64, entry: u64, flags: u64) -> i64 {
 
 /// Changes the rights of a page of the pool in the initial mapping.
 pub fn protect(page: &Page, flags: u64) -> i64 {
-    map(page.address(), page.machine() * PAGE | flags, UVMF_INVLPG)
+    map(page.address(), (page.machine() * PAGE) | flags, UVMF_INVLPG)
 }
 
 /// Undoes a pin and makes the page writable again.
@@ -139,13 +139,13 @@ impl Window {
             base: slot << 39,
         };
         let Self { l3, l2, l1, .. } = window;
-        l2.set_word(0, l1.machine() * PAGE | WRITABLE);
-        l3.set_word(0, l2.machine() * PAGE | WRITABLE);
+        l2.set_word(0, (l1.machine() * PAGE) | WRITABLE);
+        l3.set_word(0, (l2.machine() * PAGE) | WRITABLE);
         for table in [l1, l2, l3] {
             protect(table, READ_ONLY);
         }
         (
-            update(root_entry(slot), l3.machine() * PAGE | WRITABLE),
+            update(root_entry(slot), (l3.machine() * PAGE) | WRITABLE),
             window,
         )
     }

@@ -101,6 +101,8 @@ static ERROR: AtomicU64 = AtomicU64::new(0);
 static ADDRESS: AtomicU64 = AtomicU64::new(0);
 static CODE_SEGMENT: AtomicU64 = AtomicU64::new(0);
 static RIP: AtomicU64 = AtomicU64::new(0);
+/// rbx, r15, r9 and rdi of the last trap.
+static REGISTERS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 /// Runs instructions that may trap; label `3` is taken. Gives the trap, if there was one.
 macro_rules! probe {
@@ -147,6 +149,14 @@ pub fn saved_mask() -> u64 {
 pub fn place() -> u64 {
     RIP.load(Ordering::Relaxed)
 }
+
+/// rbx, r15, r9 and rdi at the last trap; [`leave_to`] sets them to [`LEFT`].
+pub fn registers() -> [u64; 4] {
+    [0, 1, 2, 3].map(|index: usize| REGISTERS[index].load(Ordering::Relaxed))
+}
+
+/// What [`registers`] are after [`leave_to`]; also in the assembly.
+pub const LEFT: [u64; 4] = [0x0bbb, 0x1555, 0x0999, 0x0ddd];
 
 /// Code segment of the last trap.
 pub fn code_segment() -> u64 {
@@ -263,6 +273,9 @@ extern "C" fn trap_entry(frame: &mut Frame) {
     ERROR.store(frame.error, Ordering::Relaxed);
     CODE_SEGMENT.store(frame.cs, Ordering::Relaxed);
     RIP.store(frame.rip, Ordering::Relaxed);
+    for (place, index) in REGISTERS.iter().zip([11, 0, 6, 8]) {
+        place.store(frame.general[index], Ordering::Relaxed);
+    }
     let address = match frame.vector {
         14 => kernel::vcpu_info::<u64>(VCPU_INFO_CR2),
         _ => 0,

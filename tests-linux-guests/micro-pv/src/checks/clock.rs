@@ -31,6 +31,6 @@ pub fn now() -> u64 {
         left @ 0.. => delta << left,
         right => delta >> right.unsigned_abs(),
     };
-    let scaled = u128::from(shifted) * u128::from(record.tsc_to_system_mul) >> 32;
+    let scaled = (u128::from(shifted) * u128::from(record.tsc_to_system_mul)) >> 32;
     record.system_time + scaled as u64
 }

@@ -67,6 +67,29 @@ pub fn of_platform() {
     };
     result("settime64", time(999_999_999, 0), 0);
     result("settime64 with padding", time(0, 1), EINVAL);
+    processors();
+    for kind in [0, 6, 99, u32::MAX] {
+        let request = PlatformFirmwareInfo {
+            r#type: kind,
+            ..PlatformFirmwareInfo::default()
+        };
+        optional(
+            format_args!("firmware_info {kind}"),
+            platform(XENPF_firmware_info, &request),
+            EINVAL,
+        );
+    }
+    let microcode = PlatformMicrocodeUpdate {
+        length: u32::MAX,
+        ..PlatformMicrocodeUpdate::default()
+    };
+    let code = platform(XENPF_microcode_update, &microcode);
+    optional("microcode of 4 GiB", code, EINVAL);
+    sleep();
+}
+
+/// Processors that are not there, and the only one that is.
+fn processors() {
     for xen_cpuid in [1, 4096, u32::MAX] {
         let request = PlatformPcpuinfo {
             xen_cpuid,
@@ -99,17 +122,6 @@ pub fn of_platform() {
         platform(XENPF_cpu_offline, &PlatformCpuOl { cpuid: 0 }),
         EOPNOTSUPP,
     );
-    for kind in [0, 6, 99, u32::MAX] {
-        let request = PlatformFirmwareInfo {
-            r#type: kind,
-            ..PlatformFirmwareInfo::default()
-        };
-        optional(
-            format_args!("firmware_info {kind}"),
-            platform(XENPF_firmware_info, &request),
-            EINVAL,
-        );
-    }
     for kind in [0, 3, u32::MAX] {
         let request = PlatformCoreParking {
             r#type: kind,
@@ -121,16 +133,6 @@ pub fn of_platform() {
             EINVAL,
         );
     }
-    let microcode = |length: u32, at: u64| {
-        let request = PlatformMicrocodeUpdate {
-            data: GuestHandle::new(at),
-            length,
-            ..PlatformMicrocodeUpdate::default()
-        };
-        platform(XENPF_microcode_update, &request)
-    };
-    optional("microcode of 4 GiB", microcode(u32::MAX, 0), EINVAL);
-    sleep();
 }
 
 fn sleep() {
@@ -198,6 +200,11 @@ pub fn of_system() {
         },
     );
     optional("availheap of node 99", code, 0);
+    buffers();
+}
+
+/// Buffers that cannot be used.
+fn buffers() {
     for (kind, pointer) in bad::POINTERS {
         let at = *pointer;
         let console = SysctlReadConsole {

@@ -130,6 +130,23 @@ pub fn interrupts() {
             EINVAL,
         );
     }
+    maps();
+    for gsi in [-1, 4096, i32::MAX, i32::MIN] {
+        let request = PhysdevSetupGsi {
+            gsi,
+            ..PhysdevSetupGsi::default()
+        };
+        result(
+            format_args!("setup_gsi {gsi}"),
+            op(PHYSDEVOP_setup_gsi, &request),
+            EINVAL,
+        );
+    }
+    eoi_pages();
+}
+
+/// Maps of pIRQs.
+fn maps() {
     let map = |domid: u16, kind: i32, index: i32, pirq: i32| {
         let request = PhysdevMapPirq {
             domid,
@@ -171,17 +188,6 @@ pub fn interrupts() {
         let code = map(DOMID_SELF, MAP_PIRQ_TYPE_GSI, 5, pirq);
         result(format_args!("map to pIRQ {pirq}"), code, EINVAL);
     }
-    for gsi in [-1, 4096, i32::MAX, i32::MIN] {
-        let request = PhysdevSetupGsi {
-            gsi,
-            ..PhysdevSetupGsi::default()
-        };
-        result(
-            format_args!("setup_gsi {gsi}"),
-            op(PHYSDEVOP_setup_gsi, &request),
-            EINVAL,
-        );
-    }
     for kind in [1, 2, 99, -1] {
         let request = PhysdevGetFreePirq {
             r#type: kind,
@@ -193,7 +199,6 @@ pub fn interrupts() {
             0,
         );
     }
-    eoi_pages();
 }
 
 fn eoi_pages() {

@@ -1,6 +1,6 @@
 //! Page faults as the kernel sees them, and writes to page tables that are carried out for it.
 
-use xen_abi::arch_x86::{MACH2PHYS_VIRT_START, XEN_EMULATE_PREFIX};
+use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
 use xen_abi::hypercall::__HYPERVISOR_vm_assist;
 use xen_abi::xen::{
     MMUEXT_TLB_FLUSH_LOCAL, VMASST_CMD_disable, VMASST_CMD_enable, VMASST_TYPE_writable_pagetables,
@@ -80,8 +80,6 @@ pub fn bounce() {
 /// The hypervisor's part of the address space.
 fn theirs() {
     let table = MACH2PHYS_VIRT_START;
-    let frame = memory::frame_at(crate::kernel::shared_info());
-    let _ = frame;
     let own = memory::frame_at(tables::root());
     let at = table + own * 8;
     let number = (tables::root() - memory::VIRT_BASE) / PAGE;
@@ -138,8 +136,7 @@ pub fn emulation() {
     page.set_word(0, 0x1001);
     let other = Page::take();
     other.set_word(0, 0x2002);
-    let flush = || tables::extended(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
-    let entry = |page: &Page| page.machine() * PAGE | WRITABLE;
+    let entry = |page: &Page| (page.machine() * PAGE) | WRITABLE;
     let at = window.l1.address();
     let assist = |command: u32| {
         hypercall(
@@ -153,11 +150,24 @@ pub fn emulation() {
     let known = met.is_none() || met == page_fault(3, at);
     holds("a write without it", known, format_args!("{met:?}"));
     result("enable", assist(VMASST_CMD_enable), 0);
-    let (one, two) = (entry(page), entry(other));
-    let seen = || {
-        flush();
-        trap::try_read(window.base).ok()
-    };
+    forms(&window, entry(page), entry(other));
+    bits(&window, entry(other));
+    refused(&window);
+    result("close", window.close(), 0);
+    page.give_back();
+    other.give_back();
+}
+
+/// What the first page of the window holds, if one is there.
+fn seen(window: &Window) -> Option<u64> {
+    tables::extended(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
+    trap::try_read(window.base).ok()
+}
+
+/// Instructions that write a whole entry.
+fn forms(window: &Window, one: u64, two: u64) {
+    let at = window.l1.address();
+    let seen = || seen(window);
     same("mov", write_by!("mov [{a}], {v}", at, one), None);
     same("the page is there", seen(), Some(0x1001));
     same("xchg", write_by!("xchg [{a}], {v}", at, two), None);
@@ -175,6 +185,13 @@ pub fn emulation() {
         (None, one & FRAME_MASK),
     );
     same("the page is still there", seen(), Some(0x1001));
+}
+
+/// Instructions that change bits of an entry or write it by other ways.
+fn bits(window: &Window, two: u64) {
+    let at = window.l1.address();
+    let seen = || seen(window);
+    let flush = || tables::extended(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
     same(
         "lock btr",
         probe!("lock btr qword ptr [{a}], 1", a = in(reg) at),
@@ -220,27 +237,24 @@ pub fn emulation() {
         probe!("mov dword ptr [{a}], 0", a = in(reg) at + 4),
         None,
     );
-    refused(&window, page, other);
-    result("close", window.close(), 0);
-    page.give_back();
-    other.give_back();
 }
 
 /// Writes that must not be carried out.
-fn refused(window: &Window, page: &Page, other: &Page) {
+fn refused(window: &Window) {
+    let page = Page::take();
     let at = window.l1.address() + 8;
-    tables::update(window.l1.entry(1), page.machine() * PAGE | WRITABLE);
+    tables::update(window.l1.entry(1), (page.machine() * PAGE) | WRITABLE);
     let before = window.l1.word(1);
-    let theirs = bad::hypervisor_frame() * PAGE | WRITABLE;
+    let theirs = (bad::hypervisor_frame() * PAGE) | WRITABLE;
     for (what, value) in [
         ("a frame of theirs", theirs),
         (
             "the table itself, writable",
-            window.l1.machine() * PAGE | WRITABLE,
+            (window.l1.machine() * PAGE) | WRITABLE,
         ),
         (
             "our L4, writable",
-            memory::frame_at(tables::root()) * PAGE | WRITABLE,
+            (memory::frame_at(tables::root()) * PAGE) | WRITABLE,
         ),
         ("all ones", u64::MAX),
     ] {
@@ -272,5 +286,6 @@ fn refused(window: &Window, page: &Page, other: &Page) {
         trap::try_write(root, 0),
         page_fault(3, root),
     );
-    let _ = (other, XEN_EMULATE_PREFIX);
+    result("remove it", tables::update(window.l1.entry(1), 0), 0);
+    page.give_back();
 }

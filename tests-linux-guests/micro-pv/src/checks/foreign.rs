@@ -91,7 +91,7 @@ pub fn check() {
 
 /// The frame used as if it were ours.
 fn as_ours(frame: u64, window: &Window) {
-    let entry = frame * PAGE | WRITABLE;
+    let entry = (frame * PAGE) | WRITABLE;
     for (level, table) in [(2, window.l2), (3, window.l3)] {
         let name = format_args!("L{level} entry with it");
         result(name, tables::update(table.entry(9), entry), EINVAL);
@@ -122,6 +122,12 @@ fn as_ours(frame: u64, window: &Window) {
     );
     let code = hypercall(__HYPERVISOR_update_descriptor, [frame * PAGE, 0]);
     result("a descriptor in it", code, EINVAL);
+    given_away(frame);
+}
+
+/// The frame given to operations that change owners or write by themselves.
+fn given_away(frame: u64) {
+    let list = Argument::new(&[frame]);
     let out = Argument::new(&[0_u64]);
     let request = |at: u64| MemoryReservation {
         extent_start: GuestHandle::new(at),
@@ -173,7 +179,7 @@ fn as_ours(frame: u64, window: &Window) {
 /// The frame mapped as another's, as a toolstack does.
 fn as_theirs(id: u16, frame: u64, window: &Window) {
     let slot = window.l1.entry(0);
-    let entry = frame * PAGE | WRITABLE;
+    let entry = (frame * PAGE) | WRITABLE;
     let domain = u32::from(id);
     let set = |entry: u64, domain: u32| tables::update_list(&[(slot, entry)], domain).0;
     result("map it", set(entry, domain), 0);
@@ -191,7 +197,11 @@ fn as_theirs(id: u16, frame: u64, window: &Window) {
     result("our own again", tables::protect(page, WRITABLE), 0);
     let clear = tables::extended_for(MMUEXT_CLEAR_PAGE, frame, 0, domain);
     result("clear it for them", clear, 0);
-    result("map it read-only", set(frame * PAGE | READ_ONLY, domain), 0);
+    result(
+        "map it read-only",
+        set((frame * PAGE) | READ_ONLY, domain),
+        0,
+    );
     tables::extended(MMUEXT_TLB_FLUSH_LOCAL, 0, 0);
     same("it is clear", trap::try_read(window.base), Ok(0));
     result("unmap it again", set(0, domain), 0);
@@ -250,7 +260,7 @@ fn ports(id: u16) {
 /// Destroyed while a frame of it is mapped: the frame stays until the mapping goes.
 fn end(id: u16, frames: [u64; 4], window: &Window) {
     let slot = window.l1.entry(0);
-    let entry = frames[0] * PAGE | WRITABLE;
+    let entry = (frames[0] * PAGE) | WRITABLE;
     let domain = u32::from(id);
     result(
         "map it at last",
@@ -281,7 +291,7 @@ fn end(id: u16, frames: [u64; 4], window: &Window) {
         trap::try_write(window.base, 0x4321),
         None,
     );
-    let freed = frames[1] * PAGE | WRITABLE;
+    let freed = (frames[1] * PAGE) | WRITABLE;
     let late = tables::update_list(&[(window.l1.entry(1), freed)], domain).0;
     result("map a frame that was not mapped", late, EBUSY);
     result("unmap the last", tables::update(slot, 0), 0);

@@ -25,7 +25,7 @@ fn map_table(page: &Page) -> i64 {
     op(GNTTABOP_setup_table, &setup);
     let frame = list.word(0);
     list.give_back();
-    tables::map(page.address(), frame * PAGE | WRITABLE, UVMF_INVLPG)
+    tables::map(page.address(), (frame * PAGE) | WRITABLE, UVMF_INVLPG)
 }
 
 fn grant(table: &Page, flags: u16, frame: u64) {
@@ -69,6 +69,25 @@ pub fn check() {
     let page = Page::take();
     page.set_word(0, 0x4711);
     let at = window.base;
+    lives(table, page, at);
+    places(page, &window);
+    refused(table, page, at);
+    tables_granted(table, page, at);
+    grant(table, 0, 0);
+    result("close", window.close(), 0);
+    // The table's own page goes back to its place.
+    let back = tables::map(
+        table.address(),
+        (table.machine() * PAGE) | WRITABLE,
+        UVMF_INVLPG,
+    );
+    result("unmap the grant table", back, 0);
+    page.give_back();
+    table.give_back();
+}
+
+/// Two mappings of one grant.
+fn lives(table: &Page, page: &Page, at: u64) {
     grant(table, GTF_permit_access, page.machine());
     let (status, handle) = map(at, GNTMAP_host_map);
     same("map", status, GNTST_okay);
@@ -109,23 +128,10 @@ pub fn check() {
     same("unmap twice", unmap(at, handle), GNTST_bad_handle);
     same("unmap the second", unmap(at + PAGE, second), GNTST_okay);
     same("the entry at last", flags_of(table), GTF_permit_access);
-    refused(table, page, &window);
-    tables_granted(table, page, at);
-    grant(table, 0, 0);
-    result("close", window.close(), 0);
-    // The table's own page goes back to its place.
-    let back = tables::map(
-        table.address(),
-        table.machine() * PAGE | WRITABLE,
-        UVMF_INVLPG,
-    );
-    result("unmap the grant table", back, 0);
-    page.give_back();
-    table.give_back();
 }
 
-fn refused(table: &Page, page: &Page, window: &Window) {
-    let at = window.base;
+/// Grants that do not allow what is asked for.
+fn refused(table: &Page, page: &Page, at: u64) {
     grant(table, GTF_permit_access | GTF_readonly, page.machine());
     same(
         "map a read-only grant writable",
@@ -135,7 +141,36 @@ fn refused(table: &Page, page: &Page, window: &Window) {
     let (status, handle) = map(at, GNTMAP_host_map | GNTMAP_readonly);
     same("map it read-only", status, GNTST_okay);
     same("unmap it", unmap(at, handle), GNTST_okay);
-    grant(table, GTF_permit_access, page.machine());
+    for (owner, frame) in super::bad::frames().into_iter().take(3) {
+        grant(table, GTF_permit_access, frame);
+        let name = format_args!("map a grant of a frame {owner}");
+        let (status, handle) = map(at, GNTMAP_host_map);
+        same(name, status, GNTST_bad_page);
+        if status == GNTST_okay {
+            unmap(at, handle);
+        }
+    }
+    let stranger = GrantEntryV1 {
+        flags: GTF_permit_access,
+        domid: 9,
+        frame: page.machine() as u32,
+    };
+    table.put(u64::from(REFERENCE) * 8, &stranger);
+    same(
+        "map a grant to another",
+        map(at, GNTMAP_host_map).0,
+        GNTST_general_error,
+    );
+    for kind in [GTF_invalid, GTF_accept_transfer, GTF_transitive] {
+        grant(table, kind, page.machine());
+        let name = format_args!("map a grant of kind {kind}");
+        same(name, map(at, GNTMAP_host_map).0, GNTST_general_error);
+    }
+}
+
+/// Places at which a grant, valid now, cannot be mapped.
+fn places(page: &Page, window: &Window) {
+    let at = window.base;
     for (what, address, want) in [
         ("where no table is", 0x7000_0000_0000, GNTST_general_error),
         ("at null", 0, GNTST_general_error),
@@ -167,35 +202,10 @@ fn refused(table: &Page, page: &Page, window: &Window) {
         ("an L4 entry", tables::root_entry(300)),
         ("the hypervisor's", super::bad::hypervisor_frame() * PAGE),
         ("behind RAM", super::bad::beyond_ram() * PAGE),
-        ("all ones", u64::MAX & !7),
+        ("all ones", !7),
     ] {
         let name = format_args!("map by entry: {what}");
         same(name, map(entry, by_entry).0, GNTST_general_error);
-    }
-    for (owner, frame) in super::bad::frames().into_iter().take(3) {
-        grant(table, GTF_permit_access, frame);
-        let name = format_args!("map a grant of a frame {owner}");
-        let (status, handle) = map(at, GNTMAP_host_map);
-        same(name, status, GNTST_bad_page);
-        if status == GNTST_okay {
-            unmap(at, handle);
-        }
-    }
-    let stranger = GrantEntryV1 {
-        flags: GTF_permit_access,
-        domid: 9,
-        frame: page.machine() as u32,
-    };
-    table.put(u64::from(REFERENCE) * 8, &stranger);
-    same(
-        "map a grant to another",
-        map(at, GNTMAP_host_map).0,
-        GNTST_general_error,
-    );
-    for kind in [GTF_invalid, GTF_accept_transfer, GTF_transitive] {
-        grant(table, kind, page.machine());
-        let name = format_args!("map a grant of kind {kind}");
-        same(name, map(at, GNTMAP_host_map).0, GNTST_general_error);
     }
 }
 

@@ -111,6 +111,12 @@ pub fn table() {
             ESRCH,
         );
     }
+    frames();
+    versions();
+}
+
+/// The frames of our own table.
+fn frames() {
     let page = Page::take();
     let setup = |nr_frames: u32, at: u64| {
         let setup = GnttabSetupTable {
@@ -156,7 +162,6 @@ pub fn table() {
         (0, GNTST_okay, true),
     );
     page.give_back();
-    versions();
 }
 
 fn versions() {
@@ -251,6 +256,13 @@ pub fn maps() {
             (0, GNTST_bad_gntref),
         );
     }
+    page.give_back();
+    handles();
+}
+
+/// Handles that name no mapping.
+fn handles() {
+    let page = Page::take();
     let unmap = |handle: u32| {
         let request = GnttabUnmapGrantRef {
             host_addr: page.address(),
@@ -278,6 +290,11 @@ pub fn maps() {
     page.give_back();
 }
 
+fn copy(request: GnttabCopy) -> (i64, i16) {
+    let (code, answer) = op(GNTTABOP_copy, &request);
+    (code, answer.status)
+}
+
 /// Copies.
 pub fn copies() {
     let (from, to) = (Page::take(), Page::take());
@@ -293,12 +310,44 @@ pub fn copies() {
         len: 64,
         ..GnttabCopy::default()
     };
-    let copy = |request: GnttabCopy| {
-        let (code, answer) = op(GNTTABOP_copy, &request);
-        (code, answer.status)
-    };
     same("copy", copy(good), (0, GNTST_okay));
     same("the copy", to.word(1), 0x1111);
+    wrong_sides(good);
+    let foreign = GnttabCopyPtr {
+        domid: 0,
+        ..good.source
+    };
+    same(
+        "copy by frame of domain 0",
+        copy(GnttabCopy {
+            source: foreign,
+            ..good
+        }),
+        (0, GNTST_permission_denied),
+    );
+    same(
+        "copy of nothing",
+        copy(GnttabCopy { len: 0, ..good }),
+        (0, GNTST_okay),
+    );
+    let root = crate::memory::frame_at(crate::tables::root());
+    let dest = GnttabCopyPtr {
+        u: root,
+        ..good.dest
+    };
+    same(
+        "copy to our L4",
+        copy(GnttabCopy { dest, ..good }),
+        (0, GNTST_general_error),
+    );
+    by_reference(good);
+    from.give_back();
+    to.give_back();
+    others();
+}
+
+/// Offsets, lengths and frames that are wrong on either side.
+fn wrong_sides(good: GnttabCopy) {
     for (offset, len) in [(0, 4097), (4096, 1), (4095, 2), (0xffff, 1), (1, 0xffff)] {
         let source = GnttabCopyPtr {
             offset,
@@ -345,6 +394,10 @@ pub fn copies() {
             want,
         );
     }
+}
+
+/// Copies from references that grant nothing.
+fn by_reference(good: GnttabCopy) {
     for domid in NO_DOMAINS {
         let source = GnttabCopyPtr {
             domid,
@@ -384,36 +437,6 @@ pub fn copies() {
             (0, want),
         );
     }
-    let foreign = GnttabCopyPtr {
-        domid: 0,
-        ..good.source
-    };
-    same(
-        "copy by frame of domain 0",
-        copy(GnttabCopy {
-            source: foreign,
-            ..good
-        }),
-        (0, GNTST_permission_denied),
-    );
-    same(
-        "copy of nothing",
-        copy(GnttabCopy { len: 0, ..good }),
-        (0, GNTST_okay),
-    );
-    let root = crate::memory::frame_at(crate::tables::root());
-    let dest = GnttabCopyPtr {
-        u: root,
-        ..good.dest
-    };
-    same(
-        "copy to our L4",
-        copy(GnttabCopy { dest, ..good }),
-        (0, GNTST_general_error),
-    );
-    from.give_back();
-    to.give_back();
-    others();
 }
 
 /// A transfer that must be refused.

@@ -139,6 +139,13 @@ fn maps() {
         ask(1, page.address()).0,
         EINVAL,
     );
+    page.give_back();
+    own_map();
+}
+
+/// The map a domain is shown.
+fn own_map() {
+    let page = Page::take();
     let map = MemoryMap {
         nr_entries: 128,
         buffer: GuestHandle::new(page.address()),
@@ -259,6 +266,10 @@ fn others() {
         let name = format_args!("acquire_resource of {domid:#x}");
         optional(name, acquire(domid, 1, 1, 0), ESRCH);
     }
+    topology();
+}
+
+fn topology() {
     for (op, name, want) in [
         (XENMEM_get_sharing_freed_pages, "get_sharing_freed_pages", 0),
         (

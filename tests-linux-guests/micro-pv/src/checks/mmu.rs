@@ -56,7 +56,7 @@ pub fn call() {
         &[
             (target.entry(0), 7),
             (target.entry(1), 8),
-            (u64::MAX & !7, 9),
+            (!7, 9),
             (target.entry(2), 10),
         ],
         DOMID_SELF.into(),
@@ -102,82 +102,22 @@ pub fn level1() {
     result("flush again", flush(), 0);
     let hole = trap::try_read(window.base).err();
     same("read there now", hole, page_fault(0, window.base));
-    let wanted = [
-        EBUSY.to_ret(),
-        0,
-        EPERM.to_ret(),
-        EINVAL.to_ret(),
-        EINVAL.to_ret(),
-    ];
-    for ((owner, frame), want) in bad::frames().into_iter().zip(wanted) {
-        // dom0 may map what is not RAM: devices.
-        let entry = frame.wrapping_mul(PAGE) & memory::FRAME_MASK | WRITABLE;
-        let name = format_args!("map a frame {owner}");
-        result(name, tables::update(slot(1), entry), want);
-        let name = format_args!("map a frame {owner}, read-only");
-        result(name, tables::update(slot(1), entry & !tables::RW), want);
-    }
-    result(
-        "bit 52",
-        tables::update(slot(1), frame | WRITABLE | 1 << 52),
-        0,
-    );
-    result(
-        "bit 62",
-        tables::update(slot(1), frame | WRITABLE | 1 << 62),
-        0,
-    );
-    result(
-        "no execution",
-        tables::update(slot(1), frame | WRITABLE | 1 << 63),
-        0,
-    );
-    result(
-        "available bits",
-        tables::update(slot(1), frame | WRITABLE | 0x600),
-        0,
-    );
-    result(
-        "the hypervisor's available bit",
-        tables::update(slot(1), frame | WRITABLE | 0x800),
-        0,
-    );
-    result(
-        "the global bit",
-        tables::update(slot(1), frame | WRITABLE | 0x100),
-        0,
-    );
-    result(
-        "uncached",
-        tables::update(slot(1), frame | WRITABLE | 0x18),
-        0,
-    );
-    result(
-        "write-combining",
-        tables::update(slot(1), frame | WRITABLE | 0x88),
-        0,
-    );
-    result(
-        "without the user bit",
-        tables::update(slot(1), frame | 3),
-        0,
-    );
-    same("is user all the same", window.l1.word(1) & 7, 7);
-    for (what, table) in [
-        ("the L1", window.l1.machine()),
-        ("the L2", window.l2.machine()),
-        ("the L3", window.l3.machine()),
-        ("the L4", memory::frame_at(tables::root())),
+    foreign_frames(&window);
+    for (what, flags) in [
+        ("bit 52", WRITABLE | 1 << 52),
+        ("bit 62", WRITABLE | 1 << 62),
+        ("no execution", WRITABLE | 1 << 63),
+        ("available bits", WRITABLE | 0x600),
+        ("the hypervisor's available bit", WRITABLE | 0x800),
+        ("the global bit", WRITABLE | 0x100),
+        ("uncached", WRITABLE | 0x18),
+        ("write-combining", WRITABLE | 0x88),
+        ("without the user bit", 3),
     ] {
-        let entry = table * PAGE | WRITABLE;
-        result(
-            format_args!("map {what} writable"),
-            tables::update(slot(2), entry),
-            EBUSY,
-        );
-        let name = format_args!("map {what} read-only");
-        result(name, tables::update(slot(2), entry & !tables::RW), 0);
+        result(what, tables::update(slot(1), frame | flags), 0);
     }
+    same("is user all the same", window.l1.word(1) & 7, 7);
+    tables_in_use(&window);
     same(
         "not present, any bits",
         tables::update(slot(3), 0xdead_beef_dead_bee8),
@@ -191,10 +131,49 @@ pub fn level1() {
     page.give_back();
 }
 
+/// Frames that are not ours. dom0 may map what is not RAM: devices.
+fn foreign_frames(window: &Window) {
+    let slot = window.l1.entry(1);
+    let wanted = [
+        EBUSY.to_ret(),
+        0,
+        EPERM.to_ret(),
+        EINVAL.to_ret(),
+        EINVAL.to_ret(),
+    ];
+    for ((owner, frame), want) in bad::frames().into_iter().zip(wanted) {
+        let entry = frame.wrapping_mul(PAGE) & memory::FRAME_MASK | WRITABLE;
+        let name = format_args!("map a frame {owner}");
+        result(name, tables::update(slot, entry), want);
+        let name = format_args!("map a frame {owner}, read-only");
+        result(name, tables::update(slot, entry & !tables::RW), want);
+    }
+}
+
+/// Page tables: read-only mappings of them are allowed.
+fn tables_in_use(window: &Window) {
+    let slot = window.l1.entry(2);
+    for (what, table) in [
+        ("the L1", window.l1.machine()),
+        ("the L2", window.l2.machine()),
+        ("the L3", window.l3.machine()),
+        ("the L4", memory::frame_at(tables::root())),
+    ] {
+        let entry = (table * PAGE) | WRITABLE;
+        result(
+            format_args!("map {what} writable"),
+            tables::update(slot, entry),
+            EBUSY,
+        );
+        let name = format_args!("map {what} read-only");
+        result(name, tables::update(slot, entry & !tables::RW), 0);
+    }
+}
+
 /// The command that keeps accessed and dirty bits.
 fn preserve(window: &Window, page: &Page) {
     let slot = window.l1.entry(4);
-    let entry = page.machine() * PAGE | WRITABLE;
+    let entry = (page.machine() * PAGE) | WRITABLE;
     result("clean entry", tables::update(slot, entry & !0x60), 0);
     same("as given", window.l1.word(4) & 0x60, 0);
     trap::try_write(window.base + 4 * PAGE, 1);
@@ -258,13 +237,25 @@ pub fn higher() {
     tables::protect(fresh, WRITABLE);
     let (l1, l2, l3) = (window.l1, window.l2, window.l3);
     for (what, table, entry) in [
-        ("L2: a table of level 2", l2, l2.machine() * PAGE | WRITABLE),
-        ("L2: a table of level 3", l2, l3.machine() * PAGE | WRITABLE),
-        ("L3: a table of level 1", l3, l1.machine() * PAGE | WRITABLE),
+        (
+            "L2: a table of level 2",
+            l2,
+            (l2.machine() * PAGE) | WRITABLE,
+        ),
+        (
+            "L2: a table of level 3",
+            l2,
+            (l3.machine() * PAGE) | WRITABLE,
+        ),
+        (
+            "L3: a table of level 1",
+            l3,
+            (l1.machine() * PAGE) | WRITABLE,
+        ),
         (
             "L3: our L4",
             l3,
-            memory::frame_at(tables::root()) * PAGE | READ_ONLY,
+            (memory::frame_at(tables::root()) * PAGE) | READ_ONLY,
         ),
     ] {
         result(what, tables::update(table.entry(8), entry), EINVAL);
@@ -335,7 +326,7 @@ pub fn address() {
         hypercall(__HYPERVISOR_update_va_mapping, [at, entry, flags])
     };
     let page = Page::take();
-    let entry = page.machine() * PAGE | WRITABLE;
+    let entry = (page.machine() * PAGE) | WRITABLE;
     for (kind, at) in bad::POINTERS.iter().filter(|(_, at)| *at != u64::MAX) {
         result(format_args!("{kind} address"), call(*at, entry, 0), EINVAL);
     }
@@ -371,6 +362,18 @@ pub fn address() {
         let entry = frame.wrapping_mul(PAGE) & memory::FRAME_MASK | WRITABLE;
         result(format_args!("a frame {owner}"), call(at, entry, 0), want);
     }
+    result("its own frame again", call(at, entry, UVMF_INVLPG), 0);
+    mask.give_back();
+    page.give_back();
+    used();
+    others();
+}
+
+/// What a mapping means for accesses.
+fn used() {
+    let call = tables::map;
+    let page = Page::take();
+    let (at, entry) = (page.address(), (page.machine() * PAGE) | WRITABLE);
     result(
         "an unaligned address",
         call(at + 123, entry, UVMF_INVLPG),
@@ -391,15 +394,13 @@ pub fn address() {
         page_fault(2, at),
     );
     result("put it back", call(at, entry, UVMF_INVLPG), 0);
-    mask.give_back();
     page.give_back();
-    others();
 }
 
 /// update_va_mapping_otherdomain.
 fn others() {
     let page = Page::take();
-    let entry = page.machine() * PAGE | WRITABLE;
+    let entry = (page.machine() * PAGE) | WRITABLE;
     let call = |domain: u64| {
         let number = xen_abi::hypercall::__HYPERVISOR_update_va_mapping_otherdomain;
         hypercall(number, [page.address(), entry, UVMF_INVLPG, domain])

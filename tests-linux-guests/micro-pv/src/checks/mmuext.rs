@@ -49,6 +49,10 @@ pub fn call() {
             EOPNOTSUPP,
         );
     }
+    flushes();
+}
+
+fn flushes() {
     for command in [
         MMUEXT_TLB_FLUSH_LOCAL,
         MMUEXT_TLB_FLUSH_ALL,

@@ -16,6 +16,7 @@ mod mmu;
 mod mmuext;
 mod multicall;
 mod privileged;
+mod registers;
 mod reservation;
 mod second;
 mod segments;
@@ -33,6 +34,7 @@ pub type Area = (&'static str, fn());
 /// All areas, in the order in which they are checked.
 pub const AREAS: &[Area] = &[
     ("first-timer", timers::first),
+    ("registers", registers::check),
     ("version", version::version),
     ("console", version::console),
     ("unknown", version::unknown),

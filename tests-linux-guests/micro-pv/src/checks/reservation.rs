@@ -109,7 +109,7 @@ pub fn exchange_of_one() {
         command(XENMEM_decrease_reservation),
         0,
     );
-    let entry = old * PAGE | WRITABLE;
+    let entry = (old * PAGE) | WRITABLE;
     let mapped = tables::map(page.address(), entry, 0);
     result("map what is gone", mapped, EBUSY);
     result("clear what is gone", tables::extended(16, old, 0), EINVAL);
@@ -168,7 +168,7 @@ fn flags(list: &Page, page: &Page) {
 /// Maps a new frame at the page's address and notes it.
 fn adopt(page: &Page, frame: u64) {
     mem::write(mem::start_info().mfn_list + page.frame() * 8, frame);
-    let got = tables::map(page.address(), frame * PAGE | WRITABLE, UVMF_INVLPG);
+    let got = tables::map(page.address(), (frame * PAGE) | WRITABLE, UVMF_INVLPG);
     result("map the new one", got, 0);
     same("write to it", trap::try_write(page.address(), 0x42), None);
 }
@@ -193,64 +193,41 @@ pub fn exchange() {
     let (from, to) = (lists.address(), lists.address() + 2048);
     lists.set_word(0, page.machine());
     lists.set_word(256, page.frame());
-    let one = request(from, 1, 0);
-    let out = request(to, 1, 0);
-    let refuse = |name: &str, input, output, want| {
+    let sizes = [
+        ("nothing for nothing", (0, 0), (0, 0), 0),
+        ("one for two", (1, 0), (2, 0), EINVAL.to_ret()),
+        ("one for a large one", (1, 0), (1, 9), EINVAL.to_ret()),
+        (
+            "sums that overflow",
+            (1 << 60, 0),
+            (1 << 51, 9),
+            EINVAL.to_ret(),
+        ),
+        ("2^63 for 2^63", (1 << 63, 0), (1 << 63, 0), EFAULT.to_ret()),
+        ("orders of 64", (1, 64), (1, 64), EPERM.to_ret()),
+        ("orders of -1", (1, u32::MAX), (1, u32::MAX), EPERM.to_ret()),
+        ("order 12 for 4096", (4096, 0), (1, 12), EINVAL.to_ret()),
+        ("order 13 for 8192", (8192, 0), (1, 13), EINVAL.to_ret()),
+    ];
+    for (name, (count, order), (out_count, out_order), want) in sizes {
+        let input = request(from, count, order);
+        let output = request(to, out_count, out_order);
         result(name, swap(input, output).0, want);
-    };
-    refuse(
-        "nothing for nothing",
-        request(from, 0, 0),
-        request(to, 0, 0),
-        0,
-    );
-    refuse("one for two", one, request(to, 2, 0), EINVAL.to_ret());
-    refuse(
-        "one for a large one",
-        one,
-        request(to, 1, 9),
-        EINVAL.to_ret(),
-    );
-    refuse(
-        "sums that overflow",
-        request(from, 1 << 60, 0),
-        request(to, 1 << 51, 9),
-        EINVAL.to_ret(),
-    );
-    refuse(
-        "2^63 for 2^63",
-        request(from, 1 << 63, 0),
-        request(to, 1 << 63, 0),
-        EFAULT.to_ret(),
-    );
-    refuse(
-        "orders of 64",
-        request(from, 1, 64),
-        request(to, 1, 64),
-        EPERM.to_ret(),
-    );
-    refuse(
-        "orders of -1",
-        request(from, 1, u32::MAX),
-        request(to, 1, u32::MAX),
-        EPERM.to_ret(),
-    );
-    refuse(
-        "order 12 for 4096",
-        request(from, 4096, 0),
-        request(to, 1, 12),
-        EINVAL.to_ret(),
-    );
-    refuse(
-        "order 13 for 8192",
-        request(from, 8192, 0),
-        request(to, 1, 13),
-        EINVAL.to_ret(),
-    );
+    }
+    swapped(lists, page);
+    page.give_back();
+    lists.give_back();
+    output_pointers();
+}
+
+/// Domains, frames and pointers of an exchange, and one that succeeds.
+fn swapped(lists: &Page, page: &Page) {
+    let one = request(lists.address(), 1, 0);
+    let out = request(lists.address() + 2048, 1, 0);
     let other = MemoryReservation { domid: 1, ..out };
-    refuse("for another domain", one, other, EINVAL.to_ret());
+    result("for another domain", swap(one, other).0, EINVAL);
     let both = MemoryReservation { domid: 1, ..one };
-    refuse("of another domain", both, other, ESRCH.to_ret());
+    result("of another domain", swap(both, other).0, ESRCH);
     for (kind, pointer) in bad::POINTERS {
         let (code, _) = swap(request(*pointer, 1, 0), out);
         result(format_args!("input at {kind} pointer"), code, EFAULT);
@@ -270,9 +247,6 @@ pub fn exchange() {
     result("unmap it", tables::map(page.address(), 0, UVMF_INVLPG), 0);
     same("one for one", swap(one, out), (0, 1));
     adopt(page, lists.word(256));
-    page.give_back();
-    lists.give_back();
-    output_pointers();
 }
 
 /// The result cannot be written: the exchange must not write through the pointer all the same.

@@ -116,6 +116,14 @@ pub fn shots() {
     result("past with the flag", singleshot(1, VCPU_SSHOTTMR_future), 0);
     spin(LONG / 10);
     same("it fired at once", upcall::fired(port), 1);
+    stopped(port);
+    periodic(port);
+    result("close the timer", events::close(port), 0);
+    upcall::hold();
+}
+
+/// A timer that is stopped, and another vCPU's.
+fn stopped(port: u32) {
     singleshot(clock::now() + LONG, 0);
     let stop = || vcpu::raw(VCPUOP_stop_singleshot_timer, 0, 0);
     result("stop", stop(), 0);
@@ -133,9 +141,6 @@ pub fn shots() {
         vcpu::raw(VCPUOP_stop_singleshot_timer, 1, 0),
         EINVAL,
     );
-    periodic(port);
-    result("close the timer", events::close(port), 0);
-    upcall::hold();
 }
 
 fn periodic(port: u32) {

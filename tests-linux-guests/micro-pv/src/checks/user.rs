@@ -54,9 +54,9 @@ pub fn check() {
     let (_, window) = Window::open(SLOT);
     let (code, stack, root, kernel_stack) =
         (Page::take(), Page::take(), Page::take(), Page::take());
-    tables::update(window.l1.entry(0), code.machine() * PAGE | WRITABLE);
-    tables::update(window.l1.entry(1), stack.machine() * PAGE | WRITABLE);
-    root.set_word(SLOT, window.l3.machine() * PAGE | WRITABLE);
+    tables::update(window.l1.entry(0), (code.machine() * PAGE) | WRITABLE);
+    tables::update(window.l1.entry(1), (stack.machine() * PAGE) | WRITABLE);
+    root.set_word(SLOT, (window.l3.machine() * PAGE) | WRITABLE);
     tables::protect(root, READ_ONLY);
     result(
         "pin user tables",
@@ -136,11 +136,11 @@ fn faults(code: &Page, window: &Window) {
     let met = run(code, window, &access(true, 1 << 47));
     same("write to what is not canonical", met, protection(0));
     let read_only = window.base + 3 * PAGE;
-    tables::update(window.l1.entry(3), code.machine() * PAGE | READ_ONLY);
+    tables::update(window.l1.entry(3), (code.machine() * PAGE) | READ_ONLY);
     let met = run(code, window, &access(true, read_only));
     same("write to a read-only page", met, page_fault(7, read_only));
     // A page table mapped read-only: writes by user mode are not carried out.
-    tables::update(window.l1.entry(4), window.l1.machine() * PAGE | READ_ONLY);
+    tables::update(window.l1.entry(4), (window.l1.machine() * PAGE) | READ_ONLY);
     let table = window.base + 4 * PAGE;
     let met = run(code, window, &access(true, table));
     same("write to a page table", met, page_fault(7, table));
@@ -198,7 +198,7 @@ pub fn returns() {
     same("it came from there", trap::place(), good);
     same(
         "flags of all kinds",
-        go(good, cs, 0xffff_ffff_ffff_ffff & !0x0002_4100, stack, ss),
+        go(good, cs, !0x0002_4100, stack, ss),
         other(6, 0),
     );
     for (name, cs, ss, code) in [
@@ -210,6 +210,8 @@ pub fn returns() {
         ("a code selector as stack", cs, 0xe033, 0xe030),
     ] {
         same(name, go(good, cs, FLAGS, stack, ss), protection(code));
+        let kept = trap::registers();
+        same(format_args!("{name}: registers"), kept, trap::LEFT);
     }
     let met = go(1 << 47, cs, FLAGS, stack, ss);
     let known = met == other(trap::FAILSAFE, 0) || met == protection(0);

@@ -100,6 +100,10 @@ pub fn places() {
     );
     tables::protect(page, WRITABLE);
     runstate();
+    time_area();
+}
+
+fn time_area() {
     let time = |addr: u64| {
         let area = VcpuRegisterTimeMemoryArea { addr };
         op(VCPUOP_register_vcpu_time_memory_area, 0, &area).0
