@@ -45,6 +45,14 @@ pub fn hv() -> &'static Hypervisor {
         .expect("the hypervisor is set up before any guest runs")
 }
 
+/// First frame number beyond the CPU's physical addresses.
+static IO_LIMIT: AtomicU64 = AtomicU64::new(0);
+
+/// Says how wide the CPU's physical addresses are.
+pub fn set_address_width(bits: u32) {
+    IO_LIMIT.store(1 << (bits.clamp(32, 52) - 12), Ordering::Relaxed);
+}
+
 /// Says how many frames the mapped frame table has.
 pub fn set_frames(count: u64) {
     FRAMES.store(count, Ordering::Release);
@@ -81,6 +89,10 @@ impl PtMachine for Hw {
             .and_then(|hv| hv.domain(by))
             .is_some_and(|d| d.is_control());
         if !control {
+            return IoAccess::Denied;
+        }
+        // No such address: an entry with it would fault with a reserved bit.
+        if mfn.0 >= IO_LIMIT.load(Ordering::Relaxed) {
             return IoAccess::Denied;
         }
         super::mmio::dom0_access(mfn)

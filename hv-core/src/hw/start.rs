@@ -9,7 +9,8 @@ use hv_core::base::{Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use hv_core::boot::PhysMem;
 use hv_core::boot::acpi::{self, AcpiFacts};
 use hv_core::boot::cmdline::{
-    AfterPanic, Baud, ConsoleSink, LogLevel, LogThreshold, Options, Parsed,
+    AfterPanic, Baud, ConsoleSink, Dom0Mode, LogLevel, LogThreshold, Options, Parsed,
+    SchedulerName, Watchdog,
 };
 use hv_core::boot::info::{BootInfo, Module, Rsdp};
 use hv_core::boot::memmap::{MemoryMap, UsableFrames};
@@ -19,7 +20,7 @@ use hv_core::mm::buddy::Buddy;
 
 use super::layout::DIRECT_MAP;
 use super::{
-    console, cpu, cpuinfo, dom0, fpu, heap, memory, pages, percpu, power, serial, setup, smp,
+    console, cpu, cpuinfo, dom0, fpu, heap, host, memory, pages, percpu, power, serial, setup, smp,
     tables, traps,
 };
 use crate::say;
@@ -97,6 +98,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     let width = cpu::identity()
         .get_processor_capacity_feature_info()
         .map_or(36, |c| c.physical_address_bits());
+    host::set_address_width(u32::from(width));
     let (memory, warnings) = MemoryMap::new(&info.memory_map, 1 << width.min(42));
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
@@ -175,6 +177,16 @@ fn banner(info: &BootInfo, command_line: &Parsed) {
     say!("Bootloader: {} ({})", info.loader_name, info.protocol);
     say!("Command line: {}", info.command_line);
     command_line.diagnostics.iter().for_each(|d| say!("{d}"));
+    let options = &command_line.options;
+    let without_effect = [
+        (options.scheduler == SchedulerName::Null, "sched=null"),
+        (options.dom0_mode == Dom0Mode::Pvh, "dom0=pvh"),
+        (options.watchdog == Watchdog::On, "watchdog"),
+        (options.com2.is_some(), "com2="),
+    ];
+    for (_, name) in without_effect.iter().filter(|(given, _)| *given) {
+        say!("Option \"{name}\" is not implemented and has no effect");
+    }
     say!("Video: {}", info.video);
 }
 

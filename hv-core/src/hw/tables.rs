@@ -109,6 +109,8 @@ pub fn create_area(cpu_id: CpuId, percpu: *mut PerCpu) -> Option<*mut CpuInfo> {
     }
     let stub = pages::alloc_zeroed()?;
     write_stub(stub, base);
+    // Executable: from here on nobody can write it, by no address.
+    paging::protect_alias(stub.addr(), PAGE_SIZE as u64);
     paging::set_page(base + layout::STUB_OFFSET, stub.addr().0 | flag::TEXT);
     Some(info)
 }

@@ -2,7 +2,9 @@
 
 use core::sync::atomic::Ordering;
 
-use xen_abi::arch_x86::{FIRST_RESERVED_GDT_ENTRY, TrapInfo};
+use xen_abi::arch_x86::{
+    FIRST_RESERVED_GDT_ENTRY, HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START, TrapInfo,
+};
 use xen_abi::errno::Errno;
 
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
@@ -160,6 +162,7 @@ pub fn set_ldt<H: Host>(cx: &mut Ctx<'_, H>, address: u64, entries: u64) -> Resu
     if entries > MAX_LDT
         || !address.is_multiple_of(PAGE_SIZE as u64)
         || !GuestVa(address).is_canonical()
+        || (HYPERVISOR_VIRT_START..HYPERVISOR_VIRT_END).contains(&address)
     {
         return Err(Errno::EINVAL);
     }

@@ -101,7 +101,9 @@ pub fn pv64<H: Host>(cx: &mut Ctx<'_, H>) -> bool {
 fn restart(regs: &mut GuestFrame, call: u64, args: Args) {
     regs.rip = regs.rip.wrapping_sub(2);
     regs.rax = call;
-    [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+    // No call has a sixth argument: r9 is the caller's to keep.
+    let [first, second, third, fourth, fifth, _] = args;
+    [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8] = [first, second, third, fourth, fifth];
 }
 
 /// Runs one call. Calls that are not in the table do not exist.

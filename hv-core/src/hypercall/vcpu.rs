@@ -135,30 +135,38 @@ fn down<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: &Vcpu) -> Reply {
 
 fn register_runstate<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterRunstateMemoryArea = cx.read(at)?;
-    if request.addr != 0 && !GuestVa(request.addr).is_canonical() {
-        return Err(Errno::EFAULT);
+    if request.addr != 0 {
+        check_area(request.addr, size_of::<abi::VcpuRunstateInfo>())?;
     }
     vcpu.runstate_area.store(request.addr, Ordering::Release);
     // Its own area is written at once; another vCPU's when that is loaded next, for only then is its
     // address space there.
-    if vcpu.id == cx.vcpu.id {
+    if request.addr == 0 {
+        // Unregistered.
+    } else if vcpu.id == cx.vcpu.id {
         let info = vcpu.runstate.lock().info();
-        cx.write(request.addr, &info)?;
+        // A page that is not there yet is the guest's business, now as at every later update.
+        let _later = cx.write(request.addr, &info);
     } else {
         vcpu.owe(Owed::RUNSTATE);
     }
     DONE
 }
 
-fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
-    let request: abi::VcpuRegisterTimeMemoryArea = cx.read(at)?;
-    let end = request
-        .addr
-        .checked_add(size_of::<VcpuTimeInfo>() as u64)
-        .ok_or(Errno::EFAULT)?;
-    if !GuestVa(request.addr).is_canonical() || !GuestVa(end).is_canonical() {
+/// An area that a guest registers must be its own to write: canonical and outside the hypervisor's range.
+fn check_area(at: u64, len: usize) -> Result<(), Errno> {
+    use xen_abi::arch_x86::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
+    let end = at.checked_add(len as u64).ok_or(Errno::EFAULT)?;
+    let ours = at < HYPERVISOR_VIRT_END && end > HYPERVISOR_VIRT_START;
+    if ours || !GuestVa(at).is_canonical() || !GuestVa(end).is_canonical() {
         return Err(Errno::EFAULT);
     }
+    Ok(())
+}
+
+fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
+    let request: abi::VcpuRegisterTimeMemoryArea = cx.read(at)?;
+    check_area(request.addr, size_of::<VcpuTimeInfo>())?;
     vcpu.time_area.store(request.addr, Ordering::Release);
     vcpu.owe(Owed::RUNSTATE);
     DONE

@@ -106,7 +106,12 @@ fn check_addresses(wanted: &VcpuGuestContext) -> Result<(), Errno> {
         ])
         .all(|a| GuestVa(a).is_canonical());
     let counts = wanted.gdt_ents <= u64::from(FIRST_RESERVED_GDT_ENTRY) && wanted.ldt_ents <= 8192;
-    if canonical && counts {
+    if canonical
+        && counts
+        && wanted
+            .ldt_base
+            .is_multiple_of(crate::base::PAGE_SIZE as u64)
+    {
         Ok(())
     } else {
         Err(Errno::EINVAL)
