@@ -38,11 +38,20 @@ static SLEEP: AtomicU64 = AtomicU64::new(0);
 
 /// Remembers the values that dom0 took from its ACPI tables.
 pub fn plan_sleep(a: u16, b: u16) {
+    PLANNED.store(true, Ordering::SeqCst);
     SLEEP.store(
         1 << 63 | u64::from(a) | u64::from(b) << 16,
         Ordering::SeqCst,
     );
 }
+
+/// Whether soft off was asked for: then the CPU that took the request ends the machine, and dom0's shutdown
+/// that follows adds nothing.
+pub fn sleep_was_planned() -> bool {
+    PLANNED.load(Ordering::SeqCst)
+}
+
+static PLANNED: AtomicBool = AtomicBool::new(false);
 
 /// Enters soft off if that was planned.
 pub fn sleep_if_planned() {

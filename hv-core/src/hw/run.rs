@@ -339,7 +339,7 @@ fn run_guest(this: &PerCpu, l: &mut Loaded) {
 /// What dom0's shutdown asks of the machine.
 fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
     let reason = SHUTDOWN.load(Ordering::SeqCst) - 1;
-    if this.id != 0 {
+    if this.id != 0 || power::sleep_was_planned() {
         stop_running(loaded);
         // Nobody may wait for a flush on this CPU any more.
         this.remote.online.store(false, Ordering::SeqCst);
