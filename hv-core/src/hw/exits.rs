@@ -256,7 +256,8 @@ fn own_range_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered 
         let va = cx.state.ldt_base.wrapping_add(offset);
         return reflect_page_fault(cx, va, error & !pf::PRESENT);
     }
-    if implicit && (area + GDT_OFFSET..area + GDT_OFFSET + 0xe000).contains(&address) {
+    // The guest's pages that it gave no frame, and the one behind ours: no such descriptor.
+    if implicit && (area + GDT_OFFSET..area + LDT_OFFSET).contains(&address) {
         let selector = (address - (area + GDT_OFFSET)) as u32 & !7;
         return bounce::trap(cx, 13, Some(selector));
     }
