@@ -10,25 +10,10 @@ use xen_abi::xen::DOMID_FIRST_RESERVED;
 use super::arguments::{argument, edit, store};
 use super::context::{Args, Ctx, DONE, Host, Reply};
 use super::domain_info;
+use super::interface::{Interface, spoken};
 use crate::base::{PAGE_SHIFT, VcpuId};
 use crate::domain::{Domain, DomainKind, Family, Owed, RunFlags, Vcpu};
 use crate::sched::{Affinity, Params, Unit};
-
-/// Interfaces spoken: each release of the tools has its own number, and its own layouts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Interface {
-    /// The tools of 4.17.
-    V4_17,
-}
-
-impl Interface {
-    const fn from_version(version: u32) -> Option<Self> {
-        match version {
-            abi::XEN_DOMCTL_INTERFACE_VERSION => Some(Self::V4_17),
-            _ => None,
-        }
-    }
-}
 
 /// domctl(request).
 ///
@@ -40,17 +25,7 @@ pub fn domctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     let at = args[0];
     let mut op: Domctl = cx.read(at)?;
-    match Interface::from_version(op.interface_version) {
-        Some(Interface::V4_17) => {}
-        None => {
-            let (cmd, version) = (op.cmd, op.interface_version);
-            let name = "domctl with another interface version";
-            cx.hv
-                .note_missing_once(cx.domain.id, Family::Domctl, 0, name);
-            log::debug!("domctl {cmd}: interface version {version:#x}");
-            return Err(Errno::EACCES);
-        }
-    }
+    let Interface::V4_17 = spoken(cx, Family::Domctl, op.interface_version, op.cmd)?;
     if run(cx, &mut op)? == After::WriteBack {
         cx.write(at, &op)?;
     }

@@ -7,6 +7,7 @@ use xen_abi::sysctl::{self as abi, Sysctl};
 
 use super::arguments::edit;
 use super::context::{Args, Ctx, DONE, Host, Reply};
+use super::interface::{Interface, spoken};
 use super::{debugkeys, domain_info, sysctl_cpu as cpu, sysctl_power as power};
 use crate::console::{AfterRead, ReadRequest};
 use crate::domain::Family;
@@ -15,22 +16,6 @@ use crate::domain::Family;
 const MAX_TEXT: usize = 64 << 10;
 /// Most keys that one call presses.
 const MAX_KEYS: u32 = 64;
-
-/// Interfaces spoken: each release of the tools has its own number, and its own layouts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Interface {
-    /// The tools of 4.17.
-    V4_17,
-}
-
-impl Interface {
-    const fn from_version(version: u32) -> Option<Self> {
-        match version {
-            abi::XEN_SYSCTL_INTERFACE_VERSION => Some(Self::V4_17),
-            _ => None,
-        }
-    }
-}
 
 /// sysctl(request).
 ///
@@ -42,17 +27,7 @@ pub fn sysctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     let at = args[0];
     let mut op: Sysctl = cx.read(at)?;
-    match Interface::from_version(op.interface_version) {
-        Some(Interface::V4_17) => {}
-        None => {
-            let (cmd, version) = (op.cmd, op.interface_version);
-            let name = "sysctl with another interface version";
-            cx.hv
-                .note_missing_once(cx.domain.id, Family::Sysctl, 0, name);
-            log::debug!("sysctl {cmd}: interface version {version:#x}");
-            return Err(Errno::EACCES);
-        }
-    }
+    let Interface::V4_17 = spoken(cx, Family::Sysctl, op.interface_version, op.cmd)?;
     let result = run(cx, &mut op);
     // Room that is too small is an error that comes with the size needed.
     if result.is_ok() || result == Err(Errno::ENOBUFS) {
