@@ -2,7 +2,7 @@
 //! restored whole at a vCPU switch, by FXSAVE or plain XSAVE.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hv_core::pv::state::FpuLine;
 use x86_64::registers::xcontrol::XCr0;
@@ -13,6 +13,12 @@ use super::cpu::{self, cr4};
 static XCR0: AtomicU64 = AtomicU64::new(0);
 /// 64-byte lines of an image.
 static LINES: AtomicUsize = AtomicUsize::new(8);
+
+/// Whether loading an image leaves the addresses of the last x87 error as they are, where the image has
+/// no error pending: AMD without RstrFpErrPtrs (AMD APM vol. 3, CPUID 8000_0008 EBX bit 2).
+static KEEPS_ERROR_POINTERS: AtomicBool = AtomicBool::new(false);
+/// What is loaded to replace those addresses.
+static ZERO: u32 = 0;
 
 /// State components that we let guests have: x87, SSE, AVX.
 const WANTED: u64 = 0b111;
@@ -29,6 +35,12 @@ pub fn discover() {
             Ordering::Relaxed,
         );
     }
+    let amd = cpu::identity()
+        .get_vendor_info()
+        .is_some_and(|v| matches!(v.as_str(), "AuthenticAMD" | "HygonGenuine"));
+    let restores =
+        cpu::cpuid(0x8000_0000, 0)[0] >= 0x8000_0008 && cpu::cpuid(0x8000_0008, 0)[1] & 1 << 2 != 0;
+    KEEPS_ERROR_POINTERS.store(amd && !restores, Ordering::Relaxed);
 }
 
 /// Sets up this CPU.
@@ -99,6 +111,15 @@ pub fn load_xcr0(value: u64) {
     }
 }
 
+/// Replaces the addresses of the last x87 error, another guest's, by ones of ours.
+fn forget_error_pointers() {
+    // SAFETY: no exception is pending at the load, whose register is free, so it cannot fault; the state
+    // it changes is about to be replaced.
+    unsafe {
+        asm!("fnclex", "ffree st(7)", "fild dword ptr [{}]", in(reg) &raw const ZERO, options(nostack));
+    }
+}
+
 /// Loads the FPU state of this CPU. Images only come from `save` or the power-on values.
 pub fn restore(image: &[FpuLine]) {
     assert!(
@@ -107,6 +128,9 @@ pub fn restore(image: &[FpuLine]) {
     );
     let (p, xcr0) = (image.as_ptr(), xcr0());
     cpu::clts();
+    if KEEPS_ERROR_POINTERS.load(Ordering::Relaxed) {
+        forget_error_pointers();
+    }
     // SAFETY: the image is large enough and aligned; its header was written by XSAVE or is zero.
     unsafe {
         if xcr0 == 0 {
