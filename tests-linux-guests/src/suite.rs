@@ -86,8 +86,6 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "tools",
-        // Waits for hypfs: until then its four checks of xenhypfs fail.
-        tier: Tier::Long,
         script: Script::Guest("tools"),
         ..Case::BASE
     },
