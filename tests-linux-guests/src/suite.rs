@@ -65,8 +65,6 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "work",
-        // Waits for PHYSDEVOP_set_iobitmap: until then its two checks of ioperm() and iopl() fail.
-        tier: Tier::Long,
         script: Script::Guest("work"),
         ..Case::BASE
     },
@@ -88,8 +86,6 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "tools",
-        // Waits for hypfs: until then its four checks of xenhypfs fail.
-        tier: Tier::Long,
         script: Script::Guest("tools"),
         ..Case::BASE
     },

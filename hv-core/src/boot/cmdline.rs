@@ -7,6 +7,7 @@
 //! everything after ` -- ` belongs to dom0.
 
 mod diagnostic;
+mod effective;
 mod known;
 mod memory;
 mod serial;
@@ -19,6 +20,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use diagnostic::Diagnostic;
+pub use effective::{Param, ParamValue};
 pub use memory::{Dom0Mem, Dom0Pages, MemAmount};
 pub use serial::{Baud, Parity, SerialSettings};
 pub use values::{AbiVersion, LogLevel, LogThreshold, VcpuRange};

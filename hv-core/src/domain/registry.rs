@@ -18,6 +18,7 @@ use super::processor::Processor;
 use super::services::Services;
 use super::vcpu::Vcpu;
 use crate::base::{DomId, Mfn, VcpuId};
+use crate::boot::cmdline::Param;
 use crate::events;
 use crate::irq::Irqs;
 use crate::sched::{Affinity, Unit};
@@ -37,6 +38,7 @@ pub struct Identity {
     pub compile_date: String,
     pub command_line: String,
     pub build_id: Vec<u8>,
+    pub params: Vec<Param>,
 }
 
 /// What the boot found out and nothing changes.

@@ -11,7 +11,7 @@ use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
 use hv_core::mm::{
     Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs,
 };
-use hv_core::pv::state::PvState;
+use hv_core::pv::state::{Mode, PvState};
 use hv_core::sched::{CpuSet, Unit};
 use hv_core::time::TimerId;
 use spin::Once;
@@ -361,6 +361,23 @@ impl Machine for Hw {
             }
         }
         clock::program();
+    }
+}
+
+impl Hw {
+    /// Does something in the address space of the guest's kernel, which the user root does not map.
+    pub fn with_kernel_root<R>(&self, state: &PvState, what: impl FnOnce() -> R) -> R {
+        let user = state.mode == Mode::User;
+        if user && let Some(root) = state.roots.kernel {
+            percpu::count(&percpu::this().counts.cr3_loads);
+            // SAFETY: the guest's own validated root, held by a reference.
+            unsafe { cpu::set_cr3(root.addr().0) };
+        }
+        let result = what();
+        if user {
+            self.load_root(state);
+        }
+        result
     }
 }
 

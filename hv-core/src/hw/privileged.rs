@@ -126,6 +126,10 @@ impl PrivEnv for Env<'_> {
         HW.copy_in(to, from)
     }
 
+    fn copy_in_kernel(&self, state: &PvState, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        HW.with_kernel_root(state, || HW.copy_in(to, from))
+    }
+
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
         HW.copy_out(to, from)
     }

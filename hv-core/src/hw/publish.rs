@@ -4,16 +4,15 @@ use core::sync::atomic::Ordering;
 
 use hv_core::domain::Owed;
 use hv_core::hypercall::Host;
-use hv_core::pv::state::Mode;
 use hv_core::time::pvclock::{self, SharedWords};
 use hv_core::time::runstate::{self, RunstateArea, UpdateFlag};
 use xen_abi::errno::Errno;
 use xen_abi::xen::{VCPU_INFO_TIME, VMASST_TYPE_runstate_update_flag};
 use zerocopy::IntoBytes;
 
+use super::clock;
 use super::host::HW;
 use super::run::Loaded;
-use super::{clock, cpu};
 
 struct Words<'a>(&'a [core::sync::atomic::AtomicU32]);
 
@@ -55,7 +54,7 @@ fn time(l: &Loaded) {
     }
     let area = l.vcpu().time_area.load(Ordering::Acquire);
     if area != 0 {
-        with_kernel_tables(l, || {
+        HW.with_kernel_root(&l.state, || {
             // The guest's page may be gone: that is its own business.
             let _ = HW.copy_out(area, info.as_bytes());
         });
@@ -83,21 +82,8 @@ pub fn runstate(l: &Loaded) {
     } else {
         UpdateFlag::Unused
     };
-    with_kernel_tables(l, || {
+    HW.with_kernel_root(&l.state, || {
         // As above.
         let _ = runstate::publish(&mut Area(area), &info, flag);
     });
-}
-
-/// The guest's kernel addresses are not mapped while its user mode is loaded.
-fn with_kernel_tables(l: &Loaded, write: impl FnOnce()) {
-    let user = l.state.mode == Mode::User;
-    if user && let Some(root) = l.state.roots.kernel {
-        // SAFETY: the guest's own validated root, held by a reference.
-        unsafe { cpu::set_cr3(root.addr().0) };
-    }
-    write();
-    if user {
-        HW.load_root(&l.state);
-    }
 }

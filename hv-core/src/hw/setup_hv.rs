@@ -139,6 +139,7 @@ fn identity(boot: &Boot) -> Identity {
         compile_date: String::new(),
         command_line: boot.info.command_line.clone(),
         build_id: build_id().to_vec(),
+        params: boot.command_line.options.in_effect(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::domain::Rights;
 use crate::events;
 use crate::irq::pci::{PciAddress, PciDevice, PciKind};
 use crate::irq::{AtEnd, LineMode, Numbering, Polarity, Trigger};
+use crate::pv::state::PortBitmap;
 
 /// Most I/O ports there are.
 const PORTS: u32 = 0x1_0000;
@@ -129,18 +130,17 @@ fn set_iopl<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     DONE
 }
 
-/// The I/O ports that user programs of the calling vCPU may touch. Only taking all away is there:
-/// that is how it always is.
+/// The I/O ports that user programs of the calling vCPU may touch. The bits are read when one does.
 fn set_iobitmap<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     let request: abi::PhysdevSetIobitmap = cx.read(at)?;
-    match request.nr_ports {
-        0 => DONE,
-        1..=PORTS => {
-            log::debug!("d{}: set_iobitmap: not implemented", cx.domain.id);
-            Err(Errno::ENOSYS)
-        }
-        _ => Err(Errno::EINVAL),
+    if request.nr_ports > PORTS {
+        return Err(Errno::EINVAL);
     }
+    cx.state.port_bitmap = PortBitmap {
+        address: request.bitmap.address(),
+        ports: request.nr_ports,
+    };
+    DONE
 }
 
 fn apic_read<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {

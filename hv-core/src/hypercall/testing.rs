@@ -17,6 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Ctx, Host, Outcome, front};
 use crate::base::{DomId, VcpuId};
+use crate::boot::cmdline::Parsed;
 use crate::console::{ConsoleSink, LogRing, ReadRequest, ReadResult};
 use crate::domain::{
     Backing, CpuPlace, CpuPolicy, Diagnostics, Domain, DomainKind, Facts, Hypervisor, Identity,
@@ -290,6 +291,7 @@ fn identity() -> Identity {
         compile_date: "today".into(),
         command_line: "console=com1".into(),
         build_id: (0..20).collect(),
+        params: Parsed::new("loglvl=info/all noreboot").options.in_effect(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Instructions that a PV guest, which always runs at CPL 3, may not execute and that are done for it.
 //!
 //! They arrive as #GP, and with the forced-emulation prefix as #UD. The guest's kernel may use nearly
-//! all of them, its user programs CPUID, the time-stamp counter and, with I/O privilege 3, ports.
+//! all of them, its user programs CPUID, the time-stamp counter and, with I/O privilege 3 or by the
+//! bitmap of ports, ports.
 //! Anything else goes back to the guest as its own exception.
 
 use xen_abi::errno::Errno;
@@ -21,6 +22,7 @@ mod control;
 mod execute;
 mod fetch;
 pub mod privdecode;
+mod rights;
 mod strings;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -134,6 +136,11 @@ pub trait PrivEnv: PortBus {
     /// # Errors
     /// `EFAULT`, also for addresses of the hypervisor.
     fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno>;
+    /// Copies from the address space of the guest's kernel, whatever its mode.
+    ///
+    /// # Errors
+    /// As `copy_in`.
+    fn copy_in_kernel(&self, state: &PvState, to: &mut [u8], from: u64) -> Result<(), Errno>;
     /// Copies to the guest's present address space.
     ///
     /// # Errors

@@ -58,6 +58,15 @@ pub struct Callbacks {
     pub nmi: Callback,
 }
 
+/// Which I/O ports the guest's programs may use without the I/O privilege (PHYSDEVOP_set_iobitmap).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PortBitmap {
+    /// Where the guest's kernel has the bits, one for each port; a clear bit allows.
+    pub address: u64,
+    /// Number of bits; the ports above are denied.
+    pub ports: u32,
+}
+
 /// Bases of FS and of the two GS.
 #[derive(Clone, Copy, Debug, Default)]
 #[allow(missing_docs, reason = "named by what they hold")]
@@ -110,6 +119,8 @@ pub struct PvState {
     pub cr4: u64,
     /// The I/O privilege that the guest asked for (PHYSDEVOP_set_iopl).
     pub iopl: u8,
+    /// Ports that it allows beside that.
+    pub port_bitmap: PortBitmap,
     /// Whether an NMI is being handled: the next waits for its IRET.
     pub nmi_masked: bool,
     /// XCR0 that the guest chose; 0: it has chosen none, and has all that the machine lets it.
@@ -180,6 +191,7 @@ impl PvState {
             task_switched: false,
             cr4: 0,
             iopl: 0,
+            port_bitmap: PortBitmap::default(),
             nmi_masked: false,
             xcr0: 0,
             fpu,

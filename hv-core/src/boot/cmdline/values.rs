@@ -90,6 +90,18 @@ impl LogLevel {
     }
 }
 
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "all",
+        })
+    }
+}
+
 /// Which messages are printed (`<level>[/<rate-limited level>]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogThreshold {
@@ -118,6 +130,12 @@ impl LogThreshold {
             always,
             limited: limited.max(always),
         })
+    }
+}
+
+impl fmt::Display for LogThreshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.always, self.limited)
     }
 }
 

@@ -7,6 +7,7 @@ mod domctl;
 mod event;
 mod grant;
 mod hostile;
+mod hypfs;
 pub(super) mod machine;
 mod platform;
 mod sysctl;

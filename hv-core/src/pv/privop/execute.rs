@@ -3,6 +3,7 @@
 use super::control;
 use super::fetch::Access;
 use super::privdecode::{Address, AddressSize, Decoded, Operation, PortOperand, Register, Segment};
+use super::rights::{require_port, require_privilege};
 use super::{Effect, PrivEnv, cr4, strings};
 use crate::base::{GuestVa, Mfn};
 use crate::domain::Rights;
@@ -51,26 +52,23 @@ pub(super) fn execute<E: PrivEnv>(
             DONE
         }
         Operation::In { width, port } => {
-            require_ports(state)?;
-            input(env, regs, width, port_number(regs, port))
+            let port = port_number(regs, port);
+            require_port(env, state, port, width)?;
+            input(env, regs, width, port)
         }
         Operation::Out { width, port } => {
-            require_ports(state)?;
-            env.ports().write(
-                env,
-                &env.tables().shared_ports,
-                port_number(regs, port),
-                width,
-                regs.rax as u32,
-            );
+            let (port, value) = (port_number(regs, port), regs.rax as u32);
+            require_port(env, state, port, width)?;
+            env.ports()
+                .write(env, &env.tables().shared_ports, port, width, value);
             DONE
         }
         Operation::InString(io) => {
-            require_ports(state)?;
+            require_port(env, state, regs.rdx as u16, io.width)?;
             strings::input(env, regs, &io)
         }
         Operation::OutString(io) => {
-            require_ports(state)?;
+            require_port(env, state, regs.rdx as u16, io.width)?;
             strings::output(env, regs, &io)
         }
         _ => {
@@ -148,8 +146,8 @@ fn effect_of<E: PrivEnv>(
             }
             Ok(Effect::SetXcr0(value))
         }
-        Operation::ClearInterrupts => require_ports(state).map(|()| Effect::MaskEvents),
-        Operation::SetInterrupts => require_ports(state).map(|()| Effect::UnmaskEvents),
+        Operation::ClearInterrupts => require_privilege(state).map(|()| Effect::MaskEvents),
+        Operation::SetInterrupts => require_privilege(state).map(|()| Effect::UnmaskEvents),
         _ => Err(Refusal::Exception),
     }
 }
@@ -161,19 +159,6 @@ pub(super) fn policy<E: PrivEnv>(env: &E) -> &crate::pv::cpuid::Policy {
 
 fn require_kernel(state: &PvState) -> Result<(), Refusal> {
     if state.mode == Mode::Kernel {
-        Ok(())
-    } else {
-        Err(Refusal::Exception)
-    }
-}
-
-/// The guest's kernel counts as ring 1 and its user programs as ring 3 against the I/O privilege.
-fn require_ports(state: &PvState) -> Result<(), Refusal> {
-    let level = match state.mode {
-        Mode::Kernel => 1,
-        Mode::User => 3,
-    };
-    if state.iopl >= level {
         Ok(())
     } else {
         Err(Refusal::Exception)
@@ -261,7 +246,7 @@ pub(super) fn segment_base<E: PrivEnv>(env: &E, segment: Segment) -> u64 {
     match segment {
         Segment::Flat => 0,
         Segment::Fs => env.read_base(SegmentBase::Fs),
-        // Only the kernel gets here with GS in use, or a program with I/O privilege: see `strings`.
+        // Only the kernel gets here with GS in use, or a program that may use the port: see `strings`.
         Segment::Gs => env.read_base(SegmentBase::GsKernel),
     }
 }

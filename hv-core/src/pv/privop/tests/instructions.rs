@@ -5,7 +5,7 @@ use crate::base::Mfn;
 use crate::domain::Rights;
 use crate::pv::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use crate::pv::privop::{CodeSegment, Effect, Stepping, Trap, Verdict, emulate, hardware_cr4};
-use crate::pv::state::{Mode, PvState, StateBox};
+use crate::pv::state::{Mode, PortBitmap, PvState, StateBox};
 
 const DONE: Verdict = Verdict::Done(Effect::Nothing, Stepping::Off);
 const FORCED_CPUID: &[u8] = b"\x0f\x0bxen\x0f\xa2";
@@ -171,6 +171,74 @@ fn ports_need_privilege() {
         assert_eq!(verdict, if allowed { DONE } else { Verdict::Reflect });
         assert_eq!(world.ports_taken().len(), usize::from(allowed));
     }
+}
+
+#[test]
+fn the_bitmap_allows_single_ports() {
+    let (world, mut regs, mut state) = control();
+    state.iopl = 0;
+    state.port_bitmap = PortBitmap {
+        address: BASE + 0x3000,
+        ports: 0x400,
+    };
+    world.put(BASE + 0x3000, &[0xff; 0x80]);
+    // 0x1f6 to 0x1f9: clear across the border of two bytes; 0x3ff: the last.
+    world.put(BASE + 0x3000 + 0x3e, &[0x3f, 0xfc]);
+    world.put(BASE + 0x3000 + 0x7f, &[0x7f]);
+    for mode in [Mode::Kernel, Mode::User] {
+        state.mode = mode;
+        for (port, code, allowed) in [
+            (0x1f5, &b"\xec"[..], false),
+            (0x1f6, b"\xec", true),
+            (0x1f9, b"\xee", true),
+            (0x1fa, b"\xee", false),
+            (0x1f5, b"\xed", false),
+            (0x1f6, b"\xed", true),
+            (0x1f7, b"\xef", false),
+            (0x1f8, b"\x66\xed", true),
+            (0x1f9, b"\x66\xed", false),
+            (0x1f6, b"\x6f", true),
+            (0x1f7, b"\x6d", false),
+            (0x3ff, b"\xec", true),
+            (0x3ff, b"\x66\xed", false),
+            (0x400, b"\xec", false),
+            (0xffff, b"\xed", false),
+        ] {
+            (regs.rdx, regs.rsi, regs.rdi) = (port, BASE, BASE);
+            let verdict = world.run(&mut regs, &mut state, code, GP);
+            let expected = if allowed { DONE } else { Verdict::Reflect };
+            assert_eq!(verdict, expected, "{mode:?} {port:#x} {code:x?}");
+            assert_eq!(world.ports_taken().len(), usize::from(allowed));
+        }
+        assert_eq!(
+            world.run(&mut regs, &mut state, b"\xfa", GP),
+            Verdict::Reflect,
+            "CLI is about the privilege alone"
+        );
+    }
+}
+
+#[test]
+fn bits_that_cannot_be_read_deny() {
+    let (world, mut regs, mut state) = control();
+    (state.mode, state.iopl) = (Mode::User, 0);
+    // The second byte lies in the hole; its bits are those of ports 8 to 15.
+    state.port_bitmap = PortBitmap {
+        address: HOLE - 1,
+        ports: 0x1_0000,
+    };
+    for (port, allowed) in [(7, true), (8, false), (0x7fff, false), (0xffff, true)] {
+        regs.rdx = port;
+        let verdict = world.run(&mut regs, &mut state, b"\xec", GP);
+        assert_eq!(verdict, if allowed { DONE } else { Verdict::Reflect });
+    }
+    regs.rdx = 7;
+    let verdict = world.run(&mut regs, &mut state, b"\x66\xed", GP);
+    assert_eq!(verdict, Verdict::Reflect);
+    state.port_bitmap.address = u64::MAX - 3;
+    regs.rdx = 80;
+    let verdict = world.run(&mut regs, &mut state, b"\xec", GP);
+    assert_eq!(verdict, Verdict::Reflect, "behind the last address");
 }
 
 #[test]

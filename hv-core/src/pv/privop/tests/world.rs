@@ -183,6 +183,13 @@ impl PrivEnv for World {
         to.copy_from_slice(&self.get(from, to.len()));
         Ok(())
     }
+    fn copy_in_kernel(&self, _state: &PvState, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        if !reachable(from, to.len(), false) {
+            return Err(Errno::EFAULT);
+        }
+        to.copy_from_slice(&self.get(from, to.len()));
+        Ok(())
+    }
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
         if !reachable(to, from.len(), true) {
             return Err(Errno::EFAULT);
