@@ -86,6 +86,15 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        // The vCPUs take turns, so registers of every kind are saved and loaded all the time.
+        name: "two-vcpus-on-one-cpu",
+        tier: Tier::Long,
+        hypervisor_args: "dom0_max_vcpus=2",
+        kernel_args: "XVCPUS=2",
+        script: Script::Guest("work"),
+        ..Case::BASE
+    },
+    Case {
         name: "c-xenstored",
         kernel_args: "XENSTORED=xenstored",
         ..Case::BASE
