@@ -5,14 +5,14 @@ use std::process::Command;
 
 use tests_linux_guests::case::Case;
 use tests_linux_guests::emulator::{
-    self, Emulator, Files, Hypervisor, Loader, Machine, Payload, Software, Terminal,
+    self, Emulator, Files, Hypervisor, Linux, Loader, Machine, Payload, Software, Terminal,
 };
 
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Result};
-use crate::image::{self, IsoContent};
+use crate::image::{self, GrubCommands, IsoContent};
 use crate::layout::Layout;
-use crate::{hypervisor, process};
+use crate::{hypervisor, kernel, process};
 
 /// Takes `--hypervisor xenolith|xen`.
 pub fn which(arguments: &mut Arguments) -> Result<Hypervisor> {
@@ -33,12 +33,16 @@ pub fn prepare(layout: &Layout, hypervisor: Hypervisor) -> Result<Files> {
         println!("note: results are judged by QEMU 7.2; this is {first}");
     }
     let image = image::build(layout)?;
-    let elf = match hypervisor {
-        Hypervisor::Xenolith => hypervisor::build(layout)?.image,
+    let (elf, compressed) = match hypervisor {
+        Hypervisor::Xenolith => {
+            let built = hypervisor::build(layout)?;
+            (built.image, built.compressed)
+        }
         Hypervisor::Xen => image::reference_xen(layout)?,
     };
     Ok(Files {
         hypervisor: elf,
+        compressed,
         kernel: image.kernel,
         dom0: image.dom0,
         micro: PathBuf::new(),
@@ -56,17 +60,36 @@ pub fn complete(
     software: Software<'_>,
 ) -> Result<Files> {
     let mut files = files.clone();
-    if machine.loader == Loader::Grub {
-        files.iso = layout.image.join(format!("{name}.iso"));
+    match software.payload {
+        Payload::Linux(Linux::Debian12) => {}
+        Payload::Linux(Linux::Debian12Unpacked) => files.kernel = kernel::unpacked(layout),
+        Payload::Linux(Linux::Debian13) => {
+            let image = image::build_debian13(layout)?;
+            (files.kernel, files.dom0) = (image.kernel, image.dom0);
+        }
+        Payload::Micro => files.micro = hypervisor::build_micro(layout)?,
+    }
+    let grub = match machine.loader {
+        Loader::Direct => None,
+        Loader::PvhNote => {
+            let copy = layout.image.join(format!("{name}.pvh"));
+            hypervisor::hide_multiboot(&files.hypervisor, &copy)?;
+            files.hypervisor = copy;
+            None
+        }
+        Loader::Grub => Some((GrubCommands::Multiboot2, &files.compressed)),
+        Loader::GrubMultiboot1 => Some((GrubCommands::Multiboot1, &files.hypervisor)),
+    };
+    if let Some((commands, hypervisor)) = grub {
+        let iso = layout.image.join(format!("{name}.iso"));
         let content = IsoContent {
-            hypervisor: (&files.hypervisor, software.hypervisor_line),
+            commands,
+            hypervisor: (hypervisor, software.hypervisor_line),
             kernel: (&files.kernel, software.kernel_line),
             dom0: &files.dom0,
         };
-        image::build_iso(layout, &content, &files.iso)?;
-    }
-    if software.payload == Payload::Micro {
-        files.micro = hypervisor::build_micro(layout)?;
+        image::build_iso(layout, &content, &iso)?;
+        files.iso = iso;
     }
     if machine.emulator == Emulator::Ten {
         files.qemu10 = image::qemu10(layout)?;
@@ -83,7 +106,7 @@ pub fn iso(layout: &Layout) -> Result<()> {
     let kernel_line = case.interactive_kernel_line();
     let software = Software {
         hypervisor_line: &hypervisor_line,
-        payload: Payload::Linux,
+        payload: case.payload(),
         kernel_line: &kernel_line,
     };
     let files = complete(layout, &files, &case.machine, "xenolith", software)?;
@@ -117,7 +140,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let kernel_line = format!("{} {kernel_words}", case.interactive_kernel_line());
     let software = Software {
         hypervisor_line: hypervisor_line.trim(),
-        payload: Payload::Linux,
+        payload: case.payload(),
         kernel_line: kernel_line.trim(),
     };
     let files = prepare(layout, hypervisor)?;

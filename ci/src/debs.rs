@@ -54,7 +54,7 @@ impl Set<'_> {
 
     /// Downloads; a failure may only mean stale package lists, so one update and a second try.
     fn download(&self, layout: &Layout, into: &Path) -> Result<()> {
-        let options = self.apt_options(layout)?;
+        let options = apt_options(layout, self.suite)?;
         let download = || {
             process::output(
                 Command::new("apt-get")
@@ -74,36 +74,36 @@ impl Set<'_> {
         ]))?;
         download().map(drop)
     }
+}
 
-    /// Options that point apt at private lists of another suite of the machine's own mirror.
-    fn apt_options(&self, layout: &Layout) -> Result<Vec<String>> {
-        let Some(suite) = self.suite else {
-            return Ok(Vec::new());
-        };
-        let folder = layout.cache.join("apt").join(suite);
-        for part in ["lists/partial", "cache/archives/partial"] {
-            let path = folder.join(part);
-            std::fs::create_dir_all(&path).context(path.display())?;
-        }
-        let list = folder.join("sources.list");
-        let line = format!(
-            "deb [signed-by={KEYRING}] {} {suite} main\n",
-            mirror()?.trim_end_matches('/')
-        );
-        std::fs::write(&list, line).context(list.display())?;
-        let folder = folder.display();
-        Ok([
-            format!("Dir::Etc::sourcelist={}", list.display()),
-            "Dir::Etc::sourceparts=/dev/null".to_owned(),
-            // What is installed here would be preferred to the suite's version.
-            "Dir::State::status=/dev/null".to_owned(),
-            format!("Dir::State::Lists={folder}/lists"),
-            format!("Dir::Cache={folder}/cache"),
-        ]
-        .into_iter()
-        .flat_map(|option| ["-o".to_owned(), option])
-        .collect())
+/// Options that point apt at private lists of another suite of the machine's own mirror.
+fn apt_options(layout: &Layout, suite: Option<&str>) -> Result<Vec<String>> {
+    let Some(suite) = suite else {
+        return Ok(Vec::new());
+    };
+    let folder = layout.cache.join("apt").join(suite);
+    for part in ["lists/partial", "cache/archives/partial"] {
+        let path = folder.join(part);
+        std::fs::create_dir_all(&path).context(path.display())?;
     }
+    let list = folder.join("sources.list");
+    let line = format!(
+        "deb [signed-by={KEYRING}] {} {suite} main\n",
+        mirror()?.trim_end_matches('/')
+    );
+    std::fs::write(&list, line).context(list.display())?;
+    let folder = folder.display();
+    Ok([
+        format!("Dir::Etc::sourcelist={}", list.display()),
+        "Dir::Etc::sourceparts=/dev/null".to_owned(),
+        // What is installed here would be preferred to the suite's version.
+        "Dir::State::status=/dev/null".to_owned(),
+        format!("Dir::State::Lists={folder}/lists"),
+        format!("Dir::Cache={folder}/cache"),
+    ]
+    .into_iter()
+    .flat_map(|option| ["-o".to_owned(), option])
+    .collect())
 }
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -124,15 +124,17 @@ fn mirror() -> Result<String> {
         .ok_or_else(|| Failure::new("apt has no Debian source; run apt-get update"))
 }
 
-/// The package that a meta package such as linux-image-amd64 stands for.
-pub fn dependency_of(package: &str, prefix: &str) -> Result<String> {
+/// The package of a suite that a meta package such as linux-image-amd64 stands for.
+pub fn dependency_of(
+    layout: &Layout,
+    suite: Option<&str>,
+    package: &str,
+    prefix: &str,
+) -> Result<String> {
+    let options = apt_options(layout, suite)?;
     let ask = || {
-        let text = process::text(Command::new("apt-cache").args([
-            "depends",
-            "--no-recommends",
-            "--no-suggests",
-            package,
-        ]))?;
+        let words = ["depends", "--no-recommends", "--no-suggests", package];
+        let text = process::text(Command::new("apt-cache").args(&options).args(words))?;
         text.lines()
             .filter_map(|line| line.trim().strip_prefix("Depends: "))
             .find(|name| name.starts_with(prefix))
@@ -140,7 +142,11 @@ pub fn dependency_of(package: &str, prefix: &str) -> Result<String> {
             .ok_or_else(|| Failure::new(format!("{package} depends on no {prefix}*")))
     };
     ask().or_else(|_| {
-        process::output(Command::new("apt-get").arg("update"))?;
+        process::output(Command::new("apt-get").args(&options).args([
+            "-o",
+            "APT::Sandbox::User=root",
+            "update",
+        ]))?;
         ask()
     })
 }

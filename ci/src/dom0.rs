@@ -318,7 +318,7 @@ impl Builder {
             let Some(file) = all.iter().find(|file| module_name(file) == name) else {
                 return Err(Failure::new(format!("the kernel has no module {name}")));
             };
-            let content = std::fs::read(file).context(file.display())?;
+            let content = module_content(file)?;
             let needs = elf::module_depends(&content).context(file.display())?;
             let needs: Vec<_> = needs.iter().map(|need| need.replace('_', "-")).collect();
             table.push_str(&format!("{name}.ko:"));
@@ -384,8 +384,17 @@ fn merged(path: &str) -> String {
 }
 
 fn module_name(file: &Path) -> String {
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.split(".ko").next().unwrap_or_default();
     stem.replace('_', "-")
+}
+
+/// A module's ELF file; Debian 13 has them compressed.
+fn module_content(file: &Path) -> Result<Vec<u8>> {
+    if file.extension().is_some_and(|kind| kind == "xz") {
+        return process::output(Command::new("xz").args(["-d", "-c"]).arg(file));
+    }
+    std::fs::read(file).context(file.display())
 }
 
 fn module_files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -399,7 +408,10 @@ fn module_files(folder: &Path) -> Result<Vec<PathBuf>> {
             let path = entry.path();
             if path.is_dir() {
                 todo.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "ko") {
+            } else if [".ko", ".ko.xz"]
+                .iter()
+                .any(|end| entry.file_name().to_string_lossy().ends_with(end))
+            {
                 files.push(path);
             }
         }

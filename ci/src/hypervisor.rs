@@ -70,6 +70,19 @@ pub fn build_micro(layout: &Layout) -> Result<PathBuf> {
     Ok(folder.join("micro-pv"))
 }
 
+/// A copy without the multiboot 1 header's magic number: QEMU then takes the PVH note.
+pub fn hide_multiboot(image: &Path, copy: &Path) -> Result<()> {
+    let mut bytes = std::fs::read(image).context(image.display())?;
+    // The header lies in the first 8 KiB, at a multiple of 4 (multiboot specification, 3.1).
+    let header = bytes
+        .chunks_exact_mut(4)
+        .take(8192 / 4)
+        .find(|word| **word == 0x1bad_b002_u32.to_le_bytes())
+        .ok_or("the image has no multiboot header")?;
+    header.fill(0);
+    std::fs::write(copy, bytes).context(copy.display())
+}
+
 /// Type-checks the hypervisor without linking it.
 pub fn check(layout: &Layout) -> Result<()> {
     let toolchain = Toolchain::select(layout)?;

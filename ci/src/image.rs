@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::debs::Set;
 use crate::dom0;
 use crate::failure::{Context, Result};
-use crate::kernel;
+use crate::kernel::{self, Kernel};
 use crate::layout::Layout;
 use crate::process;
 
@@ -21,9 +21,18 @@ pub struct Image {
 
 /// Makes the kernel and the dom0 image; quick when nothing changed.
 pub fn build(layout: &Layout) -> Result<Image> {
-    let kernel = kernel::fetch(layout)?;
-    let plain = layout.target.join("dom0.cpio");
-    let dom0 = layout.image.join("dom0.cpio.gz");
+    with_kernel(layout, kernel::fetch(layout)?, "dom0")
+}
+
+/// The same with Debian 13's kernel.
+pub fn build_debian13(layout: &Layout) -> Result<Image> {
+    with_kernel(layout, kernel::fetch_debian13(layout)?, "dom0-debian13")
+}
+
+/// The dom0 image of this name with the kernel's modules.
+fn with_kernel(layout: &Layout, kernel: Kernel, name: &str) -> Result<Image> {
+    let plain = layout.target.join(format!("{name}.cpio"));
+    let dom0 = layout.image.join(format!("{name}.cpio.gz"));
     let bytes = dom0::archive(layout, &kernel)?;
     if !dom0.exists() || !std::fs::read(&plain).is_ok_and(|old| old == bytes) {
         std::fs::write(&plain, &bytes).context(plain.display())?;
@@ -39,8 +48,8 @@ pub fn build(layout: &Layout) -> Result<Image> {
     })
 }
 
-/// Debian's Xen, for comparison: the unpacked ELF file.
-pub fn reference_xen(layout: &Layout) -> Result<PathBuf> {
+/// Debian's Xen, for comparison: the unpacked ELF file and the compressed one.
+pub fn reference_xen(layout: &Layout) -> Result<(PathBuf, PathBuf)> {
     let root = Set {
         name: "xen",
         packages: vec!["xen-hypervisor-4.17-amd64".to_owned()],
@@ -53,7 +62,7 @@ pub fn reference_xen(layout: &Layout) -> Result<PathBuf> {
         let mut unpack = Command::new("gzip");
         process::output_to_file(unpack.args(["-d", "-c"]).arg(&packed), &xen)?;
     }
-    Ok(xen)
+    Ok((xen, packed))
 }
 
 /// QEMU 10 from backports, unpacked; its libraries are those of the machine's own QEMU.
@@ -72,9 +81,20 @@ pub fn qemu10(layout: &Layout) -> Result<PathBuf> {
     .unpacked(layout)
 }
 
+/// The GRUB commands that load a hypervisor.
+#[derive(Clone, Copy, Debug)]
+pub enum GrubCommands {
+    /// `multiboot2`, `module2`.
+    Multiboot2,
+    /// `multiboot`, `module`.
+    Multiboot1,
+}
+
 /// What a boot ISO holds.
 #[derive(Debug)]
 pub struct IsoContent<'a> {
+    /// How GRUB loads it.
+    pub commands: GrubCommands,
     /// The hypervisor and its command line.
     pub hypervisor: (&'a Path, &'a str),
     /// The kernel and its command line.
@@ -83,7 +103,7 @@ pub struct IsoContent<'a> {
     pub dom0: &'a Path,
 }
 
-/// Makes a BIOS GRUB ISO that boots the hypervisor through multiboot2.
+/// Makes a BIOS GRUB ISO that boots the hypervisor.
 pub fn build_iso(layout: &Layout, content: &IsoContent<'_>, iso: &Path) -> Result<()> {
     let folder = layout.target.join("iso");
     if folder.exists() {
@@ -98,9 +118,14 @@ pub fn build_iso(layout: &Layout, content: &IsoContent<'_>, iso: &Path) -> Resul
     ] {
         std::fs::copy(from, boot.join(name)).context(from.display())?;
     }
+    let (load, module) = match content.commands {
+        GrubCommands::Multiboot2 => ("multiboot2", "module2"),
+        GrubCommands::Multiboot1 => ("multiboot", "module"),
+    };
+    // gzio unpacks a hypervisor that is compressed, without a word.
     let config = format!(
-        "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\n\
-         multiboot2 /boot/hypervisor {}\nmodule2 /boot/vmlinuz {}\nmodule2 --nounzip /boot/dom0.cpio.gz\nboot\n",
+        "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\ninsmod gzio\n\
+         {load} /boot/hypervisor {}\n{module} /boot/vmlinuz {}\n{module} --nounzip /boot/dom0.cpio.gz\nboot\n",
         content.hypervisor.1, content.kernel.1
     );
     std::fs::write(boot.join("grub/grub.cfg"), config).context("grub.cfg")?;
@@ -109,7 +134,7 @@ pub fn build_iso(layout: &Layout, content: &IsoContent<'_>, iso: &Path) -> Resul
             .args(["-d", "/usr/lib/grub/i386-pc", "-o"])
             .arg(iso)
             .arg(&folder)
-            .arg("--modules=serial terminal multiboot2 normal iso9660 biosdisk part_msdos")
+            .arg("--modules=serial terminal multiboot multiboot2 gzio normal iso9660 biosdisk part_msdos")
             .args(["--fonts=", "--locales=", "--themes="]),
     )?;
     Ok(())

@@ -19,11 +19,35 @@ pub struct Kernel {
 
 /// The kernel that linux-image-amd64 stands for, with `vmlinuz` and `vmlinux` in `target/cache`.
 pub fn fetch(layout: &Layout) -> Result<Kernel> {
-    let name = layout.cache.join("kernel-package");
+    let kernel = from_package(layout, "kernel", None)?;
+    let vmlinuz = layout.cache.join("vmlinuz");
+    if newer(&kernel.vmlinuz, &vmlinuz) {
+        std::fs::copy(&kernel.vmlinuz, &vmlinuz).context(kernel.vmlinuz.display())?;
+    }
+    let vmlinux = unpacked(layout);
+    if newer(&vmlinuz, &vmlinux) {
+        extract(&vmlinuz, &vmlinux)?;
+    }
+    Ok(Kernel { vmlinuz, ..kernel })
+}
+
+/// Where [`fetch`] leaves the ELF file.
+pub fn unpacked(layout: &Layout) -> PathBuf {
+    layout.cache.join("vmlinux")
+}
+
+/// The kernel of Debian 13.
+pub fn fetch_debian13(layout: &Layout) -> Result<Kernel> {
+    from_package(layout, "kernel-debian13", Some("trixie"))
+}
+
+/// Unpacks the package that linux-image-amd64 depends on; its name is noted beside the tree.
+fn from_package(layout: &Layout, set: &str, suite: Option<&str>) -> Result<Kernel> {
+    let name = layout.cache.join(format!("{set}-package"));
     let package = match std::fs::read_to_string(&name) {
         Ok(package) => package,
         Err(_) => {
-            let package = debs::dependency_of("linux-image-amd64", "linux-image-")?;
+            let package = debs::dependency_of(layout, suite, "linux-image-amd64", "linux-image-")?;
             std::fs::write(&name, &package).context(name.display())?;
             package
         }
@@ -33,23 +57,19 @@ pub fn fetch(layout: &Layout) -> Result<Kernel> {
         .ok_or("a kernel package begins with linux-image-")?
         .to_owned();
     let root = Set {
-        name: "kernel",
+        name: set,
         packages: vec![package],
-        suite: None,
+        suite,
     }
     .unpacked(layout)?;
-    let packed = root.join(format!("boot/vmlinuz-{version}"));
-    let vmlinuz = layout.cache.join("vmlinuz");
-    let vmlinux = layout.cache.join("vmlinux");
-    if newer(&packed, &vmlinuz) {
-        std::fs::copy(&packed, &vmlinuz).context(packed.display())?;
-    }
-    if newer(&vmlinuz, &vmlinux) {
-        extract(&vmlinuz, &vmlinux)?;
-    }
+    let modules = ["usr/lib/modules", "lib/modules"]
+        .map(|folder| root.join(folder).join(&version))
+        .into_iter()
+        .find(|folder| folder.exists())
+        .ok_or("the kernel's package has no modules")?;
     Ok(Kernel {
-        vmlinuz,
-        modules: root.join("lib/modules").join(version),
+        vmlinuz: root.join(format!("boot/vmlinuz-{version}")),
+        modules,
     })
 }
 

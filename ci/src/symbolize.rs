@@ -21,6 +21,12 @@ pub fn run(debug: &Path, log: &str) -> Result<()> {
         let bytes = std::fs::read(log).context(log)?;
         text = String::from_utf8_lossy(&bytes).into_owned();
     }
+    print!("{}", annotate(debug, &text)?);
+    Ok(())
+}
+
+/// The text with names, as [`run`] prints it.
+pub fn annotate(debug: &Path, text: &str) -> Result<String> {
     let image = std::fs::read(debug).context(debug.display())?;
     let sections = elf::sections(&image).context(debug.display())?;
     let code: Vec<_> = sections
@@ -33,15 +39,16 @@ pub fn run(debug: &Path, log: &str) -> Result<()> {
     found.sort_unstable();
     found.dedup();
     let names = look_up(debug, &found)?;
+    let mut annotated = String::new();
     for line in text.lines() {
-        println!("{line}");
+        annotated.push_str(&format!("{line}\n"));
         for address in addresses(line) {
             if let Some(name) = names.get(&address) {
-                println!("    {address:#x} = {name}");
+                annotated.push_str(&format!("    {address:#x} = {name}\n"));
             }
         }
     }
-    Ok(())
+    Ok(annotated)
 }
 
 /// Asks addr2line once for all addresses.

@@ -14,6 +14,12 @@ equal "online CPUs" "$(nproc)" "$vcpus"
 total=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
 between "MemTotal in MiB" "$total" $((XDOM0 * 96 / 100 - 128)) "$XDOM0"
 
+# XFREE on the kernel's command line: all memory was dom0's for the asking, and so much was left over.
+if [ -n "$XFREE" ]; then
+    between "free memory in MiB" "$(xl info | sed -n 's/^free_memory *: *//p')" \
+        $((XFREE * 3 / 4)) $((XFREE + 2))
+fi
+
 lacks "no hypercall failed in the kernel's log" "$log" \
     '(hypercall|HYPERVISOR_|xen[-_:].*) ?(failed|error)|xen_mc_flush|Failed to (bind|map).*(xen|irq)'
 lacks "no device interrupt could not be set up" "$log" 'unable to (map|bind|set up) .*(irq|gsi|pirq)'

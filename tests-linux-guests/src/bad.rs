@@ -36,6 +36,8 @@ pub struct BadBoot {
     pub keys: &'static [(&'static str, &'static str)],
     /// Parts of lines that must not appear.
     pub forbidden: &'static [&'static str],
+    /// Parts of the hypervisor's functions that its back-trace must lead through.
+    pub back_trace: &'static [&'static str],
     /// How it ends.
     pub end: End,
 }
@@ -65,8 +67,20 @@ impl BadBoot {
         expected: &[],
         keys: &[],
         forbidden: &[],
+        back_trace: &[],
         end: End::Stays,
     };
+
+    /// Whether the line is one that this boot is about.
+    #[must_use]
+    pub fn wants(&self, line: &str) -> bool {
+        let answers = self.keys.iter().map(|(_, answer)| *answer);
+        self.expected
+            .iter()
+            .copied()
+            .chain(answers)
+            .any(|wanted| wanted.contains(line))
+    }
 
     /// The hypervisor's command line. No log levels: what matters must show with the usual ones.
     #[must_use]

@@ -1,6 +1,6 @@
 //! What a boot test is.
 
-use crate::emulator::{Machine, Payload};
+use crate::emulator::{Linux, Loader, Machine, Payload};
 
 /// When a case is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,24 @@ pub enum Script {
     MicroAct,
 }
 
+/// How much a boot's verdict weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// What fails is a failure.
+    Counts,
+    /// It is only reported: the emulator is known to get wrong what is tried.
+    Reported,
+}
+
+/// How the hypervisor is told of dom0's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dom0Memory {
+    /// Exactly [`Case::dom0_mib`], now and for good.
+    Fixed,
+    /// By these words, of which [`Case::dom0_mib`] must come (scripts take it as an upper bound).
+    Words(&'static str),
+}
+
 /// A boot and what must come of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -33,10 +51,16 @@ pub struct Case {
     pub name: &'static str,
     /// When it is run.
     pub tier: Tier,
+    /// Whether it counts.
+    pub weight: Weight,
     /// The machine.
     pub machine: Machine,
+    /// The kernel, where Linux runs as dom0.
+    pub linux: Linux,
     /// dom0's memory in MiB.
     pub dom0_mib: u32,
+    /// How it is asked for.
+    pub dom0_memory: Dom0Memory,
     /// Further words for the hypervisor's command line.
     pub hypervisor_args: &'static str,
     /// Further words for the kernel's command line.
@@ -56,8 +80,11 @@ impl Case {
     pub const BASE: Self = Self {
         name: "",
         tier: Tier::Full,
+        weight: Weight::Counts,
         machine: Machine::BASE,
+        linux: Linux::Debian12,
         dom0_mib: 1024,
+        dom0_memory: Dom0Memory::Fixed,
         hypervisor_args: "",
         kernel_args: "",
         script: Script::Guest("boot"),
@@ -69,12 +96,30 @@ impl Case {
     /// The hypervisor's command line.
     #[must_use]
     pub fn hypervisor_line(&self) -> String {
-        let memory = self.dom0_mib;
-        let line = format!(
-            "console=com1 com1=115200,8n1 dom0_mem={memory}M,max:{memory}M loglvl=all guest_loglvl=all {}",
-            self.hypervisor_args
-        );
-        line.trim_end().to_owned()
+        let mib = self.dom0_mib;
+        let memory = match self.dom0_memory {
+            Dom0Memory::Fixed => format!("dom0_mem={mib}M,max:{mib}M"),
+            Dom0Memory::Words(words) => words.to_owned(),
+        };
+        [
+            self.placeholder(),
+            "console=com1 com1=115200,8n1",
+            &memory,
+            "loglvl=all guest_loglvl=all",
+            self.hypervisor_args,
+        ]
+        .join(" ")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+    }
+
+    /// The word that Debian's GRUB scripts put where a file's name was expected once.
+    fn placeholder(&self) -> &'static str {
+        match self.machine.loader {
+            Loader::Grub => "placeholder",
+            _ => "",
+        }
     }
 
     /// What runs as dom0.
@@ -82,17 +127,21 @@ impl Case {
     pub fn payload(&self) -> Payload {
         match self.script {
             Script::Micro | Script::MicroAct => Payload::Micro,
-            Script::Guest(_) | Script::Typed(_) => Payload::Linux,
+            Script::Guest(_) | Script::Typed(_) => Payload::Linux(self.linux),
         }
     }
 
     /// The command line of a Linux that gives a prompt.
     #[must_use]
     pub fn interactive_kernel_line(&self) -> String {
-        format!(
-            "console=hvc0 earlyprintk=xen XCPUS={} XTOTAL={} XDOM0={}",
-            self.machine.cpus, self.machine.memory_mib, self.dom0_mib
-        )
+        let line = format!(
+            "{} console=hvc0 earlyprintk=xen XCPUS={} XTOTAL={} XDOM0={}",
+            self.placeholder(),
+            self.machine.cpus,
+            self.machine.memory_mib,
+            self.dom0_mib
+        );
+        line.trim_start().to_owned()
     }
 
     /// The kernel's command line. What the kernel does not know reaches the init script as

@@ -38,8 +38,12 @@ impl Emulator {
 pub enum Loader {
     /// QEMU's own, as if by multiboot 1.
     Direct,
-    /// GRUB from a BIOS CD-ROM, multiboot 2.
+    /// QEMU's own by the PVH note, which it takes from an image without a multiboot header.
+    PvhNote,
+    /// GRUB from a BIOS CD-ROM, multiboot 2, with the entry that Debian's GRUB scripts write.
     Grub,
+    /// GRUB from a BIOS CD-ROM, multiboot 1.
+    GrubMultiboot1,
 }
 
 /// How the guest's time passes.
@@ -97,23 +101,36 @@ pub enum Terminal {
 pub struct Files {
     /// The hypervisor's ELF image.
     pub hypervisor: PathBuf,
+    /// The same compressed, as it is installed.
+    pub compressed: PathBuf,
     /// dom0's kernel.
     pub kernel: PathBuf,
     /// dom0's initramfs.
     pub dom0: PathBuf,
     /// The kernel that checks the hypercall interface, for [`Payload::Micro`].
     pub micro: PathBuf,
-    /// The ISO made from these, for [`Loader::Grub`].
+    /// The ISO made from these, for GRUB.
     pub iso: PathBuf,
     /// The folder into which QEMU 10 was unpacked, for [`Emulator::Ten`].
     pub qemu10: PathBuf,
+}
+
+/// A Linux kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linux {
+    /// Debian 12's as its package has it: a bzImage compressed with xz.
+    Debian12,
+    /// The ELF file in it.
+    Debian12Unpacked,
+    /// Debian 13's: a bzImage compressed with zstd.
+    Debian13,
 }
 
 /// What runs as dom0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// Linux with the dom0 image.
-    Linux,
+    Linux(Linux),
     /// `micro-pv`, a kernel that does nothing but check the hypercall interface.
     Micro,
 }
@@ -139,10 +156,10 @@ pub fn command(
 ) -> Command {
     let mut qemu = machine_alone(machine, files, terminal);
     match machine.loader {
-        Loader::Direct => {
+        Loader::Direct | Loader::PvhNote => {
             let line = software.kernel_line;
             let modules = match software.payload {
-                Payload::Linux => {
+                Payload::Linux(_) => {
                     format!("{} {line},{}", files.kernel.display(), files.dom0.display())
                 }
                 Payload::Micro => format!("{} {line}", files.micro.display()),
@@ -150,7 +167,7 @@ pub fn command(
             qemu.arg("-kernel").arg(&files.hypervisor);
             qemu.args(["-append", software.hypervisor_line, "-initrd", &modules]);
         }
-        Loader::Grub => {
+        Loader::Grub | Loader::GrubMultiboot1 => {
             qemu.arg("-cdrom").arg(&files.iso);
         }
     }

@@ -45,7 +45,7 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     console.forbid(case.forbidden);
     let mut checks = Vec::new();
     let milestones = match case.payload() {
-        Payload::Linux => LINUX_MILESTONES,
+        Payload::Linux(_) => LINUX_MILESTONES,
         Payload::Micro => MICRO_MILESTONES,
     };
     let alive = boot(milestones, &mut console, &mut checks)

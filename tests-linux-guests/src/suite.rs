@@ -1,7 +1,7 @@
 //! The list of boots.
 
-use crate::case::{Case, Script, Tier};
-use crate::emulator::{Emulator, Loader, Machine};
+use crate::case::{Case, Dom0Memory, Script, Tier, Weight};
+use crate::emulator::{Emulator, Linux, Loader, Machine};
 
 /// All cases, the quickest first.
 pub const CASES: &[Case] = &[
@@ -41,6 +41,10 @@ pub const CASES: &[Case] = &[
             loader: Loader::Grub,
             ..Machine::BASE
         },
+        // What Debian's entry has on a machine with UEFI.
+        hypervisor_args: "no-real-mode edd=off",
+        expected: &["Bootloader: GRUB 2"],
+        forbidden: &["has no effect"],
         ..Case::BASE
     },
     Case {
@@ -77,6 +81,15 @@ pub const CASES: &[Case] = &[
         },
         script: Script::Guest("work"),
         seconds: 900,
+        ..Case::BASE
+    },
+    Case {
+        // The vCPUs take turns, so registers of every kind are saved and loaded all the time.
+        name: "two-vcpus-on-one-cpu",
+        tier: Tier::Long,
+        hypervisor_args: "dom0_max_vcpus=2",
+        kernel_args: "XVCPUS=2",
+        script: Script::Guest("work"),
         ..Case::BASE
     },
     Case {
@@ -153,6 +166,142 @@ pub const CASES: &[Case] = &[
             ..Machine::BASE
         },
         script: Script::Guest("work"),
+        ..Case::BASE
+    },
+    Case {
+        name: "grub-multiboot1",
+        tier: Tier::Long,
+        machine: Machine {
+            loader: Loader::GrubMultiboot1,
+            ..Machine::BASE
+        },
+        ..Case::BASE
+    },
+    Case {
+        name: "pvh-note",
+        machine: Machine {
+            loader: Loader::PvhNote,
+            ..Machine::BASE
+        },
+        ..Case::BASE
+    },
+    Case {
+        name: "all-memory",
+        dom0_mib: 1900,
+        dom0_memory: Dom0Memory::Words(""),
+        kernel_args: "XFREE=130",
+        ..Case::BASE
+    },
+    Case {
+        name: "all-memory-of-8g",
+        tier: Tier::Long,
+        machine: Machine {
+            memory_mib: 8192,
+            ..Machine::BASE
+        },
+        dom0_mib: 8000,
+        dom0_memory: Dom0Memory::Words(""),
+        kernel_args: "XFREE=130",
+        ..Case::BASE
+    },
+    Case {
+        name: "memory-512m",
+        tier: Tier::Long,
+        machine: Machine {
+            memory_mib: 512,
+            ..Machine::BASE
+        },
+        dom0_mib: 460,
+        dom0_memory: Dom0Memory::Words(""),
+        kernel_args: "XFREE=34",
+        ..Case::BASE
+    },
+    Case {
+        name: "memory-1g",
+        tier: Tier::Long,
+        machine: Machine {
+            memory_mib: 1024,
+            ..Machine::BASE
+        },
+        dom0_mib: 512,
+        dom0_memory: Dom0Memory::Words("dom0_mem=512M"),
+        ..Case::BASE
+    },
+    Case {
+        name: "dom0-mem-all-but",
+        tier: Tier::Long,
+        dom0_mib: 1520,
+        dom0_memory: Dom0Memory::Words("dom0_mem=-512M"),
+        kernel_args: "XFREE=512",
+        ..Case::BASE
+    },
+    Case {
+        name: "dom0-mem-bounds",
+        tier: Tier::Long,
+        dom0_mib: 768,
+        dom0_memory: Dom0Memory::Words("dom0_mem=min:512M,max:768M"),
+        ..Case::BASE
+    },
+    Case {
+        name: "smp2-x2apic",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            emulator: Emulator::Ten,
+            cpu: "max,+svm,-xsave,+x2apic",
+            ..Machine::BASE
+        },
+        expected: &["local APIC x2APIC"],
+        seconds: 900,
+        ..Case::BASE
+    },
+    Case {
+        name: "smp2-q35",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            board: "q35",
+            ..Machine::BASE
+        },
+        seconds: 900,
+        ..Case::BASE
+    },
+    Case {
+        name: "xsave",
+        tier: Tier::Long,
+        weight: Weight::Reported,
+        machine: Machine {
+            cpu: "max,+svm,-smap,-rdtscp",
+            ..Machine::BASE
+        },
+        script: Script::Guest("work"),
+        expected: &["FPU state by XSAVE"],
+        ..Case::BASE
+    },
+    Case {
+        name: "no-hpet",
+        tier: Tier::Long,
+        machine: Machine {
+            board: "pc,hpet=off",
+            ..Machine::BASE
+        },
+        expected: &["MHz by ACPI PM timer"],
+        ..Case::BASE
+    },
+    Case {
+        name: "vmlinux",
+        tier: Tier::Long,
+        linux: Linux::Debian12Unpacked,
+        ..Case::BASE
+    },
+    Case {
+        name: "debian13-kernel",
+        tier: Tier::Long,
+        machine: Machine {
+            emulator: Emulator::Ten,
+            ..Machine::BASE
+        },
+        linux: Linux::Debian13,
         ..Case::BASE
     },
     micro_act("micro-no-stack", "crash=no-stack"),

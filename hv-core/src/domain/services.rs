@@ -39,7 +39,7 @@ pub trait CpuPolicy: Send + Sync {
 /// Machine state in words, for debug keys. Called in a hypercall or in a CPU's run loop, never in
 /// an interrupt handler.
 pub trait Diagnostics: Send + Sync {
-    /// Writes the registers of every CPU, or of those that answer in time (debug key `d`).
+    /// Writes what each CPU does and has counted (debug key `d`).
     ///
     /// # Errors
     /// Those of `out`.
@@ -49,6 +49,9 @@ pub trait Diagnostics: Send + Sync {
     /// # Errors
     /// Those of `out`.
     fn interrupts(&self, out: &mut dyn fmt::Write) -> fmt::Result;
+    /// Ends the hypervisor as a bug of its own would: registers, a back-trace, stop (debug key `C`).
+    /// Returns in tests only.
+    fn crash(&self);
 }
 
 /// The parts of the binary that tools reach.
@@ -58,6 +61,6 @@ pub struct Services {
     pub console: &'static dyn ConsoleSink,
     /// Views of CPUID and MSRs.
     pub cpu_policy: &'static dyn CpuPolicy,
-    /// Registers and interrupts in words.
+    /// CPUs and interrupts in words.
     pub diagnostics: &'static dyn Diagnostics,
 }

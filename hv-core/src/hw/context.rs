@@ -110,13 +110,19 @@ pub fn load(state: &mut PvState, regs: &mut GuestFrame) -> bool {
     good
 }
 
+/// Notes the data selectors as they are now: the guest changes them without us, so those in its frame
+/// are as old as its last time in [`save`].
+pub fn note_selectors(regs: &mut GuestFrame) {
+    regs.ds = read_selector!("ds");
+    regs.es = read_selector!("es");
+    regs.fs = read_selector!("fs");
+    regs.gs = read_selector!("gs");
+}
+
 /// Takes the guest's state off this CPU.
 pub fn save(state: &mut PvState, regs: &GuestFrame) {
     state.regs = *regs;
-    state.regs.ds = read_selector!("ds");
-    state.regs.es = read_selector!("es");
-    state.regs.fs = read_selector!("fs");
-    state.regs.gs = read_selector!("gs");
+    note_selectors(&mut state.regs);
     // With FSGSBASE the guest may have changed the bases without us.
     state.bases.fs = HW.read_base(SegmentBase::Fs);
     let (active, kept) = (cpu::rdmsr(msr::GS_BASE), cpu::rdmsr(msr::KERNEL_GS_BASE));

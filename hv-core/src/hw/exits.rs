@@ -16,7 +16,7 @@ use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
 use super::host::{HW, Hw, hv};
 use super::layout::{GDT_OFFSET, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, cpu_area};
 use super::run::Loaded;
-use super::{cpu, irq, percpu, privileged, publish, traps};
+use super::{context, cpu, irq, percpu, privileged, publish, traps};
 
 /// Page-fault error code bits (AMD APM vol. 2, 8.4.2).
 mod pf {
@@ -239,6 +239,9 @@ fn bad_frame(l: &mut Loaded, address: u64) -> Delivered {
         if missed && descriptors::map_ldt_page(cx, address - ldt) {
             return Ok(());
         }
+        // Its kernel tells a bad frame from a bad selector by comparing: had it to think that a selector
+        // was bad, it would only try the same frame again, for ever.
+        context::note_selectors(cx.regs);
         bounce::failsafe(cx)
     })
 }

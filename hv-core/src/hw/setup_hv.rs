@@ -79,6 +79,11 @@ impl Diagnostics for State {
     fn interrupts(&self, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         host::hv().irqs.dump(out)
     }
+
+    fn crash(&self) {
+        // SAFETY: an undefined instruction is an exception, which ends in a report and a stop.
+        unsafe { core::arch::asm!("ud2") };
+    }
 }
 
 /// Sets everything up that domains stand on.

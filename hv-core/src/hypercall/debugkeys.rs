@@ -23,9 +23,22 @@ pub struct DebugKey {
 
 /// All keys, in the order of the help text.
 pub const KEYS: &[DebugKey] = &[
-    key(b'd', "registers of the CPUs", |hv, out| {
-        hv.services.diagnostics.registers(out)
-    }),
+    key(
+        b'C',
+        "crash the hypervisor, to see its registers",
+        |hv, _| {
+            hv.services.diagnostics.crash();
+            Ok(())
+        },
+    ),
+    key(
+        b'd',
+        "the CPUs, and the registers of waiting vCPUs",
+        |hv, out| {
+            hv.services.diagnostics.registers(out)?;
+            each_domain(hv, |d| waiting(d, out))
+        },
+    ),
     key(b'e', "event channels", |hv, out| {
         each_domain(hv, |d| events::dump(d, out))
     }),
@@ -124,6 +137,27 @@ fn each_domain(hv: &Hypervisor, mut show: impl FnMut(&Domain) -> fmt::Result) ->
 fn help(out: &mut dyn Write) -> fmt::Result {
     for known in KEYS {
         writeln!(out, "  key '{}': {}", known.key as char, known.about)?;
+    }
+    Ok(())
+}
+
+/// Where the vCPUs that no CPU holds go on.
+fn waiting(domain: &Domain, out: &mut dyn Write) -> fmt::Result {
+    for vcpu in domain.vcpus() {
+        // Copied, so that nothing is printed under the lock.
+        let saved = vcpu.state.lock().as_ref().map(|s| (s.regs, s.mode));
+        write!(out, "  d{}v{}: ", domain.id, vcpu.id)?;
+        match saved {
+            Some((r, mode)) => writeln!(
+                out,
+                "{mode:?} mode, rip {:016x} rsp {:016x} rflags {:08x}",
+                r.rip, r.rsp, r.rflags
+            )?,
+            None if vcpu.flags() & RunFlags::UNINITIALISED != 0 => {
+                writeln!(out, "never initialised")?;
+            }
+            None => writeln!(out, "in a CPU")?,
+        }
     }
     Ok(())
 }

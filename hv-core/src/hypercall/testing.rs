@@ -118,6 +118,10 @@ impl Diagnostics for FakeDiagnostics {
     fn interrupts(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "the interrupts")
     }
+
+    fn crash(&self) {
+        panic!("the crash that was asked for");
+    }
 }
 
 struct FakePirqs;

@@ -372,7 +372,49 @@ pub const BOOTS: &[BadBoot] = &[
             ("h", "key 'h': this list"),
             ("d", "guest entries"),
             ("?", "has no meaning"),
+            ("\u{1}\u{1}\u{1}", "Serial input to DOM0"),
+            ("h\u{1}\u{1}\u{1}", "Serial input to Xen"),
+            ("m", "pages of 4 KiB"),
         ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-crash",
+        kernel: Kernel::Idle,
+        expected: &["Serial input to DOM0"],
+        keys: &[
+            ("\u{1}\u{1}\u{1}", "Serial input to Xen"),
+            (
+                "C",
+                "Xenolith crashed on CPU 0: invalid opcode, error code 0x0",
+            ),
+            ("", "rip 0xffff82d0"),
+            ("", "cr2 0x"),
+            ("", "rax "),
+            ("", "r15 "),
+            ("", "Back-trace"),
+            ("", "'noreboot' is set: not rebooting"),
+            ("", STOPPED),
+        ],
+        back_trace: &[
+            "hw::setup_hv::State",
+            "debugkeys::press",
+            "hw::serial_line::poll",
+            "hw::run::run_cpu",
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-crash-reboot",
+        kernel: Kernel::Idle,
+        hypervisor_args: "dom0_mem=128M",
+        expected: &["Serial input to DOM0"],
+        keys: &[
+            ("\u{1}\u{1}\u{1}", "Serial input to Xen"),
+            ("C", "Xenolith crashed on CPU 0: invalid opcode"),
+            ("", "Rebooting"),
+        ],
+        end: End::Resets,
         ..BadBoot::BASE
     },
 ];

@@ -18,7 +18,7 @@ fn keys_are_unique_and_all_listed() {
         assert!(KEYS[..index].iter().all(|k| k.key != key.key));
         assert!(help.contains(&format!("  key '{}': {}", key.key as char, key.about)));
     }
-    for wanted in b"hreqgmstdi" {
+    for wanted in b"hreqgmstdiC" {
         assert!(KEYS.iter().any(|k| k.key == *wanted));
     }
 }
@@ -32,6 +32,7 @@ fn each_key_says_something_true() {
     f.hv.set_wallclock(WallClock::set(1_000_000_000, 0, 0).unwrap());
     for (key, wanted) in [
         (b'd', "the registers"),
+        (b'd', "  d3v1: never initialised"),
         (b'e', "d3: event channels"),
         (b'g', "d3: grants v1"),
         (b'i', "the interrupts"),
@@ -49,6 +50,13 @@ fn each_key_says_something_true() {
         let text = shown(&f, key);
         assert!(text.contains(wanted), "{}: {text}", key as char);
     }
+}
+
+#[test]
+#[should_panic(expected = "the crash that was asked for")]
+fn the_crash_key_crashes() {
+    let f = Fixture::control();
+    press(f.hv, b'C');
 }
 
 #[test]
