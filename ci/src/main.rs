@@ -3,6 +3,7 @@
 mod arguments;
 mod bench;
 mod boot;
+mod boots;
 mod cpio;
 mod debs;
 mod dom0;
@@ -17,6 +18,7 @@ mod process;
 mod setup;
 mod size;
 mod symbolize;
+mod tally;
 mod test;
 mod toolchain;
 

@@ -1,46 +1,18 @@
 //! `cargo xtask test`: everything that decides whether a change is good.
 
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use tests_linux_guests::bad::{self, BadBoot};
-use tests_linux_guests::case::{Case, Tier, Weight};
-use tests_linux_guests::emulator::{Files, Hypervisor, Software};
-use tests_linux_guests::report::Check;
-use tests_linux_guests::runner::{self, Outcome};
+use tests_linux_guests::bad;
+use tests_linux_guests::case::Tier;
+use tests_linux_guests::emulator::Hypervisor;
 use tests_linux_guests::suite;
 
 use crate::arguments::Arguments;
-use crate::failure::{Context, Result};
+use crate::boots::{self, Job};
+use crate::failure::Result;
 use crate::layout::Layout;
-use crate::{boot, hypervisor, kernel, lint, process, symbolize};
-
-/// Lines of a failed boot's console that are shown.
-const TAIL: usize = 60;
-
-/// How many checks passed and failed.
-#[derive(Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-}
-
-impl Tally {
-    fn count(&mut self, check: &Check) {
-        println!("{check}");
-        match check.failure {
-            None => self.passed += 1,
-            Some(_) => self.failed += 1,
-        }
-    }
-
-    fn step(&mut self, name: &str, result: Result<()>) {
-        self.count(&match result {
-            Ok(()) => Check::passed(name),
-            Err(failure) => Check::failed(name, failure.to_string()),
-        });
-    }
-}
+use crate::tally::Tally;
+use crate::{boot, kernel, lint, process};
 
 /// Runs what the arguments ask for; the exit code tells whether all passed.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
@@ -62,15 +34,8 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
     }
     match boot::prepare(layout, hypervisor) {
         Ok(files) => {
-            let choice = Choice::new(filter, tier);
-            boot_cases(layout, &choice, &files, &mut tally)?;
-            // Their words are ours: the reference has others.
-            if hypervisor == Hypervisor::Xenolith {
-                let chosen = |boot: &&BadBoot| choice.takes(boot.name, Tier::Full);
-                for boot in bad::boots::BOOTS.iter().filter(chosen) {
-                    boot_bad(layout, boot, &files, &mut tally)?;
-                }
-            }
+            let jobs = chosen(&Choice::new(filter, tier), hypervisor);
+            boots::run(layout, &jobs, &files, &mut tally)?;
         }
         Err(failure) => tally.step("the files to boot are built", Err(failure)),
     }
@@ -91,6 +56,18 @@ fn host_tests(layout: &Layout) -> Result<()> {
             .args(["test", "--quiet"])
             .current_dir(&layout.root),
     )
+}
+
+/// The boots that are chosen.
+fn chosen(choice: &Choice, hypervisor: Hypervisor) -> Vec<Job<'static>> {
+    let cases = suite::CASES
+        .iter()
+        .filter(|case| choice.takes(case.name, case.tier));
+    let bad = bad::boots::BOOTS.iter().filter(|boot| {
+        // Their words are ours: the reference has others.
+        hypervisor == Hypervisor::Xenolith && choice.takes(boot.name, Tier::Full)
+    });
+    cases.map(Job::Case).chain(bad.map(Job::Bad)).collect()
 }
 
 /// Which boots to run.
@@ -121,92 +98,5 @@ impl Choice {
             Some(filter) => name.contains(filter.as_str()),
             None => tier <= self.tier,
         }
-    }
-}
-
-/// Runs the chosen boots of [`suite::CASES`].
-fn boot_cases(layout: &Layout, choice: &Choice, files: &Files, tally: &mut Tally) -> Result<()> {
-    let mut hopeless = false;
-    let chosen = |case: &&Case| choice.takes(case.name, case.tier);
-    for case in suite::CASES.iter().filter(chosen) {
-        if hopeless {
-            let why = "not tried, dom0 did not come up in the boot before";
-            tally.count(&Check::failed(case.name, why));
-        } else {
-            let ready = boot_case(layout, case, files, tally)?;
-            // The first cases are the plainest; when they hang, so will the rest.
-            hopeless = !ready && case.tier == Tier::Quick;
-        }
-    }
-    Ok(())
-}
-
-/// Boots one case and prints its checks. Returns whether dom0 came up.
-fn boot_case(layout: &Layout, case: &Case, files: &Files, tally: &mut Tally) -> Result<bool> {
-    println!("boot {} ...", case.name);
-    let hypervisor = case.hypervisor_line();
-    let kernel = case.kernel_line();
-    let software = Software {
-        hypervisor_line: &hypervisor,
-        payload: case.payload(),
-        kernel_line: &kernel,
-    };
-    let files = boot::complete(layout, files, &case.machine, case.name, software)?;
-    let log = layout.logs.join(format!("{}.log", case.name));
-    let outcome = runner::run(case, &files, &log).context(case.name)?;
-    show(case.name, case.weight, &outcome, &log, tally);
-    let console = &outcome.console;
-    Ok(console.contains("DOM0-READY") || console.contains("MICRO-RESULT"))
-}
-
-/// Boots something wrong and prints its checks.
-fn boot_bad(layout: &Layout, boot: &BadBoot, files: &Files, tally: &mut Tally) -> Result<()> {
-    println!("boot {} ...", boot.name);
-    let log = layout.logs.join(format!("{}.log", boot.name));
-    let folder = layout.target.join("bad");
-    let mut outcome = bad::run(boot, files, &folder, &log).context(boot.name)?;
-    if !boot.back_trace.is_empty() {
-        let debug = hypervisor::Hypervisor::at(layout).debug;
-        let named = symbolize::annotate(&debug, &outcome.console)?;
-        outcome.checks.extend(
-            boot.back_trace
-                .iter()
-                .map(|function| leads(&named, function)),
-        );
-    }
-    show(boot.name, Weight::Counts, &outcome, &log, tally);
-    Ok(())
-}
-
-/// Whether a back-trace with names goes through a function.
-fn leads(named: &str, function: &str) -> Check {
-    let name = format!("the back-trace names {function}");
-    let mut lines = named.lines().filter(|line| line.contains(" = "));
-    if lines.any(|line| line.contains(function)) {
-        return Check::passed(name);
-    }
-    Check::failed(name, "no address has this name")
-}
-
-/// Prints and counts the checks of a boot; after a failure also the end of its console.
-fn show(name: &str, weight: Weight, outcome: &Outcome, log: &Path, tally: &mut Tally) {
-    for check in &outcome.checks {
-        let check = Check {
-            name: format!("{name}: {}", check.name),
-            failure: check.failure.clone(),
-        };
-        match weight {
-            Weight::Counts => tally.count(&check),
-            Weight::Reported => println!("reported, does not count: {check}"),
-        }
-    }
-    println!("boot {name} took {:.0} s", outcome.took.as_secs_f64());
-    if !outcome.passed() {
-        let lines: Vec<_> = outcome.console.lines().collect();
-        println!("---- the end of {}", log.display());
-        for line in &lines[lines.len().saturating_sub(TAIL)..] {
-            println!("| {line}");
-        }
-        println!("----");
     }
 }

@@ -366,8 +366,8 @@ pub const BOOTS: &[BadBoot] = &[
     BadBoot {
         name: "bad-keys",
         kernel: Kernel::Idle,
-        expected: &["Serial input to DOM0"],
         keys: &[
+            ("", "Serial input to DOM0"),
             ("\u{1}\u{1}\u{1}", "Serial input to Xen"),
             ("h", "key 'h': this list"),
             ("d", "guest entries"),

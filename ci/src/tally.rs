@@ -1,0 +1,33 @@
+//! Counting checks.
+
+use tests_linux_guests::report::Check;
+
+use crate::failure::Result;
+
+/// How many checks passed and failed.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Those that passed.
+    pub passed: usize,
+    /// Those that failed.
+    pub failed: usize,
+}
+
+impl Tally {
+    /// Prints a check and counts it.
+    pub fn count(&mut self, check: &Check) {
+        println!("{check}");
+        match check.failure {
+            None => self.passed += 1,
+            Some(_) => self.failed += 1,
+        }
+    }
+
+    /// Counts a step as one check.
+    pub fn step(&mut self, name: &str, result: Result<()>) {
+        self.count(&match result {
+            Ok(()) => Check::passed(name),
+            Err(failure) => Check::failed(name, failure.to_string()),
+        });
+    }
+}
