@@ -50,6 +50,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
         (_, true) => Tier::Long,
         _ => Tier::Full,
     };
+    let profile = crate::profile(&mut arguments);
     let only_boots = arguments.flag("--boots");
     let filter = arguments.word();
     arguments.finish()?;
@@ -60,7 +61,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
         }
         tally.step("tests of the host crates", host_tests(layout));
     }
-    match boot::prepare(layout, hypervisor) {
+    match boot::prepare(layout, hypervisor, profile) {
         Ok(files) => {
             let choice = Choice::new(filter, tier);
             boot_cases(layout, &choice, &files, &mut tally)?;
