@@ -10,6 +10,7 @@ use tests_linux_guests::runner;
 use crate::arguments::Arguments;
 use crate::boot;
 use crate::failure::{Context, Failure, Result};
+use crate::hypervisor::Profile;
 use crate::layout::Layout;
 
 /// The boot that measures.
@@ -44,7 +45,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
 }
 
 fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Vec<Figure>> {
-    let files = boot::prepare(layout, hypervisor)?;
+    let files = boot::prepare(layout, hypervisor, Profile::Release)?;
     let log = layout
         .logs
         .join(format!("bench-{hypervisor:?}.log").to_lowercase());

@@ -10,6 +10,7 @@ use tests_linux_guests::emulator::{
 
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Result};
+use crate::hypervisor::Profile;
 use crate::image::{self, GrubCommands, IsoContent};
 use crate::layout::Layout;
 use crate::{hypervisor, kernel, process};
@@ -26,7 +27,7 @@ pub fn which(arguments: &mut Arguments) -> Result<Hypervisor> {
 }
 
 /// Builds all that boots of this hypervisor need, apart from ISO files and QEMU 10.
-pub fn prepare(layout: &Layout, hypervisor: Hypervisor) -> Result<Files> {
+pub fn prepare(layout: &Layout, hypervisor: Hypervisor, profile: Profile) -> Result<Files> {
     let version = process::text(Command::new("qemu-system-x86_64").arg("--version"))?;
     if !version.contains("version 7.2") {
         let first = version.lines().next().unwrap_or_default();
@@ -35,7 +36,7 @@ pub fn prepare(layout: &Layout, hypervisor: Hypervisor) -> Result<Files> {
     let image = image::build(layout)?;
     let (elf, compressed) = match hypervisor {
         Hypervisor::Xenolith => {
-            let built = hypervisor::build(layout)?;
+            let built = hypervisor::build(layout, profile)?;
             (built.image, built.compressed)
         }
         Hypervisor::Xen => image::reference_xen(layout)?,
@@ -99,7 +100,7 @@ pub fn complete(
 
 /// `cargo xtask image`: all files, and the ISO with the command lines of a plain boot.
 pub fn iso(layout: &Layout) -> Result<()> {
-    let files = prepare(layout, Hypervisor::Xenolith)?;
+    let files = prepare(layout, Hypervisor::Xenolith, Profile::Release)?;
     let mut case = Case::BASE;
     case.machine.loader = Loader::Grub;
     let hypervisor_line = case.hypervisor_line();
@@ -143,7 +144,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
         payload: case.payload(),
         kernel_line: kernel_line.trim(),
     };
-    let files = prepare(layout, hypervisor)?;
+    let files = prepare(layout, hypervisor, Profile::Release)?;
     let files = complete(layout, &files, &case.machine, "xenolith", software)?;
     let mut command = emulator::command(&case.machine, &files, software, Terminal::Person);
     println!("Leave the emulator with Ctrl-A x; Ctrl-A a sends Ctrl-A.");

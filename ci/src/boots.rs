@@ -11,9 +11,10 @@ use tests_linux_guests::report::Check;
 use tests_linux_guests::runner::{self, Outcome};
 
 use crate::failure::{Context, Result};
+use crate::hypervisor::{Hypervisor, Profile};
 use crate::layout::Layout;
 use crate::tally::Tally;
-use crate::{boot, hypervisor, symbolize};
+use crate::{boot, symbolize};
 
 /// Lines of a failed boot's console that are shown.
 const TAIL: usize = 60;
@@ -60,6 +61,8 @@ impl Job<'_> {
 struct Bench<'a> {
     layout: &'a Layout,
     files: &'a Files,
+    /// How the hypervisor was built.
+    profile: Profile,
     /// Held while files are made for a boot: two must not download or build the same.
     making: Mutex<()>,
 }
@@ -68,10 +71,17 @@ struct Bench<'a> {
 ///
 /// # Errors
 /// An emulator that cannot be started, a file that cannot be made.
-pub fn run(layout: &Layout, jobs: &[Job<'_>], files: &Files, tally: &mut Tally) -> Result<()> {
+pub fn run(
+    layout: &Layout,
+    profile: Profile,
+    jobs: &[Job<'_>],
+    files: &Files,
+    tally: &mut Tally,
+) -> Result<()> {
     let bench = Bench {
         layout,
         files,
+        profile,
         making: Mutex::new(()),
     };
     let (quick, rest): (Vec<_>, Vec<_>) = jobs.iter().partition(|job| job.is_quick());
@@ -148,7 +158,7 @@ impl Bench<'_> {
         let log = self.log(Job::Bad(boot));
         let mut outcome = bad::run(boot, self.files, &folder, &log).context("the boot")?;
         if !boot.back_trace.is_empty() {
-            let debug = hypervisor::Hypervisor::at(self.layout).debug;
+            let debug = Hypervisor::at(self.layout, self.profile).debug;
             let named = symbolize::annotate(&debug, &outcome.console)?;
             let wanted = boot.back_trace.iter();
             outcome.checks.extend(wanted.map(|f| leads(&named, f)));

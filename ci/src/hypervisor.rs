@@ -20,28 +20,53 @@ pub struct Hypervisor {
     pub compressed: PathBuf,
 }
 
-impl Hypervisor {
-    /// Where a build leaves them.
-    pub fn at(layout: &Layout) -> Self {
-        Self {
-            image: layout.image.join("xenolith"),
-            debug: layout.image.join("xenolith.debug"),
-            compressed: layout.image.join("xenolith.gz"),
+/// Which profile of the workspace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// What is installed.
+    Release,
+    /// The same with debug assertions: it panics where its own rules are broken.
+    Checked,
+}
+
+impl Profile {
+    /// Its name, for cargo and as the folder of what is built.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Checked => "checked",
         }
     }
 }
 
-/// Builds the hypervisor in release mode and prints what was made.
-pub fn build(layout: &Layout) -> Result<Hypervisor> {
+impl Hypervisor {
+    /// Where a build leaves them.
+    pub fn at(layout: &Layout, profile: Profile) -> Self {
+        let stem = match profile {
+            Profile::Release => "xenolith",
+            Profile::Checked => "xenolith-checked",
+        };
+        Self {
+            image: layout.image.join(stem),
+            debug: layout.image.join(format!("{stem}.debug")),
+            compressed: layout.image.join(format!("{stem}.gz")),
+        }
+    }
+}
+
+/// Builds the hypervisor and prints what was made.
+pub fn build(layout: &Layout, profile: Profile) -> Result<Hypervisor> {
     let toolchain = Toolchain::select(layout)?;
     println!("hypervisor: {}", toolchain.describe());
-    process::run(toolchain.cargo(layout, "build").args(PACKAGE))?;
+    let mut cargo = toolchain.cargo(layout, "build");
+    process::run(cargo.args(["--profile", profile.name()]).args(PACKAGE))?;
     let linked = layout
         .target
         .join("hv")
         .join(TARGET)
-        .join("release/xenolith");
-    let files = Hypervisor::at(layout);
+        .join(profile.name())
+        .join("xenolith");
+    let files = Hypervisor::at(layout, profile);
     let whole = std::fs::read(&linked).context(linked.display())?;
     let stripped = elf::segments_only(&whole).context(linked.display())?;
     let fresh = write_if_changed(&files.image, &stripped)?;
@@ -86,11 +111,12 @@ pub fn hide_multiboot(image: &Path, copy: &Path) -> Result<()> {
 /// Type-checks the hypervisor without linking it.
 pub fn check(layout: &Layout) -> Result<()> {
     let toolchain = Toolchain::select(layout)?;
-    process::run(toolchain.cargo(layout, "check").args(PACKAGE))
+    let mut cargo = toolchain.cargo(layout, "check");
+    process::run(cargo.arg("--release").args(PACKAGE))
 }
 
-/// Which binary, and as what.
-pub const PACKAGE: [&str; 5] = ["--release", "--package", "hv-core", "--bin", "xenolith"];
+/// Which binary.
+const PACKAGE: [&str; 4] = ["--package", "hv-core", "--bin", "xenolith"];
 
 /// Writes the file unless it has these bytes already, so that its date tells whether it changed.
 fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<bool> {

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use arguments::Arguments;
 use failure::{Failure, Result};
+use hypervisor::Profile;
 use layout::Layout;
 
 const USAGE: &str = "\
@@ -43,11 +44,12 @@ usage: cargo xtask COMMAND
   lint     format, clippy for both targets, the project's own rules
   test     format, lints, host tests, boots
              --quick | --long, --boots (only those), --hypervisor xenolith|xen
+             --checked        boot a build with debug assertions (order of locks)
              FILTER           only boots whose name contains it
   bench    the same work on Xenolith and on Debian's Xen
              --hypervisor xenolith|xen     only on this one
   size     bytes of the image by crate and module; fails above the budget
-  symbolize [LOG]
+  symbolize [--checked] [LOG]
            names for the hypervisor's addresses in a log or in standard input
 ";
 
@@ -59,6 +61,15 @@ fn main() -> ExitCode {
             eprintln!("xtask: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Takes `--checked`.
+fn profile(arguments: &mut Arguments) -> Profile {
+    if arguments.flag("--checked") {
+        Profile::Checked
+    } else {
+        Profile::Release
     }
 }
 
@@ -83,7 +94,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
             if only_check {
                 hypervisor::check(&layout)?;
             } else {
-                hypervisor::build(&layout)?;
+                hypervisor::build(&layout, Profile::Release)?;
             }
         }
         "image" => {
@@ -96,13 +107,14 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
             lint::run(&layout)?;
         }
         "symbolize" => {
+            let profile = profile(&mut arguments);
             let log = arguments.word().unwrap_or_else(|| "-".to_owned());
             arguments.finish()?;
-            symbolize::run(&hypervisor::Hypervisor::at(&layout).debug, &log)?;
+            symbolize::run(&hypervisor::Hypervisor::at(&layout, profile).debug, &log)?;
         }
         "size" => {
             arguments.finish()?;
-            return size::run(&hypervisor::build(&layout)?);
+            return size::run(&hypervisor::build(&layout, Profile::Release)?);
         }
         "bench" => bench::run(&layout, arguments)?,
         "test" => return test::run(&layout, arguments),

@@ -22,6 +22,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
         (_, true) => Tier::Long,
         _ => Tier::Full,
     };
+    let profile = crate::profile(&mut arguments);
     let only_boots = arguments.flag("--boots");
     let filter = arguments.word();
     arguments.finish()?;
@@ -32,10 +33,10 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
         }
         tally.step("tests of the host crates", host_tests(layout));
     }
-    match boot::prepare(layout, hypervisor) {
+    match boot::prepare(layout, hypervisor, profile) {
         Ok(files) => {
             let jobs = chosen(&Choice::new(filter, tier), hypervisor);
-            boots::run(layout, &jobs, &files, &mut tally)?;
+            boots::run(layout, profile, &jobs, &files, &mut tally)?;
         }
         Err(failure) => tally.step("the files to boot are built", Err(failure)),
     }

@@ -1,6 +1,7 @@
-//! Types that every layer uses: no hardware, no state.
+//! Types that every layer uses: no hardware, no state (but which locks are held, in debug builds).
 
 pub mod addr;
+pub mod lock;
 
 pub use addr::{Gfn, GuestVa, Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 /// Domain identifier, as in the ABI (`domid_t`).

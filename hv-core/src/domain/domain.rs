@@ -4,12 +4,13 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use spin::{Mutex, Once};
+use spin::Once;
 use xen_abi::errno::Errno;
 use xen_abi::xen::{SHARED_INFO_VCPU_INFO, SHARED_INFO_WC_VERSION, VCPU_INFO_SIZE};
 
 use super::machine::{Machine, PirqLayer};
 use super::vcpu::{RunFlags, Vcpu};
+use crate::base::lock::{Mutex, rank};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
 use crate::events::{self, Events};
 use crate::grants::Grants;
@@ -151,11 +152,14 @@ impl Domain {
         limits: Limits,
         backing: Backing,
     ) -> Result<Self, Errno> {
-        let events = Events::new(events::Limits {
-            vcpus: limits.vcpus,
-            pirqs: limits.pirqs,
-            max_port: limits.max_port,
-        })?;
+        let events = Events::new(
+            id,
+            events::Limits {
+                vcpus: limits.vcpus,
+                pirqs: limits.pirqs,
+                max_port: limits.max_port,
+            },
+        )?;
         let grants = Grants::new(
             id,
             crate::grants::Limits::default(),
@@ -172,7 +176,7 @@ impl Domain {
             id,
             kind,
             rights,
-            handle: Mutex::new([0; 16]),
+            handle: Mutex::new(rank::DOMAIN_HANDLE, [0; 16]),
             machine,
             sched,
             pirqs,
@@ -180,13 +184,13 @@ impl Domain {
             events,
             grants,
             shared_info,
-            registered_infos: Mutex::new(Vec::new()),
+            registered_infos: Mutex::new(rank::VCPU_INFOS, Vec::new()),
             pages: AtomicU64::new(0),
             max_pages: AtomicU64::new(limits.max_pages),
             pauses: AtomicU32::new(0),
             tool_pauses: AtomicU32::new(0),
             dying: AtomicBool::new(false),
-            shutdown: Mutex::new(None),
+            shutdown: Mutex::new(rank::DOMAIN_SHUTDOWN, None),
             shutdown_code: AtomicU32::new(u32::MAX),
             assists: AtomicU64::new(0),
             dirty_cpus: [const { AtomicU64::new(0) }; 2],

@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use core::ops::RangeFrom;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use spin::{Mutex, RwLock};
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
 use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC};
@@ -17,6 +16,7 @@ use super::notes::{Family, Notes};
 use super::processor::Processor;
 use super::services::Services;
 use super::vcpu::Vcpu;
+use crate::base::lock::{Mutex, RwLock, rank};
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::boot::cmdline::Param;
 use crate::events;
@@ -98,13 +98,13 @@ impl Hypervisor {
             irqs,
             identity,
             facts,
-            domains: RwLock::new(BTreeMap::new()),
-            units: RwLock::new(Vec::new()),
-            next_id: Mutex::new(1..),
+            domains: RwLock::new(rank::DOMAINS, BTreeMap::new()),
+            units: RwLock::new(rank::UNITS, Vec::new()),
+            next_id: Mutex::new(rank::NEXT_ID, 1..),
             missing: AtomicU64::new(0),
             missing_memory: AtomicU64::new(0),
             notes: Notes::default(),
-            wallclock: Mutex::new(None),
+            wallclock: Mutex::new(rank::WALLCLOCK, None),
         }
     }
 

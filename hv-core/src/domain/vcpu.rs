@@ -3,8 +3,9 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use spin::{Mutex, Once};
+use spin::Once;
 
+use crate::base::lock::{Mutex, rank};
 use crate::base::{CpuId, Mfn, PAGE_SIZE, VcpuId};
 use crate::pv::state::StateBox;
 use crate::sched::Unit;
@@ -81,11 +82,11 @@ impl Vcpu {
             pauses: AtomicU32::new(0),
             owed: AtomicU32::new(0),
             info: AtomicU64::new(0),
-            state: Mutex::new(None),
-            runstate: Mutex::new(runstate),
+            state: Mutex::new(rank::VCPU_STATE, None),
+            runstate: Mutex::new(rank::VCPU_RUNSTATE, runstate),
             runstate_area: AtomicU64::new(0),
             time_area: AtomicU64::new(0),
-            timers: Mutex::new(VcpuTimers::default()),
+            timers: Mutex::new(rank::VCPU_TIMERS, VcpuTimers::default()),
             last_cpu: AtomicU32::new(0),
             running: AtomicU32::new(NOWHERE),
         }

@@ -9,8 +9,6 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use spin::MutexGuard;
-
 use xen_abi::event_channel::{
     EVTCHN_FIFO_BUSY, EVTCHN_FIFO_LINK_MASK, EVTCHN_FIFO_LINKED, EVTCHN_FIFO_MASKED,
     EVTCHN_FIFO_MAX_QUEUES, EVTCHN_FIFO_NR_CHANNELS, EVTCHN_FIFO_PENDING,
@@ -22,6 +20,7 @@ use super::port::{Port, QueueId};
 use super::raise::Raised;
 use super::registry::{Events, Mode};
 use crate::base::Mfn;
+use crate::base::lock::MutexGuard;
 
 /// An event came and was not handled.
 const PENDING: u32 = 1 << EVTCHN_FIFO_PENDING;

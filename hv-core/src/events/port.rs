@@ -4,12 +4,11 @@ use alloc::sync::Arc;
 use core::num::NonZeroU8;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
-use spin::Mutex;
-
 use xen_abi::event_channel::{EVTCHN_FIFO_MAX_QUEUES, EVTCHN_FIFO_PRIORITY_DEFAULT};
 
 use super::PortNumber;
 use super::host::Consumer;
+use crate::base::lock::{Mutex, rank};
 use crate::base::{DomId, VcpuId};
 
 /// What a port is bound to.
@@ -103,7 +102,7 @@ impl<D> Port<D> {
     /// A free port.
     pub const fn new() -> Self {
         Self {
-            binding: Mutex::new(Binding::Free),
+            binding: Mutex::new(rank::BINDING, Binding::Free),
             target: AtomicU32::new(QueueId::DEFAULT.pack()),
             last: AtomicU32::new(QueueId::DEFAULT.pack()),
             deferred: AtomicBool::new(false),

@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use spin::{Mutex, MutexGuard};
 use xen_abi::errno::Errno;
 use xen_abi::event_channel::EVTCHN_FIFO_NR_CHANNELS;
 use xen_abi::xen::NR_VIRQS;
@@ -14,7 +13,8 @@ use super::fifo::{EventArray, Queues};
 use super::host::EventHost;
 use super::port::{Binding, Port};
 use super::table::{BUCKET_PORTS, PortTable, boxed};
-use crate::base::VcpuId;
+use crate::base::lock::{Mutex, MutexGuard, rank};
+use crate::base::{DomId, VcpuId};
 
 /// Sizes fixed when a domain is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +49,9 @@ pub(super) struct VcpuEvents {
 }
 
 impl VcpuEvents {
-    const fn new() -> Self {
+    const fn new(vcpu: VcpuId) -> Self {
         Self {
-            queues: Mutex::new(Queues::new()),
+            queues: Mutex::numbered(rank::QUEUES, vcpu, Queues::new()),
             poll_port: AtomicU32::new(0),
             virqs: [const { AtomicU32::new(0) }; NR_VIRQS as usize],
         }
@@ -127,27 +127,31 @@ pub struct Events<D> {
 }
 
 impl<D: EventHost> Events<D> {
-    /// No channels, 2-level ABI.
+    /// No channels of domain `id`, 2-level ABI.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(limits: Limits) -> Result<Self, Errno> {
-        let vcpus = limits.vcpus as usize;
+    pub fn new(id: DomId, limits: Limits) -> Result<Self, Errno> {
+        let (vcpus, mut numbers) = (limits.vcpus as usize, 0..limits.vcpus);
         let events = Self {
             ports: PortTable::new(),
-            vcpus: boxed(vcpus, VcpuEvents::new)?,
+            vcpus: boxed(vcpus, || VcpuEvents::new(numbers.next().unwrap_or(0)))?,
             pirqs: boxed(limits.pirqs as usize, || AtomicU32::new(0))?,
             polling: boxed(vcpus.div_ceil(64), || AtomicU64::new(0))?,
             array: EventArray::new(),
             mode: AtomicU8::new(Mode::TwoLevel as u8),
             max_port: limits.max_port.min(EVTCHN_FIFO_NR_CHANNELS - 1),
-            ledger: Mutex::new(Ledger {
-                used: Vec::new(),
-                dying: false,
-                cursor: 0,
-                array_pages: 0,
-            }),
+            ledger: Mutex::numbered(
+                rank::LEDGER,
+                id.into(),
+                Ledger {
+                    used: Vec::new(),
+                    dying: false,
+                    cursor: 0,
+                    array_pages: 0,
+                },
+            ),
         };
         let mut ledger = events.ledger.lock();
         events.grow(&mut ledger)?;

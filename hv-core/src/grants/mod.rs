@@ -41,9 +41,9 @@ pub use status::GrantError;
 pub use table::{Limits, TableSize, Transitive};
 pub use version::Version;
 
+use crate::base::lock::{Mutex, rank};
 use crate::base::{DomId, Mfn};
 use maptrack::Maptrack;
-use spin::Mutex;
 use table::GrantTable;
 use xen_abi::errno::Errno;
 pub use xen_abi::grant_table::{GrantHandle, GrantRef};
@@ -66,8 +66,8 @@ impl Grants {
         table.grow(1, pool)?;
         Ok(Self {
             dom,
-            table: Mutex::new(table),
-            maptrack: Mutex::new(Maptrack::new(limits.max_handles)),
+            table: Mutex::new(rank::GRANTS, table),
+            maptrack: Mutex::new(rank::MAPTRACK, Maptrack::new(limits.max_handles)),
         })
     }
 

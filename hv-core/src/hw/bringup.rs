@@ -12,6 +12,7 @@ const LOCAL_APIC: PhysAddr = PhysAddr(0xfee0_0000);
 
 /// The boot CPU's APIC, the PIC, the clock, the power-off ports.
 pub fn machine(boot: &Boot) {
+    percpu::watch_locks();
     percpu::this()
         .remote
         .online

@@ -2,11 +2,12 @@
 
 use core::fmt::{self, Write};
 
+use hv_core::base::lock::{Mutex, rank};
 use hv_core::console::input::{SerialInput, SwitchKey};
 use hv_core::console::levels::{LogGate, Severity, Thresholds, write_host};
 use hv_core::console::limit::Verdict;
 use hv_core::console::ring::LogRing;
-use spin::{Mutex, Once};
+use spin::Once;
 
 use super::{clock, serial, vga};
 
@@ -40,18 +41,21 @@ pub fn console() -> &'static Mutex<Console> {
     CONSOLE.call_once(|| {
         let ring =
             LogRing::new([0; EARLY]).expect("the early ring has a size that is a power of two");
-        Mutex::new(Console {
-            ring: Ring::Early(ring),
-            gate: LogGate::new(Thresholds::HOST),
-            guest_gate: LogGate::new(Thresholds::GUEST),
-            vga: false,
-        })
+        Mutex::new(
+            rank::CONSOLE,
+            Console {
+                ring: Ring::Early(ring),
+                gate: LogGate::new(Thresholds::HOST),
+                guest_gate: LogGate::new(Thresholds::GUEST),
+                vga: false,
+            },
+        )
     })
 }
 
 /// The serial input's state.
 pub fn input() -> &'static Mutex<SerialInput> {
-    INPUT.call_once(|| Mutex::new(SerialInput::new(Some(SwitchKey::DEFAULT))))
+    INPUT.call_once(|| Mutex::new(rank::KEYS, SerialInput::new(Some(SwitchKey::DEFAULT))))
 }
 
 impl Console {

@@ -6,6 +6,8 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use hv_core::base::lock;
+
 use super::layout::{HYPERVISOR_END, M2P_GUEST};
 
 /// Set at boot where the CPU has SMAP.
@@ -21,6 +23,7 @@ fn permitted(va: u64, len: usize) -> bool {
 
 /// Copies from the guest; returns the bytes not copied (from the end).
 pub fn copy_in(to: &mut [u8], from: u64) -> usize {
+    lock::expect_none("a copy from a guest");
     if !permitted(from, to.len()) {
         return to.len();
     }
@@ -30,6 +33,7 @@ pub fn copy_in(to: &mut [u8], from: u64) -> usize {
 
 /// Copies to the guest; returns the bytes not copied (from the end).
 pub fn copy_out(to: u64, from: &[u8]) -> usize {
+    lock::expect_none("a copy to a guest");
     if !permitted(to, from.len()) {
         return from.len();
     }

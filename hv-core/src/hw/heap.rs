@@ -5,7 +5,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::null_mut;
 
 use hv_core::base::PAGE_SIZE;
-use spin::Mutex;
+use hv_core::base::lock::{Mutex, rank};
 use talc::base::Talc;
 use talc::base::binning::DefaultBinning;
 use talc::source::Manual;
@@ -21,7 +21,7 @@ const GROW_PAGES: usize = 64;
 struct Heap(Mutex<Talc<Manual, DefaultBinning>>);
 
 #[global_allocator]
-static HEAP: Heap = Heap(Mutex::new(Talc::new(Manual)));
+static HEAP: Heap = Heap(Mutex::new(rank::HEAP, Talc::new(Manual)));
 
 // SAFETY: memory comes from the page allocator, which hands each page out once; the small heap is
 // guarded by its lock.

@@ -1,11 +1,11 @@
 //! Which frames outside RAM dom0 may map: all but the registers that the hypervisor drives.
 
+use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{Mfn, PhysAddr};
 use hv_core::mm::IoAccess;
-use spin::Mutex;
 
 /// Frames that stay ours, and whether they may be read.
-static OURS: Mutex<[Option<(u64, IoAccess)>; 32]> = Mutex::new([None; 32]);
+static OURS: Mutex<[Option<(u64, IoAccess)>; 32]> = Mutex::new(rank::REGISTER_PAGES, [None; 32]);
 
 /// Keeps the frame of `address` to ourselves.
 pub fn reserve(address: PhysAddr, dom0: IoAccess) {

@@ -6,9 +6,9 @@
 use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
+use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{Mfn, PhysAddr};
 use hv_core::mm::buddy::Buddy;
-use spin::Mutex;
 
 use super::layout::direct_frame;
 use super::paging::table;
@@ -27,10 +27,10 @@ enum State {
     Ready(Buddy),
 }
 
-static PAGES: Mutex<State> = Mutex::new(State::Early { first: 0, end: 0 });
+static PAGES: Mutex<State> = Mutex::new(rank::PAGES, State::Early { first: 0, end: 0 });
 
 /// Pages that wait for a flush; one flush serves so many.
-static QUARANTINE: Mutex<ArrayVec<Mfn, 128>> = Mutex::new(ArrayVec::new_const());
+static QUARANTINE: Mutex<ArrayVec<Mfn, 128>> = Mutex::new(rank::QUARANTINE, ArrayVec::new_const());
 
 /// Gives the boot a run to take pages from: frames `first..end`, mapped in the direct map. Returns what
 /// is left of the run before.

@@ -3,8 +3,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
-use spin::Mutex;
 
 use super::layout::{DIRECT_MAP, FIRST_SLOT, MMIO_WINDOW, SLOTS, direct_frame};
 use super::start::short_of_ram;
@@ -34,7 +34,7 @@ pub mod flag {
 /// Physical address of the root that idle CPUs and boot use; its slots 256-271 are in every root.
 static MASTER: AtomicU64 = AtomicU64::new(0);
 /// Taken by whoever changes the shared tables.
-static LOCK: Mutex<MmioNext> = Mutex::new(MmioNext(MMIO_WINDOW));
+static LOCK: Mutex<MmioNext> = Mutex::new(rank::MMIO_WINDOW, MmioNext(MMIO_WINDOW));
 
 struct MmioNext(u64);
 

@@ -5,10 +5,12 @@ use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+#[cfg(debug_assertions)]
+use hv_core::base::lock::{HeldLocks, Holders};
+use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{CpuId, Nanos};
 use hv_core::domain::Domain;
 use hv_core::time::DeadlineHeap;
-use spin::Mutex;
 
 use super::cpuinfo::{self, CpuInfo};
 use super::start::short_of_ram;
@@ -81,6 +83,9 @@ pub struct PerCpu {
     pub failed_vector: Cell<u32>,
     /// Counters for the benchmarks' reports.
     pub counts: Counts,
+    /// Locks that this CPU holds.
+    #[cfg(debug_assertions)]
+    held: RefCell<HeldLocks>,
 }
 
 /// Counts of expensive events on one CPU.
@@ -105,6 +110,26 @@ static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
+/// The lists of held locks, for the check of their order.
+#[cfg(debug_assertions)]
+struct Holding;
+
+#[cfg(debug_assertions)]
+impl Holders for Holding {
+    fn with(&self, what: &mut dyn FnMut(&mut HeldLocks)) {
+        what(&mut this().held.borrow_mut());
+    }
+}
+
+/// From now on the order of locks is checked, in builds that check it. The boot CPU is on its own stack.
+pub fn watch_locks() {
+    #[cfg(debug_assertions)]
+    {
+        hv_core::base::lock::watch(&Holding);
+        crate::say!("Debug assertions are on: the order of locks is checked");
+    }
+}
+
 /// Makes the data of CPU `id`; it stays for good.
 pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
     let new = Box::into_raw(Box::new(PerCpu {
@@ -113,6 +138,7 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         remote: Remote::default(),
         tlb_domain: RefCell::new(None),
         timers: Mutex::new(
+            rank::DEADLINES,
             DeadlineHeap::with_capacity(MAX_UNITS)
                 .unwrap_or_else(|_| short_of_ram("a CPU's timers")),
         ),
@@ -120,6 +146,8 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         armed_for: Cell::new(0),
         failed_vector: Cell::new(0),
         counts: Counts::default(),
+        #[cfg(debug_assertions)]
+        held: RefCell::default(),
     }));
     CPUS[id as usize].store(new, Ordering::Release);
     COUNT.fetch_max(id + 1, Ordering::AcqRel);

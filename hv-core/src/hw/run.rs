@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use hv_core::base::{GuestVa, VcpuId};
+use hv_core::base::{GuestVa, VcpuId, lock};
 use hv_core::domain::{Domain, Vcpu};
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
@@ -329,6 +329,7 @@ fn run_guest(this: &PerCpu, l: &mut Loaded) {
         if !GuestVa(regs.rip).is_canonical() {
             regs.entry = 0;
         }
+        lock::expect_none("a guest runs");
         percpu::count(&this.counts.exits);
         // SAFETY: the frame holds registers that a guest may have: CPL 3 selectors, IF set.
         let reason = unsafe { enter_guest(info) };

@@ -3,9 +3,9 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{CpuId, Mfn, PAGE_SIZE};
 use hv_core::pv::frame::{GuestFrame, rflags};
-use spin::Mutex;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::{lgdt, lidt};
 use x86_64::structures::DescriptorTablePointer;
@@ -34,7 +34,7 @@ const IST_OF: [(usize, u8); 4] = [(8, 1), (2, 2), (18, 3), (1, 4)];
 #[repr(C, align(4096))]
 struct Idt([AtomicU64; 512]);
 static IDT: Idt = Idt([const { AtomicU64::new(0) }; 512]);
-static IDT_ONCE: Mutex<()> = Mutex::new(());
+static IDT_ONCE: Mutex<()> = Mutex::new(rank::IDT, ());
 
 /// Fills the IDT: interrupt gates for all vectors, code segment `cs`; stacks of their own when `ist`.
 pub fn fill_idt(cs: u16, ist: bool) {

@@ -2,11 +2,11 @@
 
 use alloc::boxed::Box;
 
-use spin::Mutex;
 use xen_abi::errno::Errno;
 
 use super::routing::{LineMode, Polarity, Trigger};
 use crate::base::PhysAddr;
+use crate::base::lock::{Mutex, rank};
 
 /// Index of the identification register.
 const ID: u32 = 0;
@@ -148,7 +148,7 @@ impl IoApic {
             address: place.address,
             gsi_base: place.gsi_base,
             pins: ((version >> 16 & 0xff) + 1).min(MAX_PINS),
-            regs: Mutex::new(place.regs),
+            regs: Mutex::new(rank::IO_APIC, place.regs),
         };
         for pin in 0..chip.pins as u8 {
             chip.silence(pin);

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
-use spin::Mutex;
 use xen_abi::errno::Errno;
+
+use crate::base::lock::{Mutex, rank};
 
 /// Most devices kept.
 const MAX_DEVICES: usize = 8192;
@@ -51,7 +52,7 @@ impl PciDevices {
     /// None.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(Vec::new()))
+        Self(Mutex::new(rank::PCI_DEVICES, Vec::new()))
     }
 
     /// Adds a device; one that is known is replaced.

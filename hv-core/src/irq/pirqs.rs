@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use spin::{Mutex, MutexGuard, RwLock};
 use xen_abi::errno::Errno;
 
 use super::eoi_page::{self, AtEnd};
@@ -15,6 +14,7 @@ use super::numbers::{NumberTable, Numbering};
 use super::pci::PciDevices;
 use super::routing::{LineMode, Override, Place, Routing, Span, Trigger};
 use super::vectors::Vectors;
+use crate::base::lock::{Mutex, MutexGuard, RwLock, rank};
 use crate::base::{CpuId, DomId, Mfn, Nanos, PhysAddr, VcpuId};
 use crate::domain::{Domain, PirqLayer};
 use crate::events::PirqSharing;
@@ -110,7 +110,7 @@ impl Irqs {
         for gsi in 0..count {
             lines.push(Line {
                 place: routing.place(gsi),
-                state: Mutex::new(LineState::new(routing.mode(gsi))),
+                state: Mutex::new(rank::IRQ_LINE, LineState::new(routing.mode(gsi))),
             });
         }
         let pirq_limit = count.saturating_add(message_pirqs).min(0x8000).max(count);
@@ -120,7 +120,7 @@ impl Irqs {
             routing,
             lines: lines.into_boxed_slice(),
             vectors: Vectors::new(),
-            numbers: RwLock::new(NumberTable::new(count, pirq_limit)),
+            numbers: RwLock::new(rank::IRQ_NUMBERS, NumberTable::new(count, pirq_limit)),
             pirq_limit,
             first_end: AtomicU64::new(NEVER),
             strays: AtomicU64::new(0),

@@ -5,13 +5,13 @@
 //! to each is logged.
 
 use arrayvec::ArrayVec;
-use spin::Mutex;
 
 use super::cpuid::features::Feature;
 use super::cpuid::{Policy, Vendor};
 use super::privop::PrivEnv;
 use super::state::PvState;
 use crate::base::GuestVa;
+use crate::base::lock::{Mutex, rank};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
 
@@ -263,9 +263,14 @@ fn is_performance_counter(policy: &Policy, msr: u32) -> bool {
 }
 
 /// Registers that were complained about.
-#[derive(Default)]
 pub struct MsrLog {
     seen: Mutex<ArrayVec<u32, 64>>,
+}
+
+impl Default for MsrLog {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl MsrLog {
@@ -273,7 +278,7 @@ impl MsrLog {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            seen: Mutex::new(ArrayVec::new_const()),
+            seen: Mutex::new(rank::MSR_LOG, ArrayVec::new_const()),
         }
     }
 

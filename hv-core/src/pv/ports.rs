@@ -8,9 +8,9 @@
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use arrayvec::ArrayVec;
-use spin::{Mutex, RwLock};
 use xen_abi::errno::Errno;
 
+use crate::base::lock::{Mutex, RwLock, rank};
 use crate::domain::Rights;
 
 #[cfg(test)]
@@ -79,10 +79,15 @@ pub trait PortBus {
 }
 
 /// Locks of the index and data pairs of the machine: one value for all domains and for ourselves.
-#[derive(Default)]
 pub struct SharedPorts {
     config: Mutex<()>,
     cmos: Mutex<()>,
+}
+
+impl Default for SharedPorts {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl SharedPorts {
@@ -90,8 +95,8 @@ impl SharedPorts {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            config: Mutex::new(()),
-            cmos: Mutex::new(()),
+            config: Mutex::new(rank::PORT_PAIR, ()),
+            cmos: Mutex::new(rank::PORT_PAIR, ()),
         }
     }
 
@@ -180,7 +185,7 @@ impl PortMap {
             });
         }
         Self {
-            allowed: RwLock::new(allowed),
+            allowed: RwLock::new(rank::PORT_MAP, allowed),
             config_address: AtomicU32::new(0),
             cmos_index: AtomicU8::new(0),
         }

@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-use spin::{Mutex, MutexGuard};
 use xen_abi::domctl::XEN_SCHEDULER_CREDIT2;
 use xen_abi::errno::Errno;
 use xen_abi::sysctl::{XEN_SYSCTL_SCHED_RATELIMIT_MAX, XEN_SYSCTL_SCHED_RATELIMIT_MIN};
@@ -21,6 +20,7 @@ use super::group::{Group, Hints};
 use super::placement::running_outside;
 use super::unit::{Place, UnitCell, UnitData, UnitInfo, Wish};
 use super::{Decision, Params, Scheduler, Unit, dump};
+use crate::base::lock::{Mutex, MutexGuard, rank};
 use crate::base::{CpuId, DomId, Nanos, VcpuId};
 
 /// Rate limit unless set otherwise, in microseconds.
@@ -81,7 +81,11 @@ impl Credit2 {
         for index in 0..groups {
             bays.push(Bay {
                 hints: Hints::default(),
-                group: Mutex::new(Group::new(index * width, width, max_units as usize)?),
+                group: Mutex::numbered(
+                    rank::SCHED_GROUP,
+                    index,
+                    Group::new(index * width, width, max_units as usize)?,
+                ),
             });
         }
         let mut homes = reserved(max_units as usize)?;
@@ -93,9 +97,9 @@ impl Credit2 {
             max_cpus,
             bays,
             homes,
-            free: Mutex::new(free),
-            params: Mutex::new(Vec::new()),
-            topology: Mutex::new(CpuSet::EMPTY),
+            free: Mutex::new(rank::SCHED_FREE, free),
+            params: Mutex::new(rank::SCHED_PARAMS, Vec::new()),
+            topology: Mutex::new(rank::SCHED_TOPOLOGY, CpuSet::EMPTY),
             ratelimit_us: AtomicU32::new(DEFAULT_RATELIMIT_US),
         })
     }

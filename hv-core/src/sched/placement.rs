@@ -3,13 +3,12 @@
 
 use core::sync::atomic::Ordering;
 
-use spin::MutexGuard;
-
 use super::Unit;
 use super::cpuset::CpuSet;
 use super::credit2::Credit2;
 use super::group::Group;
 use super::unit::{Place, UnitData};
+use crate::base::lock::MutexGuard;
 use crate::base::{CpuId, Nanos};
 
 impl Credit2 {

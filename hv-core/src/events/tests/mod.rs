@@ -77,7 +77,7 @@ impl Fake {
             taken: StdMutex::new(BTreeMap::new()),
             told: StdMutex::new(Vec::new()),
             refused_pirq: 31,
-            events: Events::new(limits).expect("memory"),
+            events: Events::new(id, limits).expect("memory"),
         })
     }
 

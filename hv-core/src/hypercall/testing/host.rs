@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use xen_abi::errno::Errno;
 
 use super::{CPUS, FakeMachine, GUEST, GUEST_SIZE};
-use crate::base::{CpuId, DomId, Mfn};
+use crate::base::{CpuId, DomId, Mfn, lock};
 use crate::domain::Domain;
 use crate::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
@@ -61,6 +61,7 @@ impl FakeHost {
 
 impl Host for FakeHost {
     fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        lock::expect_none("a copy from the guest");
         if !to.is_empty() {
             let range = Self::range(from, to.len())?;
             to.copy_from_slice(&self.memory.lock().unwrap()[range]);
@@ -69,6 +70,7 @@ impl Host for FakeHost {
     }
 
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
+        lock::expect_none("a copy to the guest");
         if !from.is_empty() {
             let range = Self::range(to, from.len())?;
             if to + from.len() as u64 > self.read_only.load(Ordering::Relaxed) {
