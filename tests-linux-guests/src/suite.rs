@@ -178,14 +178,6 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
-        name: "pvh-note",
-        machine: Machine {
-            loader: Loader::PvhNote,
-            ..Machine::BASE
-        },
-        ..Case::BASE
-    },
-    Case {
         name: "all-memory",
         dom0_mib: 1900,
         dom0_memory: Dom0Memory::Words(""),

@@ -1,7 +1,7 @@
 //! The list of boots of bad input.
 
 use super::{BadBoot, End, Kernel, Tables};
-use crate::emulator::Machine;
+use crate::emulator::{Loader, Machine};
 
 /// Said after all that stops for good.
 const STOPPED: &str = "Stopped; it is safe to switch the machine off";
@@ -339,6 +339,28 @@ pub const BOOTS: &[BadBoot] = &[
         hypervisor_args: "dom0_mem=128M",
         expected: &[DOM0_CRASHED, "Rebooting"],
         end: End::Resets,
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        // There is room for one module only, so the kernel finds nothing to go on with; that it got so
+        // far shows that the entry is good.
+        name: "bad-pvh-no-initrd",
+        machine: Machine {
+            loader: Loader::PvhNote,
+            ..SMALL
+        },
+        kernel: Kernel::Real,
+        hypervisor_args: "dom0_mem=256M noreboot -- console=hvc0 earlyprintk=xen",
+        expected: &[
+            "Bootloader: PVH",
+            "Linux version",
+            "Hypervisor detected: Xen PV",
+            "Kernel panic - not syncing: VFS: Unable to mount root fs",
+            "Call Trace:",
+            DOM0_CRASHED,
+            "'noreboot' is set: not rebooting",
+            STOPPED,
+        ],
         ..BadBoot::BASE
     },
     BadBoot {
