@@ -388,6 +388,7 @@ pub const BOOTS: &[BadBoot] = &[
     BadBoot {
         name: "bad-keys",
         kernel: Kernel::Idle,
+        expected: &["128 MiB, 1 vCPUs"],
         keys: &[
             ("", "Serial input to DOM0"),
             ("\u{1}\u{1}\u{1}", "Serial input to Xen"),
