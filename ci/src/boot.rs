@@ -73,9 +73,7 @@ pub fn complete(
     let grub = match machine.loader {
         Loader::Direct => None,
         Loader::PvhNote => {
-            let copy = layout.image.join(format!("{name}.pvh"));
-            hypervisor::hide_multiboot(&files.hypervisor, &copy)?;
-            files.hypervisor = copy;
+            files.hypervisor = pvh_only(layout, &files)?;
             None
         }
         Loader::Grub => Some((GrubCommands::Multiboot2, &files.compressed)),
@@ -96,6 +94,13 @@ pub fn complete(
         files.qemu10 = image::qemu10(layout)?;
     }
     Ok(files)
+}
+
+/// The hypervisor's image as a boot by [`Loader::PvhNote`] needs it.
+pub fn pvh_only(layout: &Layout, files: &Files) -> Result<PathBuf> {
+    let copy = layout.image.join("xenolith.pvh");
+    hypervisor::hide_multiboot(&files.hypervisor, &copy)?;
+    Ok(copy)
 }
 
 /// `cargo xtask image`: all files, and the ISO with the command lines of a plain boot.

@@ -38,7 +38,8 @@ impl Emulator {
 pub enum Loader {
     /// QEMU's own, as if by multiboot 1.
     Direct,
-    /// QEMU's own by the PVH note, which it takes from an image without a multiboot header.
+    /// QEMU's own by the PVH note, which it takes from an image without a multiboot header. It hands
+    /// over one module without a command line.
     PvhNote,
     /// GRUB from a BIOS CD-ROM, multiboot 2, with the entry that Debian's GRUB scripts write.
     Grub,

@@ -23,8 +23,9 @@ pub fn machine(boot: &Boot) {
     apic::discover(address);
     setup::late_cpu_setup();
     mmio::reserve(address, IoAccess::Denied);
-    // A CPU that did not answer in time may still start there: the page stays ours.
-    mmio::reserve(smp::trampoline(), IoAccess::Denied);
+    // A CPU that did not answer in time may still start there: the page stays ours. Linux looks for tables
+    // of firmware in all of the first MiB and must be able to read it.
+    mmio::reserve(smp::trampoline(), IoAccess::ReadOnly);
     if let Some(hpet) = boot.acpi.hpet_address() {
         mmio::reserve(hpet, IoAccess::ReadOnly);
     }

@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
@@ -27,7 +28,7 @@ use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
 use super::start::{Boot, module_frames, refuse};
-use super::{console, fpu, pages, percpu, serial};
+use super::{console, fpu, heap, pages, percpu, serial};
 use crate::say;
 
 /// Most bytes that an unpacked kernel may take.
@@ -94,8 +95,10 @@ pub fn create(boot: Box<Boot>) {
         Err(why) => refuse(format_args!("dom0 kernel: {why}")),
     };
     super::setup_hv::hypervisor(&boot);
+    release_modules(&boot.info);
     let initrd = boot.info.modules.get(1);
-    let want = memory_wanted(&boot, initrd);
+    let own = heap::pages_of(&boot.kernel);
+    let want = memory_wanted(&boot, initrd, own.end - own.start);
     let request = Request {
         nr_pages: want.0,
         initrd_len: initrd.map_or(0, |m| m.len),
@@ -111,8 +114,9 @@ pub fn create(boot: Box<Boot>) {
         .pick(percpu::online().count() as u32)
         .clamp(1, 128);
     let domain = make_domain(vcpus, want.1);
+    let split = own.start + (own.end - own.start).min(layout.nr_pages - layout.end);
     let mut memory = Memory {
-        frames: allocate(&layout, initrd),
+        frames: allocate(&layout, initrd, own.start..split),
     };
     let line = boot
         .command_line
@@ -145,7 +149,8 @@ pub fn create(boot: Box<Boot>) {
     start_vcpu(&domain, &memory, &state);
     say!("dom0 command line: {line}");
     drop(memory);
-    release_modules(boot);
+    core::mem::forget(boot.kernel);
+    pages::free_tail(split, own.end);
     // The other CPUs wait for there to be something to run.
     for cpu in percpu::online().filter(|c| *c != 0) {
         HW.reschedule(cpu);
@@ -157,22 +162,23 @@ pub fn create(boot: Box<Boot>) {
     say!("{banner}");
 }
 
-/// Frees what the kernel's module and modules beyond the second occupied, and the unpacked kernel.
-fn release_modules(boot: Box<Boot>) {
-    for (index, module) in boot.info.modules.iter().enumerate() {
+/// Frees what the kernel's module, of which there is the unpacked kernel, and modules beyond the second
+/// occupied.
+fn release_modules(info: &BootInfo) {
+    for (index, module) in info.modules.iter().enumerate() {
         if index == 1 {
             continue;
         }
         let frames = module_frames(module);
         pages::free_run(frames.start, (frames.end.0 - frames.start.0) as usize);
     }
-    drop(boot);
 }
 
-/// Pages that dom0 starts with and may have, from dom0_mem= and what is free.
-fn memory_wanted(boot: &Boot, initrd: Option<&Module>) -> (u64, u64) {
+/// Pages that dom0 starts with and may have, from dom0_mem= and what is free: also the pages of its initrd
+/// and `own`, those of the unpacked kernel, as they become dom0's.
+fn memory_wanted(boot: &Boot, initrd: Option<&Module>, own: u64) -> (u64, u64) {
     let initrd_pages = initrd.map_or(0, |m| m.len.div_ceil(PAGE_SIZE as u64));
-    let free = pages::free_count() + initrd_pages;
+    let free = pages::free_count() + initrd_pages + own;
     let wanted = boot
         .command_line
         .options
@@ -226,8 +232,9 @@ fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
     }
 }
 
-/// Frames for dom0: the initrd's own, and for the rest the largest blocks there are.
-fn allocate(layout: &Layout, initrd: Option<&Module>) -> Vec<u64> {
+/// Frames for dom0: the initrd's own, at the end those of `last`, which nothing is written to, and for the rest
+/// the largest blocks there are.
+fn allocate(layout: &Layout, initrd: Option<&Module>, last: Range<u64>) -> Vec<u64> {
     let mut frames = Vec::new();
     if frames.try_reserve_exact(layout.nr_pages as usize).is_err() {
         refuse(format_args!(
@@ -240,7 +247,8 @@ fn allocate(layout: &Layout, initrd: Option<&Module>) -> Vec<u64> {
     };
     let mut order = 18;
     let mut block = (0u64, 0u64);
-    for pfn in 0..layout.nr_pages {
+    let fresh = layout.nr_pages - (last.end - last.start);
+    for pfn in 0..fresh {
         if let Some(extent) = place
             && extent.pfns().contains(&pfn)
             && let Some(module) = initrd
@@ -249,12 +257,13 @@ fn allocate(layout: &Layout, initrd: Option<&Module>) -> Vec<u64> {
             continue;
         }
         if block.0 == block.1 {
-            block = next_block(&mut order, layout.nr_pages - pfn);
+            block = next_block(&mut order, fresh - pfn);
         }
         frames.push(block.0);
         block.0 += 1;
     }
     pages::free_tail(block.0, block.1);
+    frames.extend(last);
     if let (Some(extent), Some(module)) = (place, initrd) {
         clear_tail(module, extent.pages);
     }

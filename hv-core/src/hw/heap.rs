@@ -1,7 +1,9 @@
 //! The global allocator: small objects from a heap that grows by chunks of pages, large ones straight
 //! from the page allocator, so that a big buffer of the boot leaves nothing behind.
 
+use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
+use core::ops::Range;
 use core::ptr::null_mut;
 
 use hv_core::base::PAGE_SIZE;
@@ -70,6 +72,16 @@ fn alloc_large(layout: Layout) -> *mut u8 {
         Some(first) => direct(first.addr()) as *mut u8,
         None => null_mut(),
     }
+}
+
+/// The pages that a buffer has for itself; none when it lies in the small heap. Who forgets the buffer may
+/// do with them as with those of [`pages::alloc_run`].
+pub fn pages_of(buffer: &Vec<u8>) -> Range<u64> {
+    let first = phys_of(buffer.as_ptr() as u64).mfn().0;
+    if buffer.capacity() < LARGE {
+        return first..first;
+    }
+    first..first + buffer.capacity().div_ceil(PAGE_SIZE) as u64
 }
 
 /// Gives the small heap its first memory.

@@ -1,7 +1,7 @@
 //! The list of boots of bad input.
 
 use super::{BadBoot, End, Kernel, Tables};
-use crate::emulator::Machine;
+use crate::emulator::{Loader, Machine};
 
 /// Said after all that stops for good.
 const STOPPED: &str = "Stopped; it is safe to switch the machine off";
@@ -342,6 +342,28 @@ pub const BOOTS: &[BadBoot] = &[
         ..BadBoot::BASE
     },
     BadBoot {
+        // There is room for one module only, so the kernel finds nothing to go on with; that it got so
+        // far shows that the entry is good.
+        name: "bad-pvh-no-initrd",
+        machine: Machine {
+            loader: Loader::PvhNote,
+            ..SMALL
+        },
+        kernel: Kernel::Real,
+        hypervisor_args: "dom0_mem=256M noreboot -- console=hvc0 earlyprintk=xen",
+        expected: &[
+            "Bootloader: PVH",
+            "Linux version",
+            "Hypervisor detected: Xen PV",
+            "Kernel panic - not syncing: VFS: Unable to mount root fs",
+            "Call Trace:",
+            DOM0_CRASHED,
+            "'noreboot' is set: not rebooting",
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
         name: "bad-long-kernel-line",
         kernel_args: LONG_LINE,
         expected: &[
@@ -366,6 +388,7 @@ pub const BOOTS: &[BadBoot] = &[
     BadBoot {
         name: "bad-keys",
         kernel: Kernel::Idle,
+        expected: &["128 MiB, 1 vCPUs"],
         keys: &[
             ("", "Serial input to DOM0"),
             ("\u{1}\u{1}\u{1}", "Serial input to Xen"),

@@ -11,7 +11,7 @@ use crate::report::Check;
 use crate::runner::{Outcome, wait};
 
 /// Wall time after which a boot has failed.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 /// How long a machine that should stand still is watched.
 const WATCHED: Duration = Duration::from_millis(700);
 

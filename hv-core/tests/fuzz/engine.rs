@@ -1,0 +1,286 @@
+//! Damages inputs, runs targets on them, watches and reports.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::heap;
+
+/// Something that reads untrusted bytes.
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Good inputs to begin with.
+    pub corpus: fn() -> Vec<Vec<u8>>,
+    /// Reads one; a panic is a failure.
+    pub read: fn(&[u8]),
+    /// Most bytes that reading may allocate at once.
+    pub bytes: usize,
+    /// How much slower than the others: so many fewer inputs within `cargo test`.
+    pub slowness: u64,
+}
+
+/// How long a job goes on.
+pub enum Until {
+    /// So many inputs were tried.
+    Count(u64),
+    /// The time is over.
+    Elapsed(Duration),
+    /// The input of this number was tried.
+    Only(u64),
+    /// The input in this file was tried.
+    Replayed(String),
+}
+
+/// A target to run.
+pub struct Job {
+    /// Which.
+    pub target: &'static Target,
+    /// Where its random numbers begin.
+    pub seed: u64,
+    /// How long.
+    pub until: Until,
+}
+
+/// Time that one input may take; a debug build on a busy machine must fit too.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is being read now, and since when: for the watch.
+static CURRENT: Mutex<Option<(Instant, String)>> = Mutex::new(None);
+
+/// Runs the jobs; fails if an input did.
+pub fn run(jobs: &[Job]) -> ExitCode {
+    std::thread::spawn(watch);
+    // A failure is told once, by us.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut failures = 0;
+    for job in jobs {
+        failures += one(job);
+    }
+    if failures == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn watch() {
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let current = CURRENT.lock().expect("nobody panics with it").clone();
+        if let Some((since, what)) = current
+            && since.elapsed() > PATIENCE
+        {
+            eprintln!("FAILED {what}: not done after {} s", PATIENCE.as_secs());
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Runs a job and returns the number of failures; it ends after the third.
+fn one(job: &Job) -> u32 {
+    let name = job.target.name;
+    let started = Instant::now();
+    if let Until::Replayed(file) = &job.until {
+        let failed = match std::fs::read(file) {
+            Ok(input) => attempt(job, &input, file),
+            Err(why) => Some(why.to_string()),
+        };
+        report(&format!("fuzz {name}: {file}"), failed.as_deref());
+        return u32::from(failed.is_some());
+    }
+    let corpus = (job.target.corpus)();
+    let mut failures = 0;
+    let mut tried = 0;
+    for (index, good) in corpus.iter().enumerate() {
+        failures += u32::from(judge(job, good, &format!("good input {index}")));
+    }
+    let numbers = match job.until {
+        Until::Only(number) => number..number + 1,
+        Until::Count(count) => 0..count,
+        _ => 0..u64::MAX,
+    };
+    for number in numbers {
+        if matches!(job.until, Until::Elapsed(span) if started.elapsed() >= span) || failures >= 3 {
+            break;
+        }
+        let input = damaged(&corpus, job.seed, number);
+        let label = format!("--seed {} --number {number}", job.seed);
+        failures += u32::from(judge(job, &input, &label));
+        tried += 1;
+    }
+    let line = format!(
+        "fuzz {name}: {tried} inputs of {} good ones in {:.1} s",
+        corpus.len(),
+        started.elapsed().as_secs_f64()
+    );
+    report(&line, (failures != 0).then_some("see above"));
+    failures
+}
+
+fn report(what: &str, failed: Option<&str>) {
+    match failed {
+        None => println!("ok {what}"),
+        Some(why) => println!("FAILED {what}: {why}"),
+    }
+}
+
+/// Tries an input; true when it failed, after telling and saving it.
+fn judge(job: &Job, input: &[u8], label: &str) -> bool {
+    let Some(why) = attempt(job, input, label) else {
+        return false;
+    };
+    let name = job.target.name;
+    let saved = save(name, input);
+    println!("FAILED fuzz {name} {label}: {why}");
+    println!("  cargo xtask fuzz {name} --replay {}", saved.display());
+    true
+}
+
+/// Reads an input; `Some` with what went wrong.
+fn attempt(job: &Job, input: &[u8], label: &str) -> Option<String> {
+    let what = format!("fuzz {} {label}", job.target.name);
+    *CURRENT.lock().expect("nobody panics with it") = Some((Instant::now(), what));
+    let mut result = Ok(());
+    let peak = heap::peak_of(|| {
+        result = catch_unwind(AssertUnwindSafe(|| (job.target.read)(input)));
+    });
+    *CURRENT.lock().expect("nobody panics with it") = None;
+    if let Err(panic) = result {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+        return Some(format!("panic: {}", text.unwrap_or_default()));
+    }
+    (peak > job.target.bytes).then(|| {
+        format!(
+            "{peak} bytes were allocated, {} are allowed",
+            job.target.bytes
+        )
+    })
+}
+
+fn save(name: &str, input: &[u8]) -> PathBuf {
+    // FNV-1a: the same input gets the same name.
+    let hash = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
+    let file = folder.join(format!("{name}-{hash:016x}"));
+    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, input));
+    if let Err(why) = written {
+        println!("  {} could not be written: {why}", file.display());
+    }
+    file
+}
+
+/// Random numbers: xorshift64*.
+pub struct Random(u64);
+
+impl Random {
+    fn new(seed: u64, number: u64) -> Self {
+        let mixed =
+            (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number).wrapping_add(0x632b_e59b_d9b4_e019);
+        let mut random = Self(mixed | 1);
+        for _ in 0..4 {
+            random.next();
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `limit`, which is not 0.
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+}
+
+/// The input of a number: a good one with some damage.
+fn damaged(corpus: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
+    let mut random = Random::new(seed, number);
+    let mut input = corpus[random.below(corpus.len())].clone();
+    for _ in 0..=random.below(6) {
+        damage(&mut input, corpus, &mut random);
+    }
+    input
+}
+
+fn damage(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
+    if input.is_empty() {
+        input.extend([0; 16]);
+    }
+    let len = input.len();
+    // Headers come first in most formats: they get half of the damage.
+    let zone = match random.below(4) {
+        0 => len.min(64),
+        1 => len.min(1024),
+        _ => len,
+    };
+    let at = random.below(zone);
+    match random.below(10) {
+        0 => input[at] ^= 1 << random.below(8),
+        1 => input[at] = random.next() as u8,
+        2..=5 => {
+            let size = [1, 2, 4, 8][random.below(4)];
+            let at = if random.below(4) == 0 {
+                at
+            } else {
+                at & !(size - 1)
+            };
+            let old = word(input, at, size);
+            let new = interesting(old, len, random).to_le_bytes();
+            let end = (at + size).min(len);
+            input[at..end].copy_from_slice(&new[..end - at]);
+        }
+        6 => {
+            // A piece from elsewhere over this one.
+            let other = &corpus[random.below(corpus.len())];
+            let count = 1 + random.below(64);
+            let from = random.below(other.len().max(1)).min(other.len());
+            let count = count.min(other.len() - from).min(len - at);
+            input[at..at + count].copy_from_slice(&other[from..from + count]);
+        }
+        7 => input.truncate(at),
+        8 => {
+            let count = (1 + random.below(32)).min(len - at);
+            input.drain(at..at + count);
+        }
+        _ => {
+            let count = 1 + random.below(64);
+            let byte = [0, 0xff, random.next() as u8][random.below(3)];
+            input.splice(at..at, std::iter::repeat_n(byte, count));
+        }
+    }
+}
+
+fn word(input: &[u8], at: usize, size: usize) -> u64 {
+    let mut bytes = [0; 8];
+    let end = (at + size).min(input.len());
+    bytes[..end - at].copy_from_slice(&input[at..end]);
+    u64::from_le_bytes(bytes)
+}
+
+/// A value that parsers get wrong.
+fn interesting(old: u64, len: usize, random: &mut Random) -> u64 {
+    let small = random.below(70) as u64;
+    match random.below(9) {
+        0 => 0,
+        1 => u64::MAX,
+        2 => u64::MAX.wrapping_sub(small),
+        3 => small,
+        4 => old.wrapping_add(small + 1),
+        5 => old.wrapping_sub(small + 1),
+        6 => 1 << random.below(64),
+        7 => (len as u64).wrapping_add(small).wrapping_sub(35),
+        _ => random.next(),
+    }
+}

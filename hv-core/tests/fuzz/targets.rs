@@ -1,0 +1,138 @@
+//! The parsers of the boot, each with what the boot does with its answer.
+
+use hv_core::base::PhysAddr;
+use hv_core::boot::acpi::{AcpiFacts, find_rsdp};
+use hv_core::boot::cmdline::Parsed;
+use hv_core::boot::info::{BootInfo, Rsdp};
+use hv_core::boot::memmap::{MemoryMap, RamSize, UsableFrames};
+use hv_core::boot::modules::check_modules;
+use hv_core::mm::buddy::Buddy;
+
+use crate::engine::Target;
+use crate::kernels;
+use crate::memory::Memory;
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "acpi",
+        corpus: || vec![files!("acpi-pc"), files!("acpi-q35")],
+        read: acpi,
+        bytes: 1 << 20,
+        slowness: 1,
+    },
+    Target {
+        name: "loader",
+        corpus: || vec![files!("multiboot1"), files!("multiboot2"), files!("pvh")],
+        read: loader,
+        bytes: 4 << 20,
+        slowness: 1,
+    },
+    Target {
+        name: "command-line",
+        corpus: command_lines,
+        read: command_line,
+        bytes: 1 << 20,
+        slowness: 1,
+    },
+    Target {
+        name: "elf",
+        corpus: kernels::elf_files,
+        read: kernels::elf,
+        bytes: 32 << 20,
+        slowness: 4,
+    },
+    Target {
+        name: "bzimage",
+        corpus: kernels::boot_images,
+        read: kernels::boot_image,
+        bytes: 64 << 20,
+        slowness: 4,
+    },
+];
+
+/// A file of the corpus.
+macro_rules! files {
+    ($name:literal) => {
+        include_bytes!(concat!("corpus/", $name, ".bin")).to_vec()
+    };
+}
+use files;
+
+fn acpi(file: &[u8]) {
+    let Some(mem) = Memory::read(file) else {
+        return;
+    };
+    if let Some(at) = find_rsdp(&mem) {
+        facts(&AcpiFacts::parse(&mem, at));
+    }
+    facts(&AcpiFacts::parse(&mem, PhysAddr(mem.at)));
+    facts(&AcpiFacts::parse_copy(&mem, mem.first()));
+}
+
+fn facts((facts, warnings): &(AcpiFacts, Vec<hv_core::boot::acpi::AcpiWarning>)) {
+    assert!(warnings.iter().all(|w| w.to_string().starts_with("ACPI: ")));
+    assert!(facts.tables.iter().all(|t| !t.to_string().is_empty()));
+    let _ = facts.hpet_address();
+}
+
+fn loader(file: &[u8]) {
+    let Some(mem) = Memory::read(file) else {
+        return;
+    };
+    let info = match BootInfo::parse(&mem, mem.magic, PhysAddr(mem.at)) {
+        Ok(info) => info,
+        Err(why) => {
+            assert!(why.to_string().len() > 20);
+            return;
+        }
+    };
+    let parsed = Parsed::new(&info.command_line);
+    for module in &info.modules {
+        let _ = parsed.dom0_line(&module.command_line);
+    }
+    let (map, warnings) = MemoryMap::new(&info.memory_map, 1 << 42);
+    assert!(warnings.iter().all(|w| !w.to_string().is_empty()));
+    let image = 2 << 20..6 << 20;
+    let good = check_modules(&info.modules, &map, image.clone()).is_ok();
+    let mut frames = UsableFrames::new(&map);
+    frames.carve_out_low_mib();
+    frames.carve_out(PhysAddr(image.start), image.end - image.start);
+    for module in &info.modules {
+        frames.carve_out(module.start, module.len);
+    }
+    assert!(!RamSize(frames.total_frames()).to_string().is_empty());
+    // A bit for each page: only for as much RAM as there is on a small machine.
+    if good && frames.runs().last().is_some_and(|run| run.end.0 < 4 << 20) {
+        let mut buddy = Buddy::new();
+        for run in frames.runs() {
+            assert_eq!(buddy.add_region(run), Ok(()));
+        }
+        assert_eq!(buddy.free_pages(), frames.total_frames());
+    }
+    if let Some(Rsdp::Copy(bytes)) = info.rsdp {
+        facts(&AcpiFacts::parse_copy(&mem, &bytes));
+    }
+}
+
+fn command_lines() -> Vec<Vec<u8>> {
+    [
+        "console=com1,vga com1=115200,8n1,0x3f8,4 dom0_mem=1024M,max:1024M loglvl=all guest_loglvl=none/all",
+        "placeholder dom0_mem=min:512M,max:2G,-25% dom0_max_vcpus=1-4 maxcpus=4 nosmp no-real-mode edd=off noreboot",
+        "abi=4.17 sched=credit2 conring_size=64k watchdog=force dom0=pv iommu=yes ucode=scan smt=0 -- root=/dev/sda1 ro",
+    ]
+    .map(|line| line.as_bytes().to_vec())
+    .to_vec()
+}
+
+fn command_line(file: &[u8]) {
+    let line = String::from_utf8_lossy(file);
+    let parsed = Parsed::new(&line);
+    assert!(parsed.diagnostics.len() <= 65);
+    assert!(parsed.diagnostics.iter().all(|d| !d.to_string().is_empty()));
+    let options = &parsed.options;
+    for (free, total) in [(0, 0), (1 << 18, 1 << 19), (1 << 30, 1 << 30)] {
+        assert!(options.dom0_mem.resolve(free, total).initial <= free);
+        assert!(options.dom0_max_vcpus.pick(4) >= 1);
+    }
+}
