@@ -85,7 +85,7 @@ impl Vcpu {
             runstate: Mutex::new(runstate),
             runstate_area: AtomicU64::new(0),
             time_area: AtomicU64::new(0),
-            timers: Mutex::new(VcpuTimers::default()),
+            timers: Mutex::new(VcpuTimers::new()),
             last_cpu: AtomicU32::new(0),
             running: AtomicU32::new(NOWHERE),
         }
