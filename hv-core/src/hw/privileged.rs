@@ -285,11 +285,8 @@ fn run(
 }
 
 fn enact(cx: &mut Ctx<'_, Hw>, effect: Effect) {
-    use hv_core::hypercall::Flush;
     match effect {
         Effect::Nothing => {}
-        Effect::Block => sched::block(cx),
-        Effect::FlushPage(va) => cx.host.flush_here(Flush::Page(va)),
         Effect::WriteBackCaches => cx.host.write_back_caches(),
         Effect::SetXcr0(value) => {
             cx.state.xcr0 = value;

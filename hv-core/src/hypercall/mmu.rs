@@ -7,7 +7,7 @@ use super::context::{Args, Ctx, Flush, Host, Outcome, Reply};
 use crate::base::{DomId, GuestVa, Mfn, PhysAddr};
 use crate::mm::entries::{Pages, Whose};
 use crate::mm::pins::{self, RootKind};
-use crate::mm::pte::Level;
+use crate::mm::pte::{HYPERVISOR_SLOT_FIRST, Level};
 use crate::mm::update::{self, Hold, Keep};
 use crate::mm::{PtResult, Refusal, Stop};
 use crate::sched::CpuSet;
@@ -375,6 +375,11 @@ pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>)
         root,
         &mut state.owed_puts,
     )?;
+    if let Some(root) = root
+        && cx.domain.has_assist(abi::VMASST_TYPE_m2p_strict)
+    {
+        show_m2p(cx.host, cx.domain.id, kind, root);
+    }
     if kind == RootKind::Kernel {
         super::descriptors::forget_ldt(cx);
         cx.host.load_root(cx.state);
@@ -388,6 +393,16 @@ pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>)
         debug_assert_eq!(stop, Stop::Restart);
     }
     Ok(())
+}
+
+/// A domain that asked for it keeps the machine-to-physical table from its user programs. The root was just
+/// validated or is about to be loaded, and we hold it: nobody else writes these slots.
+fn show_m2p<H: Host>(host: &H, domain: DomId, kind: RootKind, root: Mfn) {
+    let entry = match kind {
+        RootKind::Kernel => host.hypervisor_slots(domain)[0],
+        RootKind::User => 0,
+    };
+    host.table(root)[HYPERVISOR_SLOT_FIRST].store(entry, core::sync::atomic::Ordering::Relaxed);
 }
 
 fn new_base<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>) -> Result<(), End> {
