@@ -55,6 +55,13 @@ impl Domain {
         }
     }
 
+    /// Lets a vCPU run that was just marked as up, with the timer that it starts with.
+    pub fn start(&self, vcpu: &Vcpu) {
+        // Without a unit it can neither have timers nor run.
+        let _armed = self.change_timers(vcpu, |timers, now| Ok(timers.start(now)));
+        self.wake(vcpu);
+    }
+
     /// Makes a vCPU that may no longer run stop where it runs.
     pub fn stop_vcpu(&self, vcpu: &Vcpu) {
         if let Some(&unit) = vcpu.unit.get()

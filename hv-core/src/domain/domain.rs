@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::Once;
+use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
 use xen_abi::xen::{SHARED_INFO_VCPU_INFO, SHARED_INFO_WC_VERSION, VCPU_INFO_SIZE};
 
@@ -126,6 +127,8 @@ pub struct Domain {
     pub shutdown: Mutex<Option<ShutdownReason>>,
     /// What the guest said its shutdown would mean (SCHEDOP_shutdown_code); all ones: nothing.
     pub shutdown_code: AtomicU32,
+    /// The memory map that a toolstack has made for it; empty without.
+    pub memory_map: Mutex<Vec<E820Entry>>,
     /// VMASST_* bits that are on.
     pub assists: AtomicU64,
     /// CPUs that may hold translations of its address spaces.
@@ -192,6 +195,7 @@ impl Domain {
             dying: AtomicBool::new(false),
             shutdown: Mutex::new(rank::DOMAIN_SHUTDOWN, None),
             shutdown_code: AtomicU32::new(u32::MAX),
+            memory_map: Mutex::new(rank::DOMAIN_MEMORY_MAP, Vec::new()),
             assists: AtomicU64::new(0),
             dirty_cpus: [const { AtomicU64::new(0) }; 2],
             ports: PortMap::new(rights),

@@ -86,7 +86,7 @@ impl Vcpu {
             runstate: Mutex::new(rank::VCPU_RUNSTATE, runstate),
             runstate_area: AtomicU64::new(0),
             time_area: AtomicU64::new(0),
-            timers: Mutex::new(rank::VCPU_TIMERS, VcpuTimers::default()),
+            timers: Mutex::new(rank::VCPU_TIMERS, VcpuTimers::new()),
             last_cpu: AtomicU32::new(0),
             running: AtomicU32::new(NOWHERE),
         }

@@ -373,7 +373,7 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
     let first = &domain.vcpus()[0];
     *first.state.lock() = Some(state);
     first.clear_flags(RunFlags::DOWN | RunFlags::UNINITIALISED);
-    domain.wake(first);
+    domain.start(first);
 }
 
 /// The screen as dom0's kernel wants to know it.

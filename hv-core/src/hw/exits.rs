@@ -14,7 +14,7 @@ use xen_abi::hypercall::__HYPERVISOR_iret;
 
 use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
 use super::host::{HW, Hw, hv};
-use super::layout::{GDT_OFFSET, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, cpu_area};
+use super::layout::{GDT_OFFSET, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_GUEST_END, cpu_area};
 use super::run::Loaded;
 use super::{context, cpu, irq, percpu, privileged, publish, traps};
 
@@ -229,20 +229,24 @@ fn reflect_page_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Deliver
     bounce::page_fault(cx, address, error)
 }
 
-/// The IRET into the guest faulted: perhaps only because an LDT page was not mapped yet, else its frame
-/// is bad and its kernel is to say what becomes of it.
+/// The IRET into the guest faulted: perhaps only because an LDT page was not mapped yet, else its frame is bad. To its
+/// kernel it is then as if what the frame leads to had faulted.
 fn bad_frame(l: &mut Loaded, address: u64) -> Delivered {
-    let ldt = cpu_area(percpu::this().id) + LDT_OFFSET;
     let vector = percpu::this().failed_vector.get();
     with_context(l, |cx| {
-        let missed = vector == 14 && (ldt..ldt + 0x1_0000).contains(&address);
-        if missed && descriptors::map_ldt_page(cx, address - ldt) {
-            return Ok(());
+        let error = cx.regs.error_code;
+        match vector {
+            10..=13 => bounce::trap(cx, vector as u8, Some(error)),
+            14 if (M2P_GUEST..HYPERVISOR_END).contains(&address) => {
+                own_range_fault(cx, address, error)
+            }
+            _ => {
+                // Its kernel tells a bad frame from a bad selector by comparing: had it to think that a
+                // selector was bad, it would only try the same frame again, for ever.
+                context::note_selectors(cx.regs);
+                bounce::failsafe(cx)
+            }
         }
-        // Its kernel tells a bad frame from a bad selector by comparing: had it to think that a selector
-        // was bad, it would only try the same frame again, for ever.
-        context::note_selectors(cx.regs);
-        bounce::failsafe(cx)
     })
 }
 
@@ -264,8 +268,13 @@ fn own_range_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered 
         let selector = (address - (area + GDT_OFFSET)) as u32 & !7;
         return bounce::trap(cx, 13, Some(selector));
     }
-    // Whether something of ours is mapped there is not for the guest to learn.
-    reflect_page_fault(cx, address, error & !pf::PRESENT)
+    // Whether something of ours is mapped there is not for the guest to learn; the M2P it may read.
+    let hidden = if address < M2P_GUEST_END {
+        0
+    } else {
+        pf::PRESENT
+    };
+    reflect_page_fault(cx, address, error & !hidden)
 }
 
 /// A store of the guest's kernel into a page table that is mapped read-only.

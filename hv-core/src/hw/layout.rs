@@ -9,6 +9,8 @@ pub const FIRST_SLOT: usize = 256;
 pub const SLOTS: usize = 16;
 /// The machine-to-phys table as PV guests see it, read-only (slot 256).
 pub const M2P_GUEST: u64 = 0xffff_8000_0000_0000;
+/// Where it ends at the latest.
+pub const M2P_GUEST_END: u64 = 0xffff_8040_0000_0000;
 /// The same table, writable by us only (slot 257).
 pub const M2P_OURS: u64 = 0xffff_8080_0000_0000;
 /// Per-CPU areas, `CPU_STRIDE` each (slot 260).

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use hv_core::base::{DomId, VcpuId};
 use hv_core::domain::{Domain, Machine, Rights, Vcpu};
-use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu, sched};
+use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu};
 use hv_core::mm::Stop;
 use hv_core::mm::pins::RootKind;
 use hv_core::pv::bounce::{self, Undeliverable};
@@ -285,11 +285,8 @@ fn run(
 }
 
 fn enact(cx: &mut Ctx<'_, Hw>, effect: Effect) {
-    use hv_core::hypercall::Flush;
     match effect {
         Effect::Nothing => {}
-        Effect::Block => sched::block(cx),
-        Effect::FlushPage(va) => cx.host.flush_here(Flush::Page(va)),
         Effect::WriteBackCaches => cx.host.write_back_caches(),
         Effect::SetXcr0(value) => {
             cx.state.xcr0 = value;

@@ -21,28 +21,32 @@ pub fn callback_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         }
         abi::CALLBACKOP_unregister => {
             let reg: abi::CallbackUnregister = cx.read(args[1])?;
+            let kept = slot(cx, reg.r#type)?;
             // Without the others the guest could not be told anything any more.
             if reg.r#type != abi::CALLBACKTYPE_nmi {
                 return Err(Errno::EINVAL);
             }
-            *slot(cx, reg.r#type)? = Callback::default();
+            *kept = Callback::default();
         }
         _ => return Err(Errno::ENOSYS),
     }
     DONE
 }
 
-/// set_callbacks(event, failsafe, syscall): the older form of three registrations.
+/// set_callbacks(event, failsafe, syscall): the older form of three registrations. It has no errors: an address
+/// that is not canonical leaves that callback as it was.
 ///
 /// # Errors
-/// `EINVAL` for an address that is not canonical.
+/// None.
 pub fn set_callbacks<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
-    let event = checked(args[0], true)?;
-    let failsafe = checked(args[1], cx.state.callbacks.failsafe.masks_events)?;
-    let syscall = checked(args[2], cx.state.callbacks.syscall.masks_events)?;
-    cx.state.callbacks.event = event;
-    cx.state.callbacks.failsafe = failsafe;
-    cx.state.callbacks.syscall = syscall;
+    let kept = &mut cx.state.callbacks;
+    let masks = [true, kept.failsafe.masks_events, kept.syscall.masks_events];
+    let slots = [&mut kept.event, &mut kept.failsafe, &mut kept.syscall];
+    for ((slot, address), masks_events) in slots.into_iter().zip(args).zip(masks) {
+        if let Ok(callback) = checked(address, masks_events) {
+            *slot = callback;
+        }
+    }
     DONE
 }
 

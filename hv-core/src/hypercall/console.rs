@@ -12,15 +12,14 @@ const CHUNK: usize = 128;
 /// console_io(cmd, count, buffer). Other domains print through their own console rings.
 ///
 /// # Errors
-/// `EPERM` for all but the control domain, `E2BIG` for a count beyond 31 bits, `EFAULT`, `ENOSYS`.
+/// `EPERM` for all but the control domain, `E2BIG` for a count beyond 32 bits (of keys: 31), `EFAULT`, `ENOSYS`.
 pub fn console_io<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
-    let count = args[1];
-    if i32::try_from(count).is_err() {
-        return Err(Errno::E2BIG);
-    }
+    let count = u32::try_from(args[1]).map_err(|_| Errno::E2BIG)?;
     match args[0] as u32 {
         abi::CONSOLEIO_write => write(cx, args),
+        // The result is a count, too, and must not look like an error.
+        abi::CONSOLEIO_read if i32::try_from(count).is_err() => Err(Errno::E2BIG),
         abi::CONSOLEIO_read => read(cx, count as usize, args[2]),
         _ => Err(Errno::ENOSYS),
     }

@@ -117,16 +117,15 @@ pub fn xenpmu_op<H: Host>(_cx: &mut Ctx<'_, H>, _args: Args) -> Reply {
     Err(Errno::EOPNOTSUPP)
 }
 
-/// dm_op(domid, nr_buffers, buffers): there are no domains with a device model. A call without
-/// buffers asks whether the call may be made at all.
+/// dm_op(domid, nr_buffers, buffers): there are no domains with a device model.
 ///
 /// # Errors
-/// `EPERM`; `ENOSYS` for any operation.
+/// `EPERM`; `ENODATA` without buffers, the first of which is the operation; `ENOSYS` for any operation.
 pub fn dm_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
-    if args[1] as u32 == 0 {
-        DONE
+    Err(if args[1] as u32 == 0 {
+        Errno::ENODATA
     } else {
-        Err(Errno::ENOSYS)
-    }
+        Errno::ENOSYS
+    })
 }

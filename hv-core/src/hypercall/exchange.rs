@@ -4,15 +4,17 @@
 use alloc::vec::Vec;
 
 use xen_abi::errno::Errno;
-use xen_abi::memory::{self as abi, MemoryExchange};
+use xen_abi::memory::MemoryExchange;
 
 use super::context::{Args, Ctx, Host, Outcome, Reply};
-use super::memory::hand_over;
+use super::memory::{address_bits, hand_over};
 use crate::base::{Mfn, PAGE_SHIFT};
 use crate::domain::Domain;
 
 /// Largest extent on either side: 4 MiB.
 const MAX_ORDER: u32 = 10;
+/// Largest extent that a domain could have the right to.
+const PERMITTED_ORDER: u32 = 18;
 
 /// Sizes of one step of the exchange: the smallest number of whole extents on both sides.
 struct Chunk {
@@ -53,6 +55,16 @@ pub fn exchange<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 
 fn check(request: &MemoryExchange) -> Result<Chunk, Errno> {
     let (give, get) = (&request.r#in, &request.out);
+    if give.extent_order.max(get.extent_order) > PERMITTED_ORDER {
+        return Err(Errno::EPERM);
+    }
+    // A list of that many frames fits no address space.
+    if [give, get]
+        .iter()
+        .any(|r| r.nr_extents.checked_mul(8).is_none())
+    {
+        return Err(Errno::EFAULT);
+    }
     if give.domid != get.domid || give.extent_order > MAX_ORDER || get.extent_order > MAX_ORDER {
         return Err(Errno::EINVAL);
     }
@@ -74,10 +86,7 @@ fn check(request: &MemoryExchange) -> Result<Chunk, Errno> {
         outputs: 1 << (order - get.extent_order),
         out_order: get.extent_order,
         in_order: give.extent_order,
-        address_bits: match get.mem_flags & abi::XENMEMF_ADDRESS_BITS_MASK {
-            0 => 64,
-            bits => bits,
-        },
+        address_bits: address_bits(get.mem_flags),
     };
     let fits = given == gotten
         && given.is_multiple_of(chunk.pages)

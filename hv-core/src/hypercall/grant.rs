@@ -4,6 +4,7 @@
 use alloc::sync::Arc;
 
 use arrayvec::ArrayVec;
+use xen_abi::arch_x86::HYPERVISOR_VIRT_END;
 use xen_abi::errno::Errno;
 use xen_abi::grant_table as abi;
 use xen_abi::xen::DOMID_SELF;
@@ -11,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply};
 use super::grant_host::Caller;
-use crate::base::DomId;
+use crate::base::{DomId, PhysAddr};
 use crate::domain::{Domain, Family};
 use crate::grants::copy::{CopyRequest, copy};
 use crate::grants::map::{map_grant_ref, prepare_unmap};
@@ -23,6 +24,8 @@ use crate::sched::CpuSet;
 
 /// Bits of the command that are the command; above stands where a cache flush goes on.
 const COMMAND: u32 = 0xfff;
+/// First address above the low canonical half.
+const LOW_END: u64 = 1 << 47;
 /// Unmappings that share one TLB flush.
 const UNMAPS: usize = 16;
 
@@ -64,7 +67,7 @@ pub fn grant_table_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
     let name = match cmd {
         abi::GNTTABOP_transfer => "grant_table_op transfer",
-        abi::GNTTABOP_dump_table => "grant_table_op dump_table",
+        // Dumping a table was never made by anybody.
         _ => return Errno::ENOSYS,
     };
     cx.hv
@@ -236,7 +239,10 @@ fn setup_table<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabSetupTable) -> 
     op.status = code(&grown);
     let Ok(domain) = grown else { return Ok(()) };
     let list = op.frame_list.address();
-    list_frames(cx, &domain, FrameKind::Shared, op.nr_frames, list)
+    if list_frames(cx, &domain, FrameKind::Shared, op.nr_frames, list)? == Listed::NotWritable {
+        op.status = GrantError::BadVirtAddr.code();
+    }
+    Ok(())
 }
 
 fn status_frames<H: Host>(
@@ -250,22 +256,41 @@ fn status_frames<H: Host>(
     op.status = code(&checked);
     let Ok(domain) = checked else { return Ok(()) };
     let list = op.frame_list.address();
-    list_frames(cx, &domain, FrameKind::Status, op.nr_frames, list)
+    if list_frames(cx, &domain, FrameKind::Status, op.nr_frames, list)? == Listed::NotWritable {
+        op.status = GrantError::BadVirtAddr.code();
+    }
+    Ok(())
+}
+
+/// What became of a list.
+#[derive(PartialEq, Eq)]
+enum Listed {
+    Written,
+    /// The guest has nothing mapped writable there: for the status of the operation.
+    NotWritable,
 }
 
 /// Writes frame numbers. Their count was checked against the size of the table.
+///
+/// Errors: `EFAULT` for a list at addresses that cannot be the guest's.
 fn list_frames<H: Host>(
     cx: &Ctx<'_, H>,
     domain: &Domain,
     kind: FrameKind,
     count: u32,
     list: u64,
-) -> Result<(), Errno> {
+) -> Result<Listed, Errno> {
+    if (LOW_END..HYPERVISOR_VIRT_END).contains(&list) {
+        return Err(Errno::EFAULT);
+    }
     for index in 0..count {
         let frame = domain.grants.frame(kind, index).ok_or(Errno::EINVAL)?;
-        cx.write(cx.element::<u64>(list, index.into())?, &frame.0)?;
+        let at = cx.element::<u64>(list, index.into());
+        if at.and_then(|at| cx.write(at, &frame.0)).is_err() {
+            return Ok(Listed::NotWritable);
+        }
     }
-    Ok(())
+    Ok(Listed::Written)
 }
 
 /// Reports the version in effect also when it could not be changed.
@@ -297,7 +322,11 @@ fn flush_cache<H: Host>(
     }
     while left != 0 {
         let op: abi::GnttabCacheFlush = cx.read(at)?;
-        match cache::flush_cache(&Caller::new(cx), &op, from)? {
+        let flushed = cache::flush_cache(&Caller::new(cx), &op, from).map_err(|e| match e {
+            Errno::EPERM if cx.host.frame(PhysAddr(op.a).mfn()).is_none() => Errno::EINVAL,
+            e => e,
+        });
+        match flushed? {
             cache::Flush::Done => {}
             cache::Flush::Later(handle) => {
                 let command = command | u64::from(handle) << COMMAND.count_ones();

@@ -77,16 +77,19 @@ impl<'a, H: Host> Caller<'a, H> {
         contains_pte: bool,
         work: impl FnOnce(&Hold, usize) -> PtResult<T>,
     ) -> Result<T, GrantError> {
-        let (hold, slot) = self.hold(addr, contains_pte).map_err(bad_address)?;
+        let (hold, slot) = self.hold(addr, contains_pte).map_err(status)?;
         let result = work(&hold, slot);
         let owed = &mut **self.owed.borrow_mut();
         if let Err(stop) = update::release_table(self.host, hold, owed) {
             debug_assert_eq!(stop, Stop::Restart, "releasing a table is never refused");
         }
-        result.map_err(|stop| match stop {
-            Stop::Refused(_) => GrantError::General,
-            Stop::Restart => GrantError::Eagain,
-        })
+        result.map_err(status)
+    }
+
+    /// Whether the frame is this domain's now.
+    fn owns(&self, owner: &Domain, mfn: Mfn) -> bool {
+        let frame = self.host.frame(mfn);
+        frame.is_some_and(|f| f.owner() == Owner::Domain(owner.id))
     }
 
     fn reach(&self, owner: &Domain) -> Reach {
@@ -98,9 +101,10 @@ impl<'a, H: Host> Caller<'a, H> {
     }
 }
 
-fn bad_address(stop: Stop) -> GrantError {
+/// Why an entry was not changed; the ABI has no status of its own for an unusable address here.
+fn status(stop: Stop) -> GrantError {
     match stop {
-        Stop::Refused(_) => GrantError::BadVirtAddr,
+        Stop::Refused(_) => GrantError::General,
         Stop::Restart => GrantError::Eagain,
     }
 }
@@ -152,6 +156,10 @@ impl<H: Host> GrantHost for Caller<'_, H> {
             }
         };
         taken.map_err(|stop| match stop {
+            // Its own page, but a page table or descriptors now.
+            Stop::Refused(_) if self.owns(owner, mfn) && access == Access::Write => {
+                GrantError::General
+            }
             Stop::Refused(_) => GrantError::BadPage,
             Stop::Restart => GrantError::Eagain,
         })

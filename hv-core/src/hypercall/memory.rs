@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
+use xen_abi::arch_x86::{MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START};
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
 use xen_abi::memory::{
@@ -11,7 +11,7 @@ use xen_abi::memory::{
 };
 
 use super::context::{Args, Ctx, Host, Outcome, Reply};
-use super::exchange;
+use super::{exchange, physmap};
 use crate::base::Mfn;
 use crate::domain::Domain;
 
@@ -40,15 +40,14 @@ pub fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::XENMEM_machphys_mapping => machphys_mapping(cx, at),
         abi::XENMEM_machphys_mfn_list => machphys_mfn_list(cx, at),
         abi::XENMEM_machine_memory_map => machine_memory_map(cx, at),
-        // A PV dom0 has the machine's map; nothing else has set one.
-        abi::XENMEM_memory_map => Err(Errno::ENOSYS),
         // Nothing is ever shared between domains by content: the true answer is none.
         abi::XENMEM_get_sharing_freed_pages | abi::XENMEM_get_sharing_shared_pages => {
             Ok(Outcome::Return(0))
         }
-        abi::XENMEM_get_vnumainfo => Err(Errno::EOPNOTSUPP),
-        abi::XENMEM_acquire_resource => Err(Errno::EOPNOTSUPP),
         other => {
+            if let Some(reply) = physmap::command(cx, other, at) {
+                return reply;
+            }
             if cx.hv.first_missing_memory_op(other) {
                 cx.hv.note_missing(cx.domain.id, name(other));
             }
@@ -59,11 +58,9 @@ pub fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 
 fn name(command: u32) -> &'static str {
     match command {
-        abi::XENMEM_add_to_physmap => "memory_op add_to_physmap",
-        abi::XENMEM_set_memory_map => "memory_op set_memory_map",
-        abi::XENMEM_remove_from_physmap => "memory_op remove_from_physmap",
-        abi::XENMEM_claim_pages => "memory_op claim_pages",
-        abi::XENMEM_set_pod_target | abi::XENMEM_get_pod_target => "memory_op pod_target",
+        abi::XENMEM_paging_op => "memory_op paging_op",
+        abi::XENMEM_access_op => "memory_op access_op",
+        abi::XENMEM_sharing_op => "memory_op sharing_op",
         abi::XENMEM_reserved_device_memory_map => "memory_op reserved_device_memory_map",
         _ => "memory_op (another command)",
     }
@@ -77,10 +74,19 @@ enum Change {
     Populate,
 }
 
-/// Runs over the extents of a reservation; the result is the number done, over all restarts.
+/// Runs over the extents of a reservation; the result is the number done, over all restarts. There are no errors: what
+/// stops it leaves the rest undone.
 fn reservation<H: Host>(cx: &mut Ctx<'_, H>, change: Change, start: u64, args: Args) -> Reply {
-    let request: MemoryReservation = cx.read(args[1])?;
-    let target = cx.target(request.domid)?;
+    let Ok(request) = cx.read::<MemoryReservation>(args[1]) else {
+        return Ok(Outcome::Return(start));
+    };
+    let Ok(target) = cx.target(request.domid) else {
+        return Ok(Outcome::Return(start));
+    };
+    // Memory on demand needs our translation of the guest's memory.
+    if change == Change::Populate && request.mem_flags & abi::XENMEMF_populate_on_demand != 0 {
+        return Ok(Outcome::Return(start));
+    }
     // A count that could overflow the restart encoding is nonsense as well.
     if start > request.nr_extents || request.nr_extents > u64::MAX >> (COMMAND_BITS + 1) {
         return Ok(Outcome::Return(start));
@@ -100,7 +106,9 @@ fn reservation<H: Host>(cx: &mut Ctx<'_, H>, change: Change, start: u64, args: A
                 0,
             ]));
         }
-        let at = cx.element::<u64>(request.extent_start.address(), index)?;
+        let Ok(at) = cx.element::<u64>(request.extent_start.address(), index) else {
+            return Ok(Outcome::Return(index));
+        };
         let done = match change {
             Change::Decrease => decrease(cx, &target, at, request.extent_order),
             Change::Increase => increase(cx, &target, &request, at, None),
@@ -140,17 +148,26 @@ fn increase<H: Host>(
     gpfn: Option<u64>,
 ) -> Result<(), Errno> {
     let pages = 1u64 << request.extent_order;
-    let bits = match request.mem_flags & abi::XENMEMF_ADDRESS_BITS_MASK {
-        0 => 64,
-        bits => bits,
-    };
+    let bits = address_bits(request.mem_flags);
     charge(target, pages)?;
     let Some(first) = target.machine.alloc_block(request.extent_order, bits) else {
         target.pages.fetch_sub(pages, Ordering::Relaxed);
         return Err(Errno::ENOMEM);
     };
     hand_over(target, first, pages, gpfn);
+    // Without a list the guest does not want to know which.
+    if request.extent_start.is_null() {
+        return Ok(());
+    }
     cx.write(at, &first.0)
+}
+
+/// Width of the addresses that new pages may have, from the flags of a request.
+pub fn address_bits(mem_flags: u32) -> u32 {
+    match mem_flags & abi::XENMEMF_ADDRESS_BITS_MASK {
+        bits @ 1..64 => bits,
+        _ => 64,
+    }
 }
 
 /// Adds pages to the domain's account.
@@ -198,7 +215,8 @@ fn machphys_mapping<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     let max_mfn = cx.hv.facts.max_page.saturating_sub(1);
     let mapping = MachphysMapping {
         v_start: MACH2PHYS_VIRT_START,
-        v_end: MACH2PHYS_VIRT_START + cx.hv.facts.max_page * 8,
+        // Where it may reach; what exists ends with the last frame.
+        v_end: MACH2PHYS_VIRT_END,
         max_mfn,
     };
     cx.write(at, &mapping)?;
@@ -233,13 +251,17 @@ fn machine_memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     cx.require_control()?;
     let mut request: MemoryMap = cx.read(at)?;
     let entries = &cx.hv.facts.memory_map;
-    let room = (request.nr_entries as usize).min(entries.len());
-    for (index, entry) in entries.iter().take(room).enumerate() {
-        // The ABI's entries are packed: 20 bytes each.
-        let slot = cx.element::<E820Entry>(request.buffer.address(), index as u64)?;
-        cx.write(slot, entry)?;
+    if entries.len() > request.nr_entries as usize {
+        return Err(Errno::EINVAL);
     }
-    request.nr_entries = room as u32;
+    if !request.buffer.is_null() {
+        for (index, entry) in entries.iter().enumerate() {
+            // The ABI's entries are packed: 20 bytes each.
+            let slot = cx.element::<E820Entry>(request.buffer.address(), index as u64)?;
+            cx.write(slot, entry)?;
+        }
+    }
+    request.nr_entries = entries.len() as u32;
     cx.write(at, &request)?;
     Ok(Outcome::Return(0))
 }

@@ -9,12 +9,16 @@ use crate::base::GuestVa;
 use crate::pv::state::ring3;
 
 /// VMASST types that a 64-bit PV guest may turn on. Page-table writes are always emulated, CR3 is
-/// always wide and there are no 4 GiB segments to speak of: those are accepted as in effect.
+/// always wide and there are no 4 GiB segments to speak of: those are accepted as in effect. The others are acted on:
+/// the I/O privilege in flags (`pv/iret.rs`, `pv/bounce.rs`), the M2P that user programs do not see (`mmu.rs`), the flag
+/// in runstate areas.
 const ASSISTS: u64 = 1 << abi::VMASST_TYPE_4gb_segments
     | 1 << abi::VMASST_TYPE_4gb_segments_notify
     | 1 << abi::VMASST_TYPE_writable_pagetables
     | 1 << abi::VMASST_TYPE_pae_extended_cr3
-    | 1 << abi::VMASST_TYPE_runstate_update_flag;
+    | 1 << abi::VMASST_TYPE_architectural_iopl
+    | 1 << abi::VMASST_TYPE_runstate_update_flag
+    | 1 << abi::VMASST_TYPE_m2p_strict;
 
 /// stack_switch(ss, rsp): the kernel's stack for entries from user mode.
 ///

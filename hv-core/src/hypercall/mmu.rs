@@ -1,16 +1,13 @@
 //! mmu_update, mmuext_op and update_va_mapping: the loops around the page-table logic of `mm`.
 
-use alloc::sync::Arc;
-
 use xen_abi::errno::Errno;
 use xen_abi::xen::{self as abi, MmuUpdate, MmuextOp};
 
 use super::context::{Args, Ctx, Flush, Host, Outcome, Reply};
-use crate::base::{GuestVa, Mfn, PhysAddr};
-use crate::domain::Domain;
+use crate::base::{DomId, GuestVa, Mfn, PhysAddr};
 use crate::mm::entries::{Pages, Whose};
 use crate::mm::pins::{self, RootKind};
-use crate::mm::pte::Level;
+use crate::mm::pte::{HYPERVISOR_SLOT_FIRST, Level};
 use crate::mm::update::{self, Hold, Keep};
 use crate::mm::{PtResult, Refusal, Stop};
 use crate::sched::CpuSet;
@@ -118,7 +115,8 @@ fn whose<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> {
         abi::DOMID_SELF => Pages::Of(tables),
         abi::DOMID_IO => Pages::Io,
         abi::DOMID_XEN => Pages::Xen,
-        id if id == own => Pages::Of(own),
+        // A domain is foreign or DOMID_SELF.
+        id if id == own => return Err(Errno::ESRCH),
         id => Pages::Of(cx.target(id)?.id),
     };
     Ok(Whose {
@@ -131,7 +129,8 @@ fn whose<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> {
 /// mmu_update(list, count, done, foreigndom).
 ///
 /// # Errors
-/// `EINVAL`, `EPERM`, `EBUSY`, `ESRCH`, `EFAULT`; the count of elements done is written in any case.
+/// `EINVAL`, `EPERM`, `EBUSY`, `ESRCH`, `EFAULT`, `ENOSYS` for an unknown command; the count of elements done is
+/// written in any case.
 pub fn mmu_update<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let mut progress = Progress::start(cx, args)?;
     let whose = whose(cx, args[3])?;
@@ -175,11 +174,12 @@ fn one_update<H: Host>(
     held: &mut Option<Hold>,
     request: MmuUpdate,
 ) -> Result<(), End> {
-    let at = PhysAddr(request.ptr & !3);
-    let keep = match request.ptr & 3 {
+    let at = PhysAddr(request.ptr & !7);
+    let keep = match request.ptr & 7 {
         abi::MMU_NORMAL_PT_UPDATE | abi::MMU_PT_UPDATE_NO_TRANSLATE => Keep::Nothing,
         abi::MMU_PT_UPDATE_PRESERVE_AD => Keep::AccessedDirty,
-        _ => return machphys_update(cx, whose, at.mfn(), request.val),
+        abi::MMU_MACHPHYS_UPDATE => return machphys_update(cx, whose, at.mfn(), request.val),
+        _ => return Err(Errno::ENOSYS.into()),
     };
     Ok(update::mmu_update(
         cx.host,
@@ -275,17 +275,25 @@ fn vcpu_mask<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Result<CpuSet, Errno> {
 /// As `mmu_update`; `ENOSYS` for an unknown command.
 pub fn mmuext_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let mut progress = Progress::start(cx, args)?;
-    let target = match args[3] as u16 {
-        abi::DOMID_SELF => cx.domain.clone(),
-        id => cx.target(id)?,
+    let own = cx.domain.id;
+    // The registry's reference keeps a foreign domain while this works on its frames.
+    let (target, _keep) = match args[3] as u16 {
+        abi::DOMID_SELF => (own, None),
+        // No tables are ever theirs: what names one of these is refused below.
+        id @ (abi::DOMID_IO | abi::DOMID_XEN) => {
+            cx.require_control()?;
+            (id, None)
+        }
+        id if id == own => return Err(Errno::ESRCH),
+        id => (id, Some(cx.target(id)?)),
     };
-    let end = mmuext_loop(cx, &target, &mut progress);
+    let end = mmuext_loop(cx, target, &mut progress);
     finish(cx, end, progress, args)
 }
 
 fn mmuext_loop<H: Host>(
     cx: &mut Ctx<'_, H>,
-    target: &Arc<Domain>,
+    target: DomId,
     progress: &mut Progress,
 ) -> Result<(), End> {
     while progress.left != 0 {
@@ -299,21 +307,16 @@ fn mmuext_loop<H: Host>(
     Ok(())
 }
 
-fn one_ext<H: Host>(cx: &mut Ctx<'_, H>, target: &Arc<Domain>, op: &MmuextOp) -> Result<(), End> {
+fn one_ext<H: Host>(cx: &mut Ctx<'_, H>, target: DomId, op: &MmuextOp) -> Result<(), End> {
     let (mfn, address) = (Mfn(op.arg1), op.arg1);
     match op.cmd {
         abi::MMUEXT_PIN_L1_TABLE => pin(cx, target, mfn, Level::L1),
         abi::MMUEXT_PIN_L2_TABLE => pin(cx, target, mfn, Level::L2),
         abi::MMUEXT_PIN_L3_TABLE => pin(cx, target, mfn, Level::L3),
         abi::MMUEXT_PIN_L4_TABLE => pin(cx, target, mfn, Level::L4),
-        abi::MMUEXT_UNPIN_TABLE => Ok(pins::unpin(
-            cx.host,
-            target.id,
-            mfn,
-            &mut cx.state.owed_puts,
-        )?),
+        abi::MMUEXT_UNPIN_TABLE => Ok(pins::unpin(cx.host, target, mfn, &mut cx.state.owed_puts)?),
         // What follows is about the caller itself.
-        _ if target.id != cx.domain.id => Err(Errno::EPERM.into()),
+        _ if target != cx.domain.id => Err(Errno::EPERM.into()),
         abi::MMUEXT_NEW_BASEPTR => new_base(cx, RootKind::Kernel, Some(mfn)),
         abi::MMUEXT_NEW_USER_BASEPTR => new_base(cx, RootKind::User, (mfn.0 != 0).then_some(mfn)),
         abi::MMUEXT_TLB_FLUSH_LOCAL => {
@@ -348,15 +351,10 @@ fn page(va: u64) -> Flush {
     Flush::Page(va)
 }
 
-fn pin<H: Host>(
-    cx: &mut Ctx<'_, H>,
-    target: &Arc<Domain>,
-    mfn: Mfn,
-    level: Level,
-) -> Result<(), End> {
+fn pin<H: Host>(cx: &mut Ctx<'_, H>, target: DomId, mfn: Mfn, level: Level) -> Result<(), End> {
     Ok(pins::pin(
         cx.host,
-        target.id,
+        target,
         mfn,
         level,
         &mut cx.state.owed_puts,
@@ -377,6 +375,11 @@ pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>)
         root,
         &mut state.owed_puts,
     )?;
+    if let Some(root) = root
+        && cx.domain.has_assist(abi::VMASST_TYPE_m2p_strict)
+    {
+        show_m2p(cx.host, cx.domain.id, kind, root);
+    }
     if kind == RootKind::Kernel {
         super::descriptors::forget_ldt(cx);
         cx.host.load_root(cx.state);
@@ -392,12 +395,23 @@ pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>)
     Ok(())
 }
 
+/// A domain that asked for it keeps the machine-to-physical table from its user programs. The root was just
+/// validated or is about to be loaded, and we hold it: nobody else writes these slots.
+fn show_m2p<H: Host>(host: &H, domain: DomId, kind: RootKind, root: Mfn) {
+    let entry = match kind {
+        RootKind::Kernel => host.hypervisor_slots(domain)[0],
+        RootKind::User => 0,
+    };
+    host.table(root)[HYPERVISOR_SLOT_FIRST].store(entry, core::sync::atomic::Ordering::Relaxed);
+}
+
 fn new_base<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>) -> Result<(), End> {
     Ok(set_root(cx, kind, root)?)
 }
 
 fn flush_vcpus<H: Host>(cx: &Ctx<'_, H>, mask: u64, what: Flush) -> Result<(), End> {
-    let cpus = vcpu_mask(cx, mask)?;
+    // Unlike in update_va_mapping, a set that cannot be read is an argument like any other.
+    let cpus = vcpu_mask(cx, mask).map_err(|_| Errno::EINVAL)?;
     cx.host.flush_on(&cpus, cx.domain, what);
     Ok(())
 }

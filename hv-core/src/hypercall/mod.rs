@@ -26,6 +26,7 @@ pub mod misc;
 pub mod mmu;
 pub mod multicall;
 pub mod physdev;
+mod physmap;
 pub mod platform;
 pub mod sched;
 pub mod sysctl;

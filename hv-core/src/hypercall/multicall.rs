@@ -1,6 +1,7 @@
 //! multicall: several calls for the price of one entry.
 
 use xen_abi::errno::Errno;
+use xen_abi::hypercall as nr;
 use xen_abi::xen::MulticallEntry;
 
 use super::context::{Args, Ctx, Host, Outcome, Reply};
@@ -19,10 +20,10 @@ pub fn multicall<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         let mut entry: MulticallEntry = cx.read(list)?;
         let args = entry.args;
         let result = match u32::try_from(entry.op) {
-            // These change the frame that this call returns through.
-            Ok(
-                xen_abi::hypercall::__HYPERVISOR_iret | xen_abi::hypercall::__HYPERVISOR_multicall,
-            ) => Err(Errno::ENOSYS),
+            // It changes the frame that this call returns through.
+            Ok(nr::__HYPERVISOR_iret) => Err(Errno::ENOSYS),
+            // A list in a list would have no place for how far it came.
+            Ok(nr::__HYPERVISOR_multicall) => Err(Errno::EINVAL),
             _ => front::dispatch(cx, entry.op, args),
         };
         let value = match result {

@@ -62,15 +62,20 @@ fn control_op<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Reply {
             remove_device(cx, address(request))
         }
         abi::PHYSDEVOP_dbgp_op => dbgp_op(cx, at),
-        abi::PHYSDEVOP_restore_msi | abi::PHYSDEVOP_restore_msi_ext => {
-            missing(cx, format_args!("restore_msi"), Errno::ENOSYS)
+        abi::PHYSDEVOP_restore_msi => {
+            let request: abi::PhysdevManagePci = cx.read(at)?;
+            of_device(cx, old_address(request), "restore_msi")
         }
-        abi::PHYSDEVOP_prepare_msix | abi::PHYSDEVOP_release_msix => missing(
-            cx,
-            format_args!("prepare_msix, release_msix"),
-            Errno::ENOSYS,
-        ),
+        abi::PHYSDEVOP_restore_msi_ext => {
+            let request: abi::PhysdevPciDevice = cx.read(at)?;
+            of_device(cx, address(request), "restore_msi")
+        }
+        abi::PHYSDEVOP_prepare_msix | abi::PHYSDEVOP_release_msix => {
+            let request: abi::PhysdevPciDevice = cx.read(at)?;
+            of_device(cx, address(request), "prepare_msix, release_msix")
+        }
         abi::PHYSDEVOP_pci_mmcfg_reserved => {
+            let _: abi::PhysdevPciMmcfgReserved = cx.read(at)?;
             missing(cx, format_args!("pci_mmcfg_reserved"), Errno::ENOSYS)
         }
         _ => Err(Errno::ENOSYS),
@@ -81,6 +86,14 @@ fn control_op<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Reply {
 fn missing<H: Host>(cx: &Ctx<'_, H>, what: fmt::Arguments<'_>, errno: Errno) -> Reply {
     log::info!("d{}: physdev_op {what}: not implemented", cx.domain.id);
     Err(errno)
+}
+
+/// What is missing, for a device that was told of; `ENODEV` for any other.
+fn of_device<H: Host>(cx: &Ctx<'_, H>, device: PciAddress, what: &str) -> Reply {
+    if cx.hv.irqs.pci.find(device).is_none() {
+        return Err(Errno::ENODEV);
+    }
+    missing(cx, format_args!("{what}"), Errno::ENOSYS)
 }
 
 /// The interrupt is dealt with.
@@ -158,12 +171,9 @@ fn apic_write<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     DONE
 }
 
-/// The real vector is ours and nobody else's business; the number stands for it.
+/// The real vector is ours and nobody else's business; the number, whatever it is, stands for it.
 fn alloc_irq_vector<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     let mut request: abi::PhysdevIrq = cx.read(at)?;
-    if request.irq >= cx.hv.irqs.line_count() {
-        return Err(Errno::EINVAL);
-    }
     request.vector = request.irq;
     cx.write(at, &request)?;
     DONE
@@ -212,11 +222,8 @@ fn unmap_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 
 /// A number for an interrupt that map_pirq will make.
 fn get_free_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+    // Numbers of one kind are as good for another, so that the kind does not matter.
     let mut request: abi::PhysdevGetFreePirq = cx.read(at)?;
-    match request.r#type {
-        abi::MAP_PIRQ_TYPE_MSI | abi::MAP_PIRQ_TYPE_GSI => {}
-        _ => return Err(Errno::EINVAL),
-    }
     request.pirq = cx.hv.irqs.reserve(cx.domain.id)?;
     cx.write(at, &request)?;
     DONE
@@ -337,7 +344,7 @@ fn dbgp_op<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     if known_op && known_bus {
         Ok(Outcome::Return(0))
     } else {
-        Err(Errno::EINVAL)
+        Err(Errno::ENOSYS)
     }
 }
 

@@ -15,6 +15,8 @@ use crate::time::wallclock::WallClock;
 const SOFT_OFF: u32 = 5;
 /// Sleep states that ACPI has.
 const SLEEP_STATES: core::ops::RangeInclusive<u32> = 1..=SOFT_OFF;
+/// More bytes than any vendor's container of microcode has.
+const LARGEST_MICROCODE: u32 = 64 << 20;
 /// Bit of a PM1 control register that enters the state (ACPI 4.8.3.2.1, SLP_EN).
 const SLEEP_ENABLE: u16 = 1 << 13;
 
@@ -37,11 +39,49 @@ pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::XENPF_firmware_info => return firmware_info(&argument(&op.u)?),
         abi::XENPF_get_cpuinfo => edit(&mut op.u, |info| cpu_info(cx, info))?,
         abi::XENPF_get_cpu_version => edit(&mut op.u, |info| cpu_version(cx, info))?,
+        abi::XENPF_cpu_online | abi::XENPF_cpu_offline => {
+            let request: abi::PlatformCpuOl = argument(&op.u)?;
+            return change_cpu(cx, op.cmd, request.cpuid);
+        }
+        abi::XENPF_core_parking => edit(&mut op.u, |request| core_parking(cx, request))?,
+        abi::XENPF_microcode_update => {
+            let request: abi::PlatformMicrocodeUpdate = argument(&op.u)?;
+            if !(1..=LARGEST_MICROCODE).contains(&request.length) {
+                return Err(Errno::EINVAL);
+            }
+            return Err(refuse(cx, op.cmd));
+        }
         abi::XENPF_getidletime => edit(&mut op.u, |info| idle_time(cx, info))?,
         other => return Err(refuse(cx, other)),
     }
     cx.write(at, &op)?;
     DONE
+}
+
+/// CPUs neither come nor go; one that is online already needs nothing.
+fn change_cpu<H: Host>(cx: &Ctx<'_, H>, cmd: u32, cpu: CpuId) -> Reply {
+    if cx.hv.facts.processor.cpus.get(cpu as usize).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    if cmd == abi::XENPF_cpu_online && is_online(cx, cpu) {
+        return DONE;
+    }
+    Err(refuse(cx, cmd))
+}
+
+/// No CPU is ever parked.
+fn core_parking<H: Host>(
+    cx: &Ctx<'_, H>,
+    request: &mut abi::PlatformCoreParking,
+) -> Result<(), Errno> {
+    match request.r#type {
+        abi::XEN_CORE_PARKING_GET => {
+            request.idle_nums = 0;
+            Ok(())
+        }
+        abi::XEN_CORE_PARKING_SET => Err(refuse(cx, abi::XENPF_core_parking)),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// The errno for what is not done, and its name on the log.

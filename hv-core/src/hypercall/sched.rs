@@ -61,8 +61,8 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     }
 }
 
-/// Unmasks events and waits for one, unless one is pending (SCHEDOP_block, and HLT of a PV kernel).
-pub fn block<H: Host>(cx: &mut Ctx<'_, H>) {
+/// Unmasks events and waits for one, unless one is pending (SCHEDOP_block).
+fn block<H: Host>(cx: &mut Ctx<'_, H>) {
     if let Some(info) = cx.domain.vcpu_info(cx.vcpu.id) {
         info[0].fetch_and(!(0xff << 8), Ordering::SeqCst);
     }

@@ -79,10 +79,11 @@ pub(super) fn free_memory<H: Host>(
     if request.min_bitwidth != 0 || request.max_bitwidth != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if request.node > 0 {
-        return Err(Errno::EINVAL);
-    }
-    request.avail_bytes = cx.hv.backing.machine.free_pages() << PAGE_SHIFT;
+    // All memory is in node 0, or asked for as a whole (-1); in any other node there is none.
+    request.avail_bytes = match request.node {
+        ..=0 => cx.hv.backing.machine.free_pages() << PAGE_SHIFT,
+        _ => 0,
+    };
     Ok(())
 }
 

@@ -56,7 +56,7 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::VCPUOP_set_singleshot_timer => {
             let request: abi::VcpuSetSingleshotTimer = cx.read(at)?;
             domain.change_timers(vcpu, |timers, now| {
-                timers.set_singleshot(request.timeout_abs_ns, request.flags, now)
+                Ok(timers.set_singleshot(request.timeout_abs_ns, now))
             })?;
             DONE
         }
@@ -69,10 +69,35 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             domain.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
             DONE
         }
-        // Only for domains that are pinned to their CPUs; none is by the hypervisor's own doing.
-        abi::VCPUOP_get_physid => Err(Errno::EINVAL),
+        abi::VCPUOP_get_physid => physical_id(cx, vcpu, at),
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// Which processor a vCPU is, for the ACPI of a control domain whose vCPUs cannot move.
+fn physical_id<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
+    let sched = cx.domain.sched;
+    let affinity = vcpu.unit.get().and_then(|unit| sched.affinity(*unit));
+    let allowed = affinity.map(|a| a.hard.intersection(&sched.online()));
+    let Some(cpu) = allowed
+        .filter(|cpus| cpus.len() == 1)
+        .and_then(|cpus| cpus.iter().next())
+    else {
+        return Err(Errno::EINVAL);
+    };
+    if !cx.domain.is_control() {
+        return Err(Errno::EINVAL);
+    }
+    let place = cx
+        .hv
+        .facts
+        .processor
+        .cpus
+        .get(cpu as usize)
+        .ok_or(Errno::EINVAL)?;
+    let phys_id = u64::from(place.acpi_id) << 32 | u64::from(place.apic_id);
+    cx.write(at, &abi::VcpuGetPhysid { phys_id })?;
+    DONE
 }
 
 /// set_timer_op(deadline): the older way to the one-shot timer; 0 stops it.
@@ -87,11 +112,11 @@ pub fn set_timer_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 
 /// Gives a vCPU that was never up its registers.
 fn initialise<H: Host>(cx: &mut Ctx<'_, H>, vcpu: &Vcpu, args: Args) -> Reply {
+    let mut wanted = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::ENOMEM)?;
+    cx.host.copy_in(wanted.as_mut_bytes(), args[2])?;
     if vcpu.flags() & RunFlags::UNINITIALISED == 0 {
         return Err(Errno::EEXIST);
     }
-    let mut wanted = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::ENOMEM)?;
-    cx.host.copy_in(wanted.as_mut_bytes(), args[2])?;
     match context::build(cx.host, cx.domain, &wanted, &mut cx.state.owed_puts) {
         Ok(state) => {
             // Two vCPUs may race to initialise a third: the first wins.
@@ -114,7 +139,7 @@ fn up(domain: &Domain, vcpu: &Vcpu) -> Reply {
         return Err(Errno::EINVAL);
     }
     if vcpu.clear_flags(RunFlags::DOWN) & RunFlags::DOWN != 0 {
-        domain.wake(vcpu);
+        domain.start(vcpu);
     }
     DONE
 }

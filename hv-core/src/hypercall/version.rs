@@ -4,6 +4,7 @@ use xen_abi::arch_x86::HYPERVISOR_VIRT_START;
 use xen_abi::errno::Errno;
 use xen_abi::features as feat;
 use xen_abi::version::{self as abi, BuildId, CompileInfo, FeatureInfo, PlatformParameters};
+use xen_abi::xen::VMASST_TYPE_pae_extended_cr3;
 
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
 use crate::base::PAGE_SIZE;
@@ -14,12 +15,12 @@ const CAPABILITIES: &str = "xen-3.0-x86_64 ";
 /// What domains without rights get in place of a text that is none of their business.
 const DENIED: &str = "<denied>";
 
-/// Features of every 64-bit PV guest. `memory_op_vnode_supported` is not among them: extents are
-/// never placed by virtual node.
-const PV_FEATURES: u32 = 1 << feat::XENFEAT_pae_pgdir_above_4gb
-    | 1 << feat::XENFEAT_mmu_pt_update_preserve_ad
+/// Features of every 64-bit PV guest. `memory_op_vnode_supported` says that a virtual node may be named; no domain
+/// has a virtual topology, so naming one places nothing.
+const PV_FEATURES: u32 = 1 << feat::XENFEAT_mmu_pt_update_preserve_ad
     | 1 << feat::XENFEAT_highmem_assist
     | 1 << feat::XENFEAT_gnttab_map_avail_bits
+    | 1 << feat::XENFEAT_memory_op_vnode_supported
     | 1 << feat::XENFEAT_direct_mapped;
 
 /// xen_version(cmd, argument).
@@ -120,7 +121,13 @@ fn features_of(domain: &Domain) -> u32 {
     } else {
         0
     };
-    kind | first
+    // CR3 has room for every frame; what the kernel is told is whether it asked for that.
+    let wide = if domain.has_assist(VMASST_TYPE_pae_extended_cr3) {
+        1 << feat::XENFEAT_pae_pgdir_above_4gb
+    } else {
+        0
+    };
+    kind | first | wide
 }
 
 /// The build id: its length without a buffer, else the bytes behind the header.

@@ -409,7 +409,7 @@ impl Irqs {
         let destination = self.destination(cpu);
         // Held until bound, so that nobody takes the number back in between.
         let numbers = self.numbers.read();
-        let gsi = numbers.line_of(domain, pirq).ok_or(Errno::EINVAL)?;
+        let gsi = numbers.line_of(domain, pirq).ok_or(Errno::EPERM)?;
         let (pin, mut line) = self.line(gsi)?;
         let guest = ((domain, pirq), sharing);
         line.bind(pin, (&self.vectors, gsi), guest, destination)?;

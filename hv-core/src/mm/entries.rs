@@ -52,7 +52,7 @@ fn ram<M: PtMachine>(m: &M, mfn: Mfn) -> Option<&Frame> {
 /// Takes the references of an L1 entry and returns it as the processor gets it. An entry that is not
 /// present holds none.
 ///
-/// Errors: Invalid for forbidden bits, frames of the wrong owner or in use as a table; Denied where
+/// Errors: Invalid for forbidden bits; Busy for RAM of the wrong owner or in use as a table; Denied where
 /// the right is missing. Restart while another CPU changes the frame's type.
 #[inline]
 pub fn take_l1<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> {
@@ -72,13 +72,6 @@ pub fn take_l1<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> 
 #[inline]
 fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> PtResult<Pte> {
     let mfn = entry.mfn();
-    if entry.has_cache_bits() {
-        m.note(format_args!(
-            "d{}: RAM frame {:#x} mapped other than write-back",
-            whose.by, mfn.0
-        ));
-        return Err(Refusal::Invalid.into());
-    }
     let owner = match whose.pages {
         Pages::Of(id) => lender(m, whose, frame, id)?,
         Pages::Granted(id) => id,
@@ -86,24 +79,41 @@ fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> Pt
         Pages::Xen => return take_ours(m, whose, entry),
     };
     if !entry.is_writable() {
-        return match get_page(m, mfn, Owner::Domain(owner)) {
-            Ok(()) => Ok(entry),
-            Err(why) => {
-                m.note(format_args!(
-                    "d{}: frame {:#x} of d{owner} not to be mapped: {why:?}",
-                    whose.by, mfn.0
-                ));
-                Err(Refusal::Invalid.into())
-            }
-        };
+        get_page(m, mfn, Owner::Domain(owner)).map_err(|why| {
+            m.note(format_args!(
+                "d{}: frame {:#x} of d{owner} not to be mapped: {why:?}",
+                whose.by, mfn.0
+            ));
+            Refusal::Busy
+        })?;
+        uncache(m, entry);
+        return Ok(entry);
     }
     let reach = if owner == whose.table_owner {
         Reach::Owner
     } else {
         Reach::Foreign
     };
-    get_page_and_type(m, mfn, owner, PageType::Writable, reach)?;
+    get_page_and_type(m, mfn, owner, PageType::Writable, reach).map_err(|stop| match stop {
+        Stop::Refused(_) => Stop::Refused(Refusal::Busy),
+        Stop::Restart => Stop::Restart,
+    })?;
+    if entry.has_cache_bits()
+        && let Some(frame) = ram(m, mfn)
+    {
+        frame.ty.mark_incoherent();
+    }
+    uncache(m, entry);
     Ok(entry)
+}
+
+/// Before RAM is mapped past the caches (frame buffers, memory of graphics cards) they must not hold what
+/// memory does not: such a mapping would show what the frame's former owner left there.
+#[inline]
+fn uncache<M: PtMachine>(m: &M, entry: Pte) {
+    if entry.has_cache_bits() {
+        m.write_back(entry.mfn());
+    }
 }
 
 /// The domain whose frame this is, if the mapping is allowed. The owner is looked at without a
@@ -112,11 +122,11 @@ fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> Pt
 fn lender<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, named: DomId) -> PtResult<DomId> {
     let owner = match frame.owner() {
         Owner::Domain(id) => id,
-        Owner::Free | Owner::Xen | Owner::Io => return Err(Refusal::Invalid.into()),
+        Owner::Free | Owner::Xen | Owner::Io => return Err(Refusal::Busy.into()),
     };
     // A domain with rights over another may map that one's frames without naming it.
     if owner != named && !m.may_map_foreign(named, owner) {
-        return Err(Refusal::Invalid.into());
+        return Err(Refusal::Busy.into());
     }
     if owner != whose.table_owner && !m.may_map_foreign(whose.by, owner) {
         m.note(format_args!(
@@ -151,6 +161,8 @@ fn check_io<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> {
     match m.io_access(holder, mfn) {
         IoAccess::Full => Ok(entry),
         IoAccess::ReadOnly => Ok(entry.read_only()),
+        // The largest number that fits is how guests write "no frame": wrong, not forbidden.
+        IoAccess::Denied if mfn == Pte(Pte::MFN).mfn() => Err(Refusal::Invalid.into()),
         IoAccess::Denied => {
             m.note(format_args!(
                 "d{}: no right to map I/O frame {:#x}",

@@ -166,6 +166,9 @@ pub trait PtMachine {
     /// Safety does not hang on it (stamps do).
     fn flush_paging_structures(&self, owner: DomId);
 
+    /// Writes the cache lines of a RAM frame back and drops them, on all CPUs.
+    fn write_back(&self, mfn: Mfn);
+
     /// The frame's last reference is gone and it is stamped: give it back to the allocator.
     fn release(&self, mfn: Mfn);
 

@@ -84,6 +84,11 @@ impl Reg {
         high: false,
     };
 
+    const RDI: Self = Self {
+        index: 7,
+        high: false,
+    };
+
     /// Its value, cut to the width.
     pub fn read(self, regs: &impl Regs, width: Width) -> u64 {
         let whole = regs.gpr(self.index);
@@ -108,6 +113,12 @@ impl Reg {
     #[must_use]
     pub const fn accumulator() -> Self {
         Self::RAX
+    }
+
+    /// The destination of string instructions.
+    #[must_use]
+    pub const fn destination() -> Self {
+        Self::RDI
     }
 }
 
@@ -142,6 +153,8 @@ pub enum BitOp {
 pub enum Op {
     /// Stores a value.
     Mov(u64),
+    /// Stores the accumulator and moves the destination register on by this.
+    Stos(u64),
     /// Swaps with a register.
     Xchg(Reg),
     /// Stores the register if the accumulator equals memory.
@@ -363,6 +376,7 @@ pub fn decode(bytes: &[u8], regs: &impl Regs) -> Result<Store, NotHandled> {
     let code = &mut Code { bytes, at: 0 };
     let (p, opcode) = Prefixes::read(code)?;
     let (memory, width, op, lock) = match opcode {
+        0xaa | 0xab => return stos(&p, opcode, code.at, regs),
         0x0f => two_byte(code, &p, regs)?,
         _ => one_byte(code, &p, regs, opcode)?,
     };
@@ -385,6 +399,31 @@ pub fn decode(bytes: &[u8], regs: &impl Regs) -> Result<Store, NotHandled> {
         width,
         op,
         len: code.at as u8,
+    })
+}
+
+/// STOS, once: its destination is in ES, whatever the prefixes say.
+fn stos(p: &Prefixes, opcode: u8, len: usize, regs: &impl Regs) -> Result<Store, NotHandled> {
+    /// RFLAGS.DF.
+    const DOWN: u64 = 1 << 10;
+    if p.lock {
+        return Err(NotHandled);
+    }
+    let width = if opcode == 0xaa {
+        Width::Byte
+    } else {
+        p.width()
+    };
+    let step = if regs.flags() & DOWN == 0 {
+        width.bytes()
+    } else {
+        width.bytes().wrapping_neg()
+    };
+    Ok(Store {
+        va: GuestVa(Reg::destination().read(regs, Width::Qword)),
+        width,
+        op: Op::Stos(step),
+        len: len as u8,
     })
 }
 

@@ -8,7 +8,7 @@
 use super::entries::Whose;
 use super::pins::OwedPuts;
 use super::ptdecode::{Arith, BitOp, NotHandled, Op, Reg, Regs, Store, Width, decode};
-use super::update::{Hold, Swap, hold_table, look_up, read_entry, release_table, swap_entry};
+use super::update::{Hold, Swap, hold_l1, look_up, read_entry, release_table, swap_entry};
 use super::{PtMachine, Stop};
 use crate::base::{DomId, GuestVa, Mfn};
 
@@ -67,7 +67,8 @@ pub fn emulate_write<M: PtMachine>(
     let Some(mapping) = look_up(m, domain, root, fault) else {
         return WriteFault::NotHandled;
     };
-    let hold = match hold_table(m, mapping.mfn(), domain, owed) {
+    // Only tables that map pages: the others are changed by hypercalls.
+    let hold = match hold_l1(m, mapping.mfn(), domain, owed) {
         Ok(hold) => hold,
         Err(Stop::Restart) => return WriteFault::Restart,
         Err(Stop::Refused(_)) => return WriteFault::NotHandled,
@@ -133,7 +134,12 @@ fn apply<M: PtMachine>(
 /// Registers after the instruction.
 fn finish(regs: &mut impl Regs, store: &Store, effect: &Effect) {
     if let Some((reg, value)) = effect.load {
-        reg.write(regs, store.width, value);
+        // An address is whole, whatever the width of what is stored.
+        let width = match store.op {
+            Op::Stos(_) => Width::Qword,
+            _ => store.width,
+        };
+        reg.write(regs, width, value);
     }
     let (mask, value) = effect.flags;
     regs.set_flags(regs.flags() & !mask | value);
@@ -149,6 +155,15 @@ fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
             load: None,
             flags: (0, 0),
         },
+        Op::Stos(step) => {
+            let destination = Reg::destination();
+            let next = destination.read(regs, Width::Qword).wrapping_add(step);
+            Effect {
+                store: Some(Reg::accumulator().read(regs, width)),
+                load: Some((destination, next)),
+                flags: (0, 0),
+            }
+        }
         Op::Xchg(reg) => Effect {
             store: Some(reg.read(regs, width)),
             load: Some((reg, old)),

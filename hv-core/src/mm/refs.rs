@@ -104,9 +104,14 @@ fn acquire<M: PtMachine>(
                 claim,
                 from,
                 foreign,
+                incoherent,
             } => {
                 if from != PageType::None && from != want {
                     flush_former_use(m, frame, foreign);
+                }
+                if incoherent {
+                    // What is checked must be what the processor's table walk will read.
+                    m.write_back(mfn);
                 }
                 return settle(m, mfn, frame, want, claim, Progress::START, General::Kept);
             }

@@ -120,6 +120,8 @@ pub enum Reach {
 const COUNT: u64 = (1 << 44) - 1;
 const TYPE_SHIFT: u32 = 48;
 const TYPE: u64 = 7 << TYPE_SHIFT;
+/// There was a writable mapping other than write-back: caches and memory may differ.
+const INCOHERENT: u64 = 1 << 57;
 /// Some CPU outside the owner's may have cached a mapping of the current type.
 const FOREIGN: u64 = 1 << 58;
 const PARTIAL: u64 = 1 << 59;
@@ -190,6 +192,7 @@ impl core::fmt::Debug for TypeState {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{:?} x{}", self.page_type(), self.count())?;
         for (bit, name) in [
+            (INCOHERENT, " incoherent"),
             (FOREIGN, " foreign"),
             (PARTIAL, " partial"),
             (OWNED, " owned"),
@@ -226,11 +229,12 @@ pub(super) enum Join {
     /// Counted as the first; the caller's general reference now belongs to the type.
     First,
     /// Ours to flush and check. `from` is what it was, `foreign` whether other domains' CPUs may
-    /// hold mappings of that.
+    /// hold mappings of that, `incoherent` whether it was written past the caches.
     Opened {
         claim: Claim,
         from: PageType,
         foreign: bool,
+        incoherent: bool,
     },
     /// Ours to continue; progress is in the frame's `aux`.
     Resumed { claim: Claim },
@@ -293,6 +297,11 @@ impl TypeWord {
             }
         }
         false
+    }
+
+    /// The frame is mapped writable other than write-back. The caller holds a `Writable` reference.
+    pub(super) fn mark_incoherent(&self) {
+        self.0.fetch_or(INCOHERENT, Ordering::AcqRel);
     }
 
     /// Adds a reference as `want` (not `None`); the caller holds a general reference.
@@ -406,7 +415,8 @@ impl TypeWord {
     pub(super) fn finish_idle(&self, claim: Claim) {
         let Claim { borrowed: _ } = claim;
         let cur = self.0.load(Ordering::Relaxed);
-        self.0.store(cur & (TYPE | FOREIGN), Ordering::Release);
+        self.0
+            .store(cur & (TYPE | FOREIGN | INCOHERENT), Ordering::Release);
     }
 }
 
@@ -460,7 +470,7 @@ fn plan_open(cur: u64, from: PageType, want: PageType, foreign: u64) -> (u64, Jo
     let open = want.bits() | foreign | kept | 1;
     // No check and nothing stale: a first or renewed writable mapping needs no claim.
     if want == PageType::Writable && matches!(from, PageType::Writable | PageType::None) {
-        return (open | VALIDATED, Join::First);
+        return (open | cur & INCOHERENT | VALIDATED, Join::First);
     }
     let claim = Claim { borrowed: false };
     (
@@ -469,6 +479,7 @@ fn plan_open(cur: u64, from: PageType, want: PageType, foreign: u64) -> (u64, Jo
             claim,
             from,
             foreign: cur & FOREIGN != 0,
+            incoherent: cur & INCOHERENT != 0,
         },
     )
 }

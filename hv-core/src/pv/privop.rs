@@ -1,8 +1,8 @@
 //! Instructions that a PV guest, which always runs at CPL 3, may not execute and that are done for it.
 //!
 //! They arrive as #GP, and with the forced-emulation prefix as #UD. The guest's kernel may use nearly
-//! all of them, its user programs CPUID, the time-stamp counter and, with I/O privilege 3 or by the
-//! bitmap of ports, ports.
+//! all of them (not HLT and INVLPG, for which there are hypercalls), its user programs CPUID, the
+//! time-stamp counter and, with I/O privilege 3 or by the bitmap of ports, ports.
 //! Anything else goes back to the guest as its own exception.
 
 use xen_abi::errno::Errno;
@@ -55,11 +55,7 @@ pub enum CodeSegment {
 pub enum Effect {
     /// Nothing more.
     Nothing,
-    /// HLT: events are unmasked and the vCPU blocks until one comes.
-    Block,
-    /// INVLPG: this CPU forgets the page.
-    FlushPage(u64),
-    /// WBINVD or INVD of a domain that has devices.
+    /// WBINVD of a domain that has devices.
     WriteBackCaches,
     /// XSETBV: the checked value for XCR0, which becomes the vCPU's.
     SetXcr0(u64),

@@ -5,7 +5,6 @@
 //! vCPU is on, is the caller's.
 
 use xen_abi::errno::Errno;
-use xen_abi::vcpu::VCPU_SSHOTTMR_future;
 
 use crate::base::Nanos;
 
@@ -13,6 +12,8 @@ use crate::base::Nanos;
 pub const MIN_PERIOD: Nanos = 1_000_000;
 /// Longest period: what fits into the ABI's signed time, with room for sums.
 pub const MAX_PERIOD: Nanos = u64::MAX >> 2;
+/// Period of the timer with which a vCPU starts: 10 ms, as the ABI has always had it. Kernels stop it.
+const FIRST_PERIOD: Nanos = 10_000_000;
 /// `set_timer_op` with a deadline further away than this (13 days) was computed from a time that
 /// had wrapped.
 const FAR_FUTURE: Nanos = 1 << 50;
@@ -44,40 +45,53 @@ pub enum Arming {
 #[derive(Clone, Copy, Debug)]
 struct Periodic {
     period: Nanos,
-    next: Nanos,
+    /// `None` until the vCPU first runs.
+    next: Option<Nanos>,
 }
 
 /// The timers of one vCPU.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct VcpuTimers {
     singleshot: Option<Nanos>,
     periodic: Option<Periodic>,
     poll: Option<Nanos>,
 }
 
+impl Default for VcpuTimers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl VcpuTimers {
-    /// Nothing armed.
+    /// Those of a new vCPU: the periodic timer waits for [`Self::start`], nothing else is armed.
     #[must_use]
     pub const fn new() -> Self {
         Self {
             singleshot: None,
-            periodic: None,
+            periodic: Some(Periodic {
+                period: FIRST_PERIOD,
+                next: None,
+            }),
             poll: None,
         }
     }
 
-    /// `VCPUOP_set_singleshot_timer`. Times are signed in the ABI: one with the top bit set lies
-    /// in the past. A deadline in the past fires at once.
-    ///
-    /// # Errors
-    /// `ETIME` if the deadline has passed and `flags` have `VCPU_SSHOTTMR_future`.
-    pub fn set_singleshot(&mut self, at: Nanos, flags: u32, now: Nanos) -> Result<Arming, Errno> {
-        let at = if at > i64::MAX as u64 { 0 } else { at };
-        if flags & VCPU_SSHOTTMR_future != 0 && at < now {
-            return Err(Errno::ETIME);
+    /// The vCPU comes up: its first periodic timer runs from now on, unless it was stopped or set before.
+    pub fn start(&mut self, now: Nanos) -> Arming {
+        if let Some(periodic) = &mut self.periodic {
+            let _since = periodic
+                .next
+                .get_or_insert(now.saturating_add(periodic.period));
         }
-        self.singleshot = Some(at);
-        Ok(self.arming(now))
+        self.arming(now)
+    }
+
+    /// `VCPUOP_set_singleshot_timer`. Times are signed in the ABI: one with the top bit set lies
+    /// in the past. A deadline in the past fires at once, whatever the flags say (4.17 does not look at them).
+    pub fn set_singleshot(&mut self, at: Nanos, now: Nanos) -> Arming {
+        self.singleshot = Some(if at > i64::MAX as u64 { 0 } else { at });
+        self.arming(now)
     }
 
     /// `VCPUOP_stop_singleshot_timer`.
@@ -107,7 +121,7 @@ impl VcpuTimers {
         if !(MIN_PERIOD..=MAX_PERIOD).contains(&period) {
             return Err(Errno::EINVAL);
         }
-        let next = now.saturating_add(period);
+        let next = Some(now.saturating_add(period));
         self.periodic = Some(Periodic { period, next });
         Ok(self.arming(now))
     }
@@ -139,7 +153,7 @@ impl VcpuTimers {
     /// When there is something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Nanos> {
-        let periodic = self.periodic.map(|periodic| periodic.next);
+        let periodic = self.periodic.and_then(|periodic| periodic.next);
         [self.singleshot, periodic, self.poll]
             .into_iter()
             .flatten()
@@ -163,10 +177,15 @@ impl VcpuTimers {
             self.singleshot = None;
             expired.virq_timer = true;
         }
-        if let Some(periodic) = self.periodic.as_mut().filter(|p| p.next <= now) {
-            let missed = (now - periodic.next) / periodic.period;
-            let ahead = periodic.period.saturating_mul(missed.saturating_add(1));
-            periodic.next = periodic.next.saturating_add(ahead);
+        if let Some(Periodic {
+            period,
+            next: Some(next),
+        }) = &mut self.periodic
+            && *next <= now
+        {
+            let missed = (now - *next) / *period;
+            let ahead = period.saturating_mul(missed.saturating_add(1));
+            *next = next.saturating_add(ahead);
             expired.virq_timer = true;
         }
         if self.poll.is_some_and(|at| at <= now) {
@@ -191,7 +210,7 @@ mod tests {
     #[test]
     fn a_singleshot_fires_once() {
         let mut timers = VcpuTimers::new();
-        assert_eq!(timers.set_singleshot(100, 0, 50), Ok(Arming::At(100)));
+        assert_eq!(timers.set_singleshot(100, 50), Arming::At(100));
         assert_eq!(timers.expire(99), Expired::default());
         assert_eq!(timers.expire(100), TIMER);
         assert_eq!(timers.expire(200), Expired::default());
@@ -199,23 +218,30 @@ mod tests {
     }
 
     #[test]
-    fn the_past_fires_at_once_unless_the_guest_asked_for_the_future() {
+    fn the_past_fires_at_once() {
         let mut timers = VcpuTimers::new();
-        let future = VCPU_SSHOTTMR_future;
-        assert_eq!(timers.set_singleshot(10, future, 50), Err(Errno::ETIME));
         assert_eq!(timers.arming(50), Arming::Idle);
-        assert_eq!(timers.set_singleshot(50, future, 50), Ok(Arming::Due));
-        assert_eq!(timers.set_singleshot(10, 0, 50), Ok(Arming::Due));
+        assert_eq!(timers.set_singleshot(50, 50), Arming::Due);
+        assert_eq!(timers.set_singleshot(10, 50), Arming::Due);
         assert_eq!(timers.expire(50), TIMER);
         // Negative as the ABI counts.
-        assert_eq!(timers.set_singleshot(u64::MAX, 0, 50), Ok(Arming::Due));
-        assert_eq!(
-            timers.set_singleshot(1 << 63, future, 50),
-            Err(Errno::ETIME)
-        );
+        assert_eq!(timers.set_singleshot(u64::MAX, 50), Arming::Due);
+        assert_eq!(timers.set_singleshot(1 << 63, 50), Arming::Due);
         let last = i64::MAX as u64;
-        assert_eq!(timers.set_singleshot(last, 0, 50), Ok(Arming::At(last)));
+        assert_eq!(timers.set_singleshot(last, 50), Arming::At(last));
         assert_eq!(timers.stop_singleshot(50), Arming::Idle);
+    }
+
+    #[test]
+    fn a_vcpu_starts_with_a_period_of_10_ms() {
+        let mut timers = VcpuTimers::new();
+        assert_eq!(timers.next_deadline(), None);
+        assert_eq!(timers.start(5), Arming::At(10_000_005));
+        assert_eq!(timers.start(6), Arming::At(10_000_005), "it runs already");
+        assert_eq!(timers.expire(10_000_005), TIMER);
+        assert_eq!(timers.next_deadline(), Some(20_000_005));
+        assert_eq!(timers.stop_periodic(7), Arming::Idle);
+        assert_eq!(timers.start(8), Arming::Idle);
     }
 
     #[test]
@@ -239,7 +265,7 @@ mod tests {
         for bad in [0, MIN_PERIOD - 1, MAX_PERIOD + 1, u64::MAX] {
             assert_eq!(timers.set_periodic(bad, 0), Err(Errno::EINVAL));
         }
-        assert_eq!(timers.period(), 0);
+        assert_eq!(timers.period(), FIRST_PERIOD);
         let armed = timers.set_periodic(MIN_PERIOD, 5);
         assert_eq!(armed, Ok(Arming::At(MIN_PERIOD + 5)));
         assert!(timers.set_periodic(MAX_PERIOD, u64::MAX).is_ok());
@@ -260,7 +286,7 @@ mod tests {
         let mut timers = VcpuTimers::new();
         assert_eq!(timers.set_poll(0, 5), Arming::Idle);
         assert_eq!(timers.set_poll(3, 5), Arming::Due);
-        let _ = timers.set_singleshot(9, 0, 5);
+        let _ = timers.set_singleshot(9, 5);
         let woken = timers.expire(5);
         assert!(woken.poll && !woken.virq_timer);
         assert_eq!(timers.stop_poll(5), Arming::At(9));
@@ -269,10 +295,10 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics_and_after_expiry_nothing_is_due(
-            at: u64, period: u64, poll: u64, then: u64, flags: u32, now: u64,
+            at: u64, period: u64, poll: u64, then: u64, now: u64,
         ) {
             let mut timers = VcpuTimers::new();
-            let _ = timers.set_singleshot(at, flags, now);
+            let _ = timers.set_singleshot(at, now);
             let _ = timers.set_periodic(period, now);
             let _ = timers.set_poll(poll, now);
             let _ = timers.set_timer_op(at, now);

@@ -61,6 +61,7 @@ ranks! {
     70 REGISTER_PAGES "the register pages that are kept from dom0"
     70 DOMAIN_HANDLE "a domain's handle"
     70 DOMAIN_SHUTDOWN "why a domain shut down"
+    70 DOMAIN_MEMORY_MAP "a domain's memory map"
     70 VCPU_INFOS "the registered vcpu_info areas"
     70 MSR_LOG "the MSRs already told of"
     70 KEYS "the keys typed"

@@ -280,10 +280,6 @@ fn what_is_missing_says_so() {
     for command in [
         PHYSDEVOP_IRQ_UNMASK_NOTIFY,
         PHYSDEVOP_free_irq_vector,
-        PHYSDEVOP_restore_msi,
-        PHYSDEVOP_restore_msi_ext,
-        PHYSDEVOP_prepare_msix,
-        PHYSDEVOP_release_msix,
         PHYSDEVOP_pci_mmcfg_reserved,
         22,
         u32::MAX,
@@ -291,6 +287,23 @@ fn what_is_missing_says_so() {
         let refused = call(&world, &world.dom0, command, [0_u8; 32]);
         assert_eq!(refused, Err(Errno::ENOSYS), "command {command}");
     }
+    let of_device = [
+        PHYSDEVOP_restore_msi,
+        PHYSDEVOP_restore_msi_ext,
+        PHYSDEVOP_prepare_msix,
+        PHYSDEVOP_release_msix,
+    ];
+    let try_all = |want: Errno| {
+        for command in of_device {
+            let refused = call(&world, &world.dom0, command, [0_u8; 4]);
+            assert_eq!(refused, Err(want), "command {command}");
+        }
+    };
+    try_all(Errno::ENODEV);
+    let device = PhysdevPciDevice::default();
+    call(&world, &world.dom0, PHYSDEVOP_pci_device_add, [0_u8; 16]).unwrap();
+    try_all(Errno::ENOSYS);
+    call(&world, &world.dom0, PHYSDEVOP_pci_device_remove, device).unwrap();
 }
 
 #[test]

@@ -170,6 +170,8 @@ impl PtMachine for FakeHost {
         self.machine.flush_paging_structures(owner);
     }
 
+    fn write_back(&self, _: Mfn) {}
+
     fn release(&self, mfn: Mfn) {
         self.machine.release(mfn);
     }

@@ -31,7 +31,13 @@ fn keys_are_read_as_far_as_there_is_room() {
 fn bad_arguments_are_refused() {
     let mut f = Fixture::control();
     assert_eq!(f.call(CALL, &[WRITE, 1, NOWHERE]), Err(Errno::EFAULT));
-    assert_eq!(f.call(CALL, &[WRITE, 1 << 31, GUEST]), Err(Errno::E2BIG));
+    assert_eq!(f.call(CALL, &[WRITE, 1 << 32, GUEST]), Err(Errno::E2BIG));
+    assert_eq!(f.call(CALL, &[READ, 1 << 31, GUEST]), Err(Errno::E2BIG));
+    let last = GUEST + GUEST_SIZE as u64 - 1;
+    for length in [1 << 31, (1 << 32) - 1] {
+        let written = f.call(CALL, &[WRITE, length, last]);
+        assert_eq!(written, Err(Errno::EFAULT), "where the text ends");
+    }
     assert_eq!(f.call(CALL, &[2, 1, GUEST]), Err(Errno::ENOSYS));
     assert_eq!(f.call(CALL, &[WRITE, 0, NOWHERE]), Ok(0));
     let end = GUEST + GUEST_SIZE as u64 - 64;

@@ -211,21 +211,21 @@ fn bad_requests_get_a_status() {
                 host_addr: good.host_addr + 1,
                 ..good
             },
-            abi::GNTST_bad_virt_addr,
+            abi::GNTST_general_error,
         ),
         (
             Op {
                 host_addr: !7,
                 ..good
             },
-            abi::GNTST_bad_virt_addr,
+            abi::GNTST_general_error,
         ),
         (
             Op {
                 host_addr: mfn.addr().0,
                 ..good
             },
-            abi::GNTST_bad_virt_addr,
+            abi::GNTST_general_error,
         ),
         // There are no tables below a root to find a linear address in.
         (
@@ -233,7 +233,7 @@ fn bad_requests_get_a_status() {
                 flags: abi::GNTMAP_host_map,
                 ..good
             },
-            abi::GNTST_bad_virt_addr,
+            abi::GNTST_general_error,
         ),
     ];
     let ops: Vec<Op> = cases.iter().map(|c| c.0).collect();
@@ -343,9 +343,16 @@ fn table_is_sized_and_listed() {
         frame_list: GuestHandle::new(NOWHERE),
         ..setup
     };
+    let done = w.single(abi::GNTTABOP_setup_table, fault).unwrap();
+    assert_eq!(done.status, abi::GNTST_bad_virt_addr);
+    let theirs = abi::GnttabSetupTable {
+        frame_list: GuestHandle::new(0xffff_8300_0000_0000),
+        ..setup
+    };
     assert_eq!(
-        w.single(abi::GNTTABOP_setup_table, fault),
-        Err(Errno::EFAULT)
+        w.single(abi::GNTTABOP_setup_table, theirs),
+        Err(Errno::EFAULT),
+        "not the guest's to write to"
     );
     let other = abi::GnttabQuerySize { dom: 77, ..query };
     let done = w.single(abi::GNTTABOP_query_size, other).unwrap();

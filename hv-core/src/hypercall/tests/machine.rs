@@ -205,6 +205,8 @@ impl PtMachine for FakeMachine {
 
     fn flush_paging_structures(&self, _: DomId) {}
 
+    fn write_back(&self, _: Mfn) {}
+
     fn release(&self, mfn: Mfn) {
         self.frame_of(mfn)
             .free_up()

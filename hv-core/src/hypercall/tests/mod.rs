@@ -9,6 +9,7 @@ mod grant;
 mod hostile;
 mod hypfs;
 pub(super) mod machine;
+mod memory;
 mod platform;
 mod sysctl;
 mod sysctl_cpu;

@@ -157,7 +157,7 @@ fn log_is_read_whole_incrementally_and_away() {
 #[test]
 fn debug_keys_print_on_the_console() {
     let mut f = Fixture::control();
-    f.put(ARRAY, b"dz");
+    f.put(ARRAY, b"iz");
     let keys = abi::SysctlDebugKeys {
         keys: GuestHandle::new(ARRAY),
         nr_keys: 2,
@@ -165,7 +165,7 @@ fn debug_keys_print_on_the_console() {
     };
     op(&mut f, abi::XEN_SYSCTL_debug_keys, keys).unwrap();
     let lines = f.console.lines.lock().unwrap().clone();
-    assert_eq!(lines[1], "the registers");
+    assert_eq!(lines[1], "the interrupts");
     assert!(lines[2].contains("'z' has no meaning"));
     let many = abi::SysctlDebugKeys {
         nr_keys: 1000,

@@ -1,7 +1,8 @@
 use xen_abi::errno::Errno;
-use xen_abi::hypercall::__HYPERVISOR_xen_version as CALL;
+use xen_abi::hypercall::{__HYPERVISOR_vm_assist, __HYPERVISOR_xen_version as CALL};
 use xen_abi::version as abi;
 use xen_abi::version::{BuildId, CompileInfo, FeatureInfo, PlatformParameters};
+use xen_abi::xen::{VMASST_CMD_enable, VMASST_TYPE_pae_extended_cr3};
 
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE};
 
@@ -66,8 +67,15 @@ fn features_tell_the_first_domain() {
         assert_eq!(ask(f, abi::XENVER_get_features, GUEST), Ok(0));
         f.get::<FeatureInfo>(GUEST).submap
     };
-    assert_eq!(submap(&mut Fixture::control()), 0x0002_08f0);
-    assert_eq!(submap(&mut Fixture::guest()), 0x0002_00f0);
+    assert_eq!(submap(&mut Fixture::control()), 0x0002_28e0);
+    assert_eq!(submap(&mut Fixture::guest()), 0x0002_20e0);
+    let mut wide = Fixture::guest();
+    let enable = [
+        VMASST_CMD_enable.into(),
+        VMASST_TYPE_pae_extended_cr3.into(),
+    ];
+    assert_eq!(wide.call(__HYPERVISOR_vm_assist, &enable), Ok(0));
+    assert_eq!(submap(&mut wide), 0x0002_20f0);
     let mut f = Fixture::guest();
     f.put(
         GUEST,

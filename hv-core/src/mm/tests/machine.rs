@@ -41,6 +41,7 @@ pub struct Fake {
     pub privileged: AtomicBool,
     pub released: Mutex<Vec<u64>>,
     pub flushes: AtomicU32,
+    pub written_back: Mutex<Vec<u64>>,
 }
 
 impl Fake {
@@ -59,6 +60,7 @@ impl Fake {
             privileged: AtomicBool::new(true),
             released: Mutex::new(Vec::new()),
             flushes: AtomicU32::new(0),
+            written_back: Mutex::new(Vec::new()),
         }
     }
 
@@ -155,6 +157,10 @@ impl PtMachine for Fake {
 
     fn flush_paging_structures(&self, _: DomId) {
         // Nothing: stamps alone must carry the rule.
+    }
+
+    fn write_back(&self, mfn: Mfn) {
+        self.written_back.lock().unwrap().push(mfn.0);
     }
 
     fn release(&self, mfn: Mfn) {

@@ -97,11 +97,24 @@ fn is_ours(i: &Instruction) -> bool {
     let segment = i.op_count() > 1
         && i.op1_kind() == OpKind::Register
         && i.op1_register().is_segment_register();
+    let string = matches!(
+        i.mnemonic(),
+        Mnemonic::Stosb | Mnemonic::Stosw | Mnemonic::Stosd | Mnemonic::Stosq
+    );
+    if string {
+        return plain && !i.has_lock_prefix();
+    }
     plain && named && !moffs && !segment && i.op0_kind() == OpKind::Memory
 }
 
-fn mnemonic(op: &Op) -> Mnemonic {
-    match op {
+fn mnemonic(store: &Store) -> Mnemonic {
+    match &store.op {
+        Op::Stos(_) => match store.width {
+            Width::Byte => Mnemonic::Stosb,
+            Width::Word => Mnemonic::Stosw,
+            Width::Dword => Mnemonic::Stosd,
+            Width::Qword => Mnemonic::Stosq,
+        },
         Op::Mov(_) => Mnemonic::Mov,
         Op::Xchg(_) => Mnemonic::Xchg,
         Op::Cmpxchg(_) => Mnemonic::Cmpxchg,
@@ -137,7 +150,7 @@ fn compare(bytes: &[u8], regs: &Bank) {
         "{bytes:02x?} decoded as {store:x?}, but it is `{i}`"
     );
     assert_eq!(store.len as usize, i.len(), "{bytes:02x?} `{i}`");
-    assert_eq!(mnemonic(&store.op), i.mnemonic(), "{bytes:02x?} `{i}`");
+    assert_eq!(mnemonic(&store), i.mnemonic(), "{bytes:02x?} `{i}`");
     assert_eq!(
         store.width.bytes() as usize,
         i.memory_size().size(),
@@ -164,6 +177,7 @@ fn compare_operand(i: &Instruction, store: &Store, regs: &Bank) {
     let mut at = address(i, regs);
     match store.op {
         Op::Mov(value) | Op::Arith(_, value) => assert_eq!(value, source, "`{i}`"),
+        Op::Stos(step) => assert_eq!(step, width.bytes(), "`{i}`"),
         Op::Xchg(reg) | Op::Cmpxchg(reg) => assert_eq!(reg.read(regs, width), source, "`{i}`"),
         Op::Bit(_, bit) => {
             let bits = i64::from(width.bits());
@@ -196,7 +210,7 @@ fn code() -> impl Strategy<Value = Vec<u8>> {
     let opcode = prop_oneof![
         6 => prop::sample::select(vec![
             vec![0x89], vec![0x88], vec![0xc7], vec![0xc6], vec![0x87], vec![0x86], vec![0x80], vec![0x81], vec![0x83],
-            vec![0x01], vec![0x08], vec![0x21], vec![0x29], vec![0x31], vec![0x0f, 0xb1], vec![0x0f, 0xb0],
+            vec![0xaa], vec![0xab], vec![0x01], vec![0x08], vec![0x21], vec![0x29], vec![0x31], vec![0x0f, 0xb1], vec![0x0f, 0xb0],
             vec![0x0f, 0xab], vec![0x0f, 0xb3], vec![0x0f, 0xbb], vec![0x0f, 0xba],
         ]),
         1 => any::<u8>().prop_map(|b| vec![b]),

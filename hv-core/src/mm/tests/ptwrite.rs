@@ -173,11 +173,54 @@ fn what_is_not_a_store_to_a_table_is_the_guests_fault() {
     );
     regs.gpr[7] = TABLE_VA + 8;
     assert_eq!(
-        run(&m, &mut regs, TABLE_VA + 8, &[0x48, 0xab]),
+        run(&m, &mut regs, TABLE_VA + 8, &[0xf3, 0x48, 0xab]),
         WriteFault::NotHandled,
-        "stosq"
+        "repeated"
     );
     assert_eq!(regs, bank());
+}
+
+#[test]
+fn stos_stores_once_and_moves_on() {
+    let m = live();
+    let mut regs = bank();
+    regs.gpr[0] = pte(5, P | US);
+    let code = [0x48, 0xab];
+    assert_eq!(run(&m, &mut regs, TABLE_VA + 8, &code), WriteFault::Done);
+    assert_eq!(m.peek(3, 1), pte(5, P | US) | Pte::GLOBAL);
+    assert_eq!((regs.gpr[7], regs.rip), (TABLE_VA + 16, RIP + 2));
+    // Four bytes, and down.
+    regs.flags |= 1 << 10;
+    regs.gpr[0] = 0;
+    regs.gpr[7] = TABLE_VA + 12;
+    assert_eq!(run(&m, &mut regs, TABLE_VA + 12, &[0xab]), WriteFault::Done);
+    assert_eq!(regs.gpr[7], TABLE_VA + 8);
+}
+
+#[test]
+fn tables_of_higher_levels_are_not_written_by_stores() {
+    let m = live();
+    m.poke(4, 0, 0);
+    for table in 0..3 {
+        let mut regs = bank();
+        let own = update::Keep::Nothing;
+        let mut held = None;
+        let at = crate::base::PhysAddr(3 << 12 | 5 << 3);
+        update::mmu_update(
+            &m,
+            &entries::Whose::own(DOM),
+            &mut held,
+            at,
+            pte(table, P | US),
+            own,
+            &mut OwedPuts::new(),
+        )
+        .unwrap();
+        update::end_batch(&m, &mut held, &mut OwedPuts::new()).unwrap();
+        regs.gpr[7] = 0x5008;
+        let done = run(&m, &mut regs, 0x5008, &[0x48, 0x89, 0x37]);
+        assert_eq!(done, WriteFault::NotHandled, "L{}", 4 - table);
+    }
 }
 
 /// Runs an instruction `op [rdi], rsi` (RAX for cmpxchg) on the host processor: (memory, rax, rsi, status flags).

@@ -10,6 +10,7 @@ use crate::mm::update::*;
 use crate::mm::*;
 
 const INVALID: PtResult = Err(Stop::Refused(Refusal::Invalid));
+const BUSY: PtResult = Err(Stop::Refused(Refusal::Busy));
 const DENIED: PtResult = Err(Stop::Refused(Refusal::Denied));
 
 /// Frames 0..4 are L4..L1 over each other, slot 0; the L1 maps 4 writable in slot 0.
@@ -75,7 +76,7 @@ fn a_table_is_never_mapped_writable() {
     let m = chain();
     pin_ok(&m, 0, Level::L4);
     for table in 0..4 {
-        assert_eq!(set(&m, 3, 5, pte(table, P | RW | US)), INVALID);
+        assert_eq!(set(&m, 3, 5, pte(table, P | RW | US)), BUSY);
         assert_eq!(set(&m, 3, 5, pte(table, P | US)), Ok(()));
     }
     assert_eq!(
@@ -92,12 +93,12 @@ fn a_table_that_maps_itself_writable_does_not_pass() {
     let m = chain();
     m.poke(3, 7, pte(3, P | RW));
     let owed = &mut OwedPuts::new();
-    assert_eq!(pin(&m, DOM, Mfn(3), Level::L1, owed), INVALID);
-    assert_eq!(pin(&m, DOM, Mfn(0), Level::L4, owed), INVALID);
+    assert_eq!(pin(&m, DOM, Mfn(3), Level::L1, owed), BUSY);
+    assert_eq!(pin(&m, DOM, Mfn(0), Level::L4, owed), BUSY);
     m.poke(3, 7, pte(0, P | RW));
     assert_eq!(
         pin(&m, DOM, Mfn(0), Level::L4, owed),
-        INVALID,
+        BUSY,
         "the root above is being checked"
     );
     check(&m, &[]);
@@ -220,7 +221,7 @@ fn foreign_pages_need_the_right() {
     assert_eq!(set_as(&m, &dom0, 8, 0, pte(5, P | RW)), Ok(()));
     assert_eq!(
         set_as(&m, &dom0, 8, 1, pte(3, P | RW)),
-        INVALID,
+        BUSY,
         "a table of the other domain"
     );
     assert_eq!(set_as(&m, &dom0, 8, 1, pte(3, P)), Ok(()));
@@ -233,7 +234,7 @@ fn foreign_pages_need_the_right() {
         pages: Pages::Of(OTHER),
     };
     assert_eq!(set_as(&m, &reverse, 3, 2, pte(9, P)), DENIED);
-    assert_eq!(set(&m, 3, 2, pte(9, P)), INVALID);
+    assert_eq!(set(&m, 3, 2, pte(9, P)), BUSY);
     let granted = Whose {
         pages: Pages::Granted(OTHER),
         ..reverse
@@ -241,7 +242,7 @@ fn foreign_pages_need_the_right() {
     assert_eq!(set_as(&m, &granted, 3, 2, pte(9, P | RW)), Ok(()));
     assert_eq!(
         set_as(&m, &granted, 3, 3, pte(6, P | RW)),
-        INVALID,
+        BUSY,
         "not the granter's"
     );
 }
@@ -278,14 +279,14 @@ fn io_and_shared_frames() {
     pin_ok(&m, 0, Level::L4);
     let uc = 1 << 4;
     assert_eq!(set(&m, 3, 1, pte(IO_BASE, P | RW | uc)), Ok(()));
-    assert_eq!(
-        set(&m, 3, 1, pte(4, P | RW | uc)),
-        INVALID,
-        "RAM is write-back"
-    );
     assert_eq!(set(&m, 3, 1, pte(IO_READ_ONLY, P | RW)), Ok(()));
     assert_eq!(m.peek(3, 1) & RW, 0);
     assert_eq!(set(&m, 3, 1, pte(IO_BASE + 99, P)), DENIED);
+    assert_eq!(
+        set(&m, 3, 1, Pte::MFN | P),
+        INVALID,
+        "the number of no frame"
+    );
     let io = Whose {
         pages: Pages::Io,
         ..Whose::own(DOM)
@@ -295,7 +296,7 @@ fn io_and_shared_frames() {
     m.f(9).steal(DOM).unwrap();
     m.f(9).free_up().unwrap();
     m.f(9).assign(Owner::Xen).unwrap();
-    assert_eq!(set(&m, 3, 4, pte(9, P)), INVALID);
+    assert_eq!(set(&m, 3, 4, pte(9, P)), BUSY);
     let xen = Whose {
         pages: Pages::Xen,
         ..Whose::own(DOM)
@@ -305,6 +306,33 @@ fn io_and_shared_frames() {
     assert_eq!(m.f(9).references(), 2);
     assert_eq!(set(&m, 3, 4, 0), Ok(()));
     assert_eq!(m.f(9).references(), 1);
+}
+
+#[test]
+fn what_was_mapped_past_the_caches_is_written_back_before_it_is_a_table() {
+    let m = chain();
+    pin_ok(&m, 0, Level::L4);
+    let uc = 1 << 4;
+    let written = |m: &Fake| std::mem::take(&mut *m.written_back.lock().unwrap());
+    assert_eq!(set(&m, 3, 1, pte(6, P | RW)), Ok(()));
+    assert_eq!(set(&m, 3, 1, 0), Ok(()));
+    pin_ok(&m, 6, Level::L1);
+    assert_eq!(unpin(&m, DOM, Mfn(6), &mut OwedPuts::new()), Ok(()));
+    assert_eq!(written(&m), [0; 0], "write-back is coherent");
+    assert_eq!(set(&m, 3, 1, pte(6, P | uc)), Ok(()));
+    assert_eq!(written(&m), [6], "nothing older shows through");
+    assert_eq!(set(&m, 3, 1, pte(6, P | RW | uc)), Ok(()));
+    assert_eq!(written(&m), [6]);
+    assert_eq!(set(&m, 3, 1, pte(6, P | RW)), Ok(()));
+    assert_eq!(set(&m, 3, 1, 0), Ok(()));
+    assert_eq!(set(&m, 3, 1, pte(6, P | RW)), Ok(()));
+    assert_eq!(set(&m, 3, 1, 0), Ok(()));
+    assert_eq!(written(&m), [0; 0]);
+    pin_ok(&m, 6, Level::L1);
+    assert_eq!(written(&m), [6], "checked as the table walk will see it");
+    assert_eq!(unpin(&m, DOM, Mfn(6), &mut OwedPuts::new()), Ok(()));
+    pin_ok(&m, 6, Level::L2);
+    assert_eq!(written(&m), [0; 0], "once is enough");
 }
 
 #[test]
@@ -498,7 +526,7 @@ fn descriptor_pages_exclude_writes_and_are_fixed_up() {
         Keep::Nothing,
         &mut owed,
     );
-    assert_eq!(r, INVALID);
+    assert_eq!(r, BUSY);
     end_batch(&m, &mut held, &mut owed).unwrap();
     put_page_and_type(&m, Mfn(6)).unwrap();
     m.poke(6, 3, 0x0000_ec00_0000_0000);

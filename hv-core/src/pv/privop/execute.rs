@@ -2,7 +2,7 @@
 
 use super::control;
 use super::fetch::Access;
-use super::privdecode::{Address, AddressSize, Decoded, Operation, PortOperand, Register, Segment};
+use super::privdecode::{Decoded, Operation, PortOperand, Register, Segment};
 use super::rights::{require_port, require_privilege};
 use super::{Effect, PrivEnv, cr4, strings};
 use crate::base::{GuestVa, Mfn};
@@ -129,16 +129,9 @@ fn effect_of<E: PrivEnv>(
     decoded: &Decoded,
 ) -> Result<Effect, Refusal> {
     match decoded.operation {
-        Operation::Halt => Ok(Effect::Block),
         // Without devices no one can tell whether it was done.
         Operation::WriteBackCaches if env.rights() == Rights::Guest => Ok(Effect::Nothing),
         Operation::WriteBackCaches => Ok(Effect::WriteBackCaches),
-        Operation::InvalidatePage(address) => Ok(Effect::FlushPage(linear(
-            env,
-            regs,
-            &address,
-            decoded.length,
-        ))),
         Operation::SetXcr => {
             let value = edx_eax(regs);
             if regs.rcx as u32 != 0 || !control::is_valid_xcr0(policy(env).xcr0_mask(), value) {
@@ -249,24 +242,6 @@ pub(super) fn segment_base<E: PrivEnv>(env: &E, segment: Segment) -> u64 {
         // Only the kernel gets here with GS in use, or a program that may use the port: see `strings`.
         Segment::Gs => env.read_base(SegmentBase::GsKernel),
     }
-}
-
-/// Linear address of a memory operand.
-fn linear<E: PrivEnv>(env: &E, regs: &mut GuestFrame, address: &Address, length: u8) -> u64 {
-    let mut sum = address.displacement as i64 as u64;
-    if address.relative {
-        sum = sum.wrapping_add(regs.rip).wrapping_add(u64::from(length));
-    }
-    if let Some(base) = address.base {
-        sum = sum.wrapping_add(*register(regs, base));
-    }
-    if let Some((index, scale)) = address.index {
-        sum = sum.wrapping_add(*register(regs, index) << scale);
-    }
-    if address.size == AddressSize::Bits32 {
-        sum &= 0xffff_ffff;
-    }
-    sum.wrapping_add(segment_base(env, address.segment))
 }
 
 /// Whether a whole access is canonical.

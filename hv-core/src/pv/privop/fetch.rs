@@ -2,7 +2,7 @@
 
 use super::privdecode::{Bitness, Decoded, FORCED_PREFIX, Failure, MAX_LENGTH, Operation, decode};
 use super::{PrivEnv, Trap, Verdict};
-use crate::base::PAGE_SIZE;
+use crate::base::{GuestVa, PAGE_SIZE};
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::Mode;
 
@@ -26,6 +26,9 @@ pub(super) fn instruction<E: PrivEnv>(
         Bitness::Long => regs.rip,
         Bitness::Compatible => regs.rip & 0xffff_ffff,
     };
+    if !GuestVa(rip).is_canonical() {
+        return Err(Verdict::Reflect);
+    }
     let mut bytes = [0; MAX_LENGTH];
     let in_page = (PAGE_SIZE - rip as usize % PAGE_SIZE).min(MAX_LENGTH);
     if env.copy_in(&mut bytes[..in_page], rip).is_err() {

@@ -63,23 +63,6 @@ pub enum Repeat {
     Counted,
 }
 
-/// A memory operand in 64-bit code.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Address {
-    /// Base register.
-    pub base: Option<Register>,
-    /// Index register and log2 of its factor.
-    pub index: Option<(Register, u8)>,
-    /// Displacement.
-    pub displacement: i32,
-    /// Whether rip behind the instruction is added.
-    pub relative: bool,
-    /// Segment.
-    pub segment: Segment,
-    /// Size of the sum.
-    pub size: AddressSize,
-}
-
 /// An IN or OUT of a string.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StringIo {
@@ -119,10 +102,8 @@ pub enum Operation {
         from: Register,
     },
     ClearTaskSwitched,
-    Halt,
-    /// WBINVD, WBNOINVD and INVD.
+    /// WBINVD and WBNOINVD.
     WriteBackCaches,
-    InvalidatePage(Address),
     SetXcr,
     In {
         width: Width,
@@ -160,7 +141,6 @@ struct Prefixes {
 
 const REX_W: u8 = 8;
 const REX_R: u8 = 4;
-const REX_X: u8 = 2;
 const REX_B: u8 = 1;
 
 /// Goes through the bytes of one instruction.
@@ -177,14 +157,6 @@ impl Reader<'_> {
         let byte = *self.bytes.get(self.at).ok_or(Failure::TooShort)?;
         self.at += 1;
         Ok(byte)
-    }
-
-    fn displacement32(&mut self) -> Result<i32, Failure> {
-        let mut bytes = [0; 4];
-        for slot in &mut bytes {
-            *slot = self.byte()?;
-        }
-        Ok(i32::from_le_bytes(bytes))
     }
 }
 
@@ -307,7 +279,6 @@ fn one_byte(
             width,
             port: PortOperand::Dx,
         },
-        0xf4 => Operation::Halt,
         0xfa => Operation::ClearInterrupts,
         0xfb => Operation::SetInterrupts,
         _ => return Err(Failure::NotOurs),
@@ -319,7 +290,7 @@ fn two_byte(reader: &mut Reader<'_>, prefixes: &Prefixes) -> Result<Operation, F
     Ok(match opcode {
         0x01 => return group_7(reader, prefixes),
         0x06 => Operation::ClearTaskSwitched,
-        0x08 | 0x09 => Operation::WriteBackCaches,
+        0x09 => Operation::WriteBackCaches,
         0x20..=0x23 => {
             // The mod field is ignored: the operand is always a register.
             let modrm = reader.byte()?;
@@ -352,54 +323,13 @@ fn two_byte(reader: &mut Reader<'_>, prefixes: &Prefixes) -> Result<Operation, F
     })
 }
 
-/// 0f 01: XSETBV, RDTSCP, INVLPG.
+/// 0f 01: XSETBV, RDTSCP.
 fn group_7(reader: &mut Reader<'_>, prefixes: &Prefixes) -> Result<Operation, Failure> {
     let modrm = reader.byte()?;
     match modrm {
         0xd1 if prefixes.operand_size || prefixes.repeat => Err(Failure::NotOurs),
         0xd1 => Ok(Operation::SetXcr),
         0xf9 => Ok(Operation::ReadTscAndAux),
-        _ if modrm >> 6 != 3 && modrm >> 3 & 7 == 7 && prefixes.bitness == Bitness::Long => {
-            Ok(Operation::InvalidatePage(memory(reader, prefixes, modrm)?))
-        }
         _ => Err(Failure::NotOurs),
     }
-}
-
-/// A memory operand of 64-bit code (Intel SDM vol. 2, 2.1.5 and 2.2.1).
-fn memory(reader: &mut Reader<'_>, prefixes: &Prefixes, modrm: u8) -> Result<Address, Failure> {
-    let (mode, low) = (modrm >> 6, modrm & 7);
-    let extended = |low: u8, bit: u8| Register(low | if prefixes.rex & bit != 0 { 8 } else { 0 });
-    let mut base = Some(extended(low, REX_B));
-    let mut index = None;
-    let mut relative = false;
-    let mut long_displacement = mode == 2;
-    if low == 4 {
-        let sib = reader.byte()?;
-        let register = extended(sib >> 3 & 7, REX_X);
-        // 4 without REX.X stands for no index.
-        index = (register != Register(4)).then_some((register, sib >> 6));
-        base = Some(extended(sib & 7, REX_B));
-        if sib & 7 == 5 && mode == 0 {
-            base = None;
-            long_displacement = true;
-        }
-    } else if low == 5 && mode == 0 {
-        base = None;
-        relative = true;
-        long_displacement = true;
-    }
-    let displacement = match (mode, long_displacement) {
-        (_, true) => reader.displacement32()?,
-        (1, false) => i32::from(reader.byte()? as i8),
-        _ => 0,
-    };
-    Ok(Address {
-        base,
-        index,
-        displacement,
-        relative,
-        segment: prefixes.segment,
-        size: prefixes.address(),
-    })
 }

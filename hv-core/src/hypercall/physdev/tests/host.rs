@@ -241,6 +241,8 @@ impl PtMachine for Memory {
     fn flush_paging_structures(&self, _: DomId) {
         unreachable!()
     }
+    fn write_back(&self, _: Mfn) {}
+
     fn release(&self, _: Mfn) {
         unreachable!()
     }

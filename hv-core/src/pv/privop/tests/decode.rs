@@ -23,9 +23,7 @@ fn is_ours(i: &Instruction, bitness: Bitness) -> bool {
         | Mnemonic::Rdtscp
         | Mnemonic::Rdmsr
         | Mnemonic::Wrmsr => true,
-        Mnemonic::Clts | Mnemonic::Hlt | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd | Mnemonic::Invd => {
-            true
-        }
+        Mnemonic::Clts | Mnemonic::Wbinvd | Mnemonic::Wbnoinvd => true,
         Mnemonic::Xsetbv | Mnemonic::In | Mnemonic::Out | Mnemonic::Cli | Mnemonic::Sti => true,
         Mnemonic::Insb
         | Mnemonic::Insw
@@ -33,7 +31,6 @@ fn is_ours(i: &Instruction, bitness: Bitness) -> bool {
         | Mnemonic::Outsb
         | Mnemonic::Outsw
         | Mnemonic::Outsd => long,
-        Mnemonic::Invlpg => long,
         Mnemonic::Mov => {
             let special = |k: u32| {
                 let name = format!("{:?}", i.op_register(k));
@@ -68,11 +65,7 @@ fn agrees(op: Operation, i: &Instruction) -> bool {
         O::ReadMsr => i.mnemonic() == Mnemonic::Rdmsr,
         O::WriteMsr => i.mnemonic() == Mnemonic::Wrmsr,
         O::ClearTaskSwitched => i.mnemonic() == Mnemonic::Clts,
-        O::Halt => i.mnemonic() == Mnemonic::Hlt,
-        O::WriteBackCaches => matches!(
-            i.mnemonic(),
-            Mnemonic::Wbinvd | Mnemonic::Wbnoinvd | Mnemonic::Invd
-        ),
+        O::WriteBackCaches => matches!(i.mnemonic(), Mnemonic::Wbinvd | Mnemonic::Wbnoinvd),
         O::SetXcr => i.mnemonic() == Mnemonic::Xsetbv,
         O::ClearInterrupts => i.mnemonic() == Mnemonic::Cli,
         O::SetInterrupts => i.mnemonic() == Mnemonic::Sti,
@@ -84,7 +77,6 @@ fn agrees(op: Operation, i: &Instruction) -> bool {
         O::OutString(s) => {
             format!("{:?}", i.mnemonic()).starts_with("Outs") && s.width == width(i) && repeated(&s)
         }
-        O::InvalidatePage(_) => i.mnemonic() == Mnemonic::Invlpg,
         O::ReadControl { index, to } => move_agrees(i, 1, index, "CR", 0, to),
         O::WriteControl { index, from } => move_agrees(i, 0, index, "CR", 1, from),
         O::ReadDebug { index, to } => move_agrees(i, 1, index, "DR", 0, to),
@@ -211,13 +203,13 @@ proptest! {
 #[test]
 fn sixteen_bytes_are_no_instruction() {
     let mut bytes = [0x66; 17];
-    bytes[15] = 0xf4;
+    bytes[15] = 0xfa;
     assert_eq!(decode(&bytes, Bitness::Long), Err(Failure::NotOurs));
-    bytes[14] = 0xf4;
+    bytes[14] = 0xfa;
     assert_eq!(
         decode(&bytes, Bitness::Long),
         Ok(Decoded {
-            operation: Operation::Halt,
+            operation: Operation::ClearInterrupts,
             length: 15
         })
     );

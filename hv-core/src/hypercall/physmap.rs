@@ -1,0 +1,141 @@
+//! memory_op for domains whose memory the hypervisor translates, and what toolstacks ask about any domain. PV
+//! domains translate their own memory: most of this tells them so.
+
+use alloc::vec::Vec;
+
+use xen_abi::e820::E820Entry;
+use xen_abi::errno::Errno;
+use xen_abi::memory::{
+    self as abi, AddToPhysmap, AddToPhysmapBatch, ForeignMemoryMap, MemAcquireResource, MemoryMap,
+    MemoryReservation, PodTarget, RemoveFromPhysmap, VnumaTopologyInfo,
+};
+use xen_abi::xen::DOMID_SELF;
+
+use super::context::{Ctx, DONE, Host, Reply};
+use crate::base::DomId;
+
+/// Most entries of a domain's memory map.
+const MAX_ENTRIES: u32 = 1024;
+
+/// The commands that are here; `None` for any other.
+pub(super) fn command<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Option<Reply> {
+    Some(match command {
+        abi::XENMEM_add_to_physmap => add(cx, at),
+        abi::XENMEM_add_to_physmap_batch => {
+            let batch = cx.read::<AddToPhysmapBatch>(at);
+            batch.and_then(|r| own_translation(cx, r.domid))
+        }
+        abi::XENMEM_remove_from_physmap => {
+            let request = cx.read::<RemoveFromPhysmap>(at);
+            request.and_then(|r| own_translation(cx, r.domid))
+        }
+        abi::XENMEM_set_pod_target | abi::XENMEM_get_pod_target => pod(cx, at),
+        abi::XENMEM_claim_pages => claim(cx, at),
+        abi::XENMEM_memory_map => memory_map(cx, at),
+        abi::XENMEM_set_memory_map => set_memory_map(cx, at),
+        abi::XENMEM_get_vnumainfo => vnuma(cx, at),
+        abi::XENMEM_acquire_resource => acquire(cx, at),
+        _ => return None,
+    })
+}
+
+/// `EACCES` for a PV domain that exists: there is nothing to map into.
+fn own_translation<H: Host>(cx: &Ctx<'_, H>, id: DomId) -> Reply {
+    cx.target(id)?;
+    Err(Errno::EACCES)
+}
+
+fn add<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let request: AddToPhysmap = cx.read(at)?;
+    // Frames of other domains are for the batch command, which has room to name the domain.
+    if request.space == abi::XENMAPSPACE_gmfn_foreign {
+        return Err(Errno::ENOSYS);
+    }
+    own_translation(cx, request.domid)
+}
+
+/// Memory that comes on demand needs our translation, too.
+fn pod<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let request: PodTarget = cx.read(at)?;
+    cx.target(request.domid)?;
+    Err(Errno::EINVAL)
+}
+
+/// Claims are not kept, so there is never one to give up.
+fn claim<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let request: MemoryReservation = cx.read(at)?;
+    cx.require_control()?;
+    let target = (request.domid != DOMID_SELF).then(|| cx.hv.domain(request.domid));
+    let plain = request.extent_order == 0 && request.mem_flags == 0;
+    let pages = u32::try_from(request.nr_extents);
+    match (target.flatten(), pages) {
+        (Some(_), Ok(0)) if plain => DONE,
+        (Some(_), Ok(_)) if plain => {
+            cx.hv.note_missing(cx.domain.id, "memory_op claim_pages");
+            Err(Errno::ENOSYS)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The map that a toolstack has made for the caller.
+fn memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let mut map = Vec::new();
+    {
+        let kept = cx.domain.memory_map.lock();
+        map.try_reserve_exact(kept.len())
+            .map_err(|_| Errno::ENOMEM)?;
+        map.extend_from_slice(&kept);
+    }
+    if map.is_empty() {
+        return Err(Errno::ENOSYS);
+    }
+    let mut request: MemoryMap = cx.read(at)?;
+    let room = (request.nr_entries as usize).min(map.len());
+    for (index, entry) in map[..room].iter().enumerate() {
+        let slot = cx.element::<E820Entry>(request.buffer.address(), index as u64)?;
+        cx.write(slot, entry)?;
+    }
+    request.nr_entries = room as u32;
+    cx.write(at, &request)?;
+    DONE
+}
+
+fn set_memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let request: ForeignMemoryMap = cx.read(at)?;
+    if request.map.nr_entries > MAX_ENTRIES {
+        return Err(Errno::EINVAL);
+    }
+    cx.require_control()?;
+    let target = cx.target(request.domid)?;
+    let count = request.map.nr_entries as usize;
+    let new: Vec<E820Entry> = cx.read_array(request.map.buffer.address(), count)?;
+    // The old one is dropped after the lock.
+    let _old = core::mem::replace(&mut *target.memory_map.lock(), new);
+    DONE
+}
+
+/// No domain has been given a topology.
+fn vnuma<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let request: VnumaTopologyInfo = cx.read(at)?;
+    if request.pad != 0 {
+        return Err(Errno::EINVAL);
+    }
+    cx.target(request.domid)?;
+    Err(Errno::EOPNOTSUPP)
+}
+
+fn acquire<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+    let request: MemAcquireResource = cx.read(at)?;
+    if request.pad != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let target = cx.named(request.domid)?;
+    // Resources are for who runs another domain.
+    if target.id == cx.domain.id || !cx.domain.is_control() {
+        return Err(Errno::EPERM);
+    }
+    cx.hv
+        .note_missing(cx.domain.id, "memory_op acquire_resource");
+    Err(Errno::EOPNOTSUPP)
+}
