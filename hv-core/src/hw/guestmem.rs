@@ -2,18 +2,43 @@
 //!
 //! A fault in the guest's part goes on behind the copy through the fix-up table; the number of bytes
 //! not copied comes back. Addresses in the hypervisor's range are refused before the copy.
+//!
+//! The frames of a guest's entries and exits are copied by code of their own, a word at a time without a loop.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::AtomicBool;
+
+use xen_abi::arch_x86::IretContext;
 
 use hv_core::base::lock;
 
 use super::layout::{HYPERVISOR_END, M2P_GUEST};
 
-/// Set at boot where the CPU has SMAP.
+/// Set at boot where the CPU has SMAP: the copies' STAC and CLAC are then patched in.
 pub static SMAP: AtomicBool = AtomicBool::new(false);
 
+/// A place for STAC, which opens user pages to the copy that follows; a fault clears AC at its entry.
+macro_rules! stac {
+    () => {
+        concat!(
+            "8: .byte 0x0f, 0x1f, 0x00\n",
+            ".pushsection .smap_sites, \"a\"\n.quad 8b, 0xcb010f\n.popsection"
+        )
+    };
+}
+
+/// A place for CLAC, which closes what STAC has opened.
+macro_rules! clac {
+    () => {
+        concat!(
+            "9: .byte 0x0f, 0x1f, 0x00\n",
+            ".pushsection .smap_sites, \"a\"\n.quad 9b, 0xca010f\n.popsection"
+        )
+    };
+}
+
 /// Whether `len` bytes at `va` are wholly outside the hypervisor's range and the canonical hole.
+#[inline(always)]
 fn permitted(va: u64, len: usize) -> bool {
     let Some(end) = va.checked_add(len as u64) else {
         return false;
@@ -47,14 +72,11 @@ pub fn copy_out(to: u64, from: &[u8]) -> usize {
 /// One side must be valid memory of ours for `len` bytes, the other in the guest's range.
 unsafe fn copy(to: u64, from: u64, len: usize) -> usize {
     let mut left = len as u64;
-    if SMAP.load(Ordering::Relaxed) {
-        // SAFETY: opens user pages to the copy below only; a fault clears AC at its entry.
-        unsafe { asm!("stac", options(nostack, nomem)) };
-    }
-    // SAFETY: faults in the guest's part go on at 3 with rcx = what is left; the caller vouches
+    // SAFETY: faults in the guest's part go on at 4 or 5 with rcx = what is left; the caller vouches
     // for our part. Small copies take 8 bytes at a time.
     unsafe {
         asm!(
+            stac!(),
             "mov {t}, rcx",
             "shr rcx, 3",
             "2: rep movsq",
@@ -65,14 +87,85 @@ unsafe fn copy(to: u64, from: u64, len: usize) -> usize {
             "4: and {t}, 7",
             "lea rcx, [{t} + rcx*8]",
             "5:",
+            clac!(),
             ".pushsection .fixup, \"a\"", ".quad 2b, 4b", ".quad 3b, 5b", ".popsection",
             t = out(reg) _, inout("rcx") left, inout("rsi") from => _, inout("rdi") to => _,
             options(nostack)
         )
     };
-    if SMAP.load(Ordering::Relaxed) {
-        // SAFETY: closes what was opened above.
-        unsafe { asm!("clac", options(nostack, nomem)) };
-    }
     left as usize
+}
+
+/// A store of words, each with its way out. `$word` are the operands, at the offsets given.
+macro_rules! store_words {
+    ($to:expr, $($offset:literal $word:expr),*) => {{
+        let failed: u32;
+        // SAFETY: the caller has seen that the range is the guest's; a fault goes on at 3.
+        unsafe {
+            asm!(
+                "mov {failed:e}, 1",
+                stac!(),
+                $(concat!(
+                    "2: mov [{to} + ", $offset, "], {}\n",
+                    ".pushsection .fixup, \"a\"\n.quad 2b, 3f\n.popsection"
+                ),)*
+                "xor {failed:e}, {failed:e}",
+                "3:",
+                clac!(),
+                $(in(reg) $word,)*
+                to = in(reg) $to, failed = out(reg) failed,
+                options(nostack)
+            )
+        };
+        failed == 0
+    }};
+}
+
+/// Copies words to the guest; `false` when not all of them could be written.
+#[inline(always)]
+pub fn store_words<const N: usize>(to: u64, words: &[u64; N]) -> bool {
+    let w = words.as_slice();
+    match N {
+        7 if permitted(to, 56) => {
+            store_words!(to, 0 w[0], 8 w[1], 16 w[2], 24 w[3], 32 w[4], 40 w[5], 48 w[6])
+        }
+        8 if permitted(to, 64) => {
+            store_words!(to, 0 w[0], 8 w[1], 16 w[2], 24 w[3], 32 w[4], 40 w[5], 48 w[6], 56 w[7])
+        }
+        7 | 8 => false,
+        _ => copy_out(to, zerocopy::IntoBytes::as_bytes(words)) == 0,
+    }
+}
+
+/// Copies the frame of an iret hypercall from the guest; `None` when not all of it could be read.
+#[inline(always)]
+pub fn load_iret_frame(from: u64) -> Option<IretContext> {
+    if !permitted(from, size_of::<IretContext>()) {
+        return None;
+    }
+    let mut w = IretContext::default();
+    let failed: u32;
+    macro_rules! load {
+        ($($offset:literal $word:ident),*) => {
+            // SAFETY: the range is the guest's; a fault goes on at 3.
+            unsafe {
+                asm!(
+                    "mov {failed:e}, 1",
+                    stac!(),
+                    $(concat!(
+                        "2: mov {}, [{from} + ", $offset, "]\n",
+                        ".pushsection .fixup, \"a\"\n.quad 2b, 3f\n.popsection"
+                    ),)*
+                    "xor {failed:e}, {failed:e}",
+                    "3:",
+                    clac!(),
+                    $(out(reg) w.$word,)*
+                    from = in(reg) from, failed = out(reg) failed,
+                    options(nostack)
+                )
+            }
+        };
+    }
+    load!(0 rax, 8 r11, 16 rcx, 24 flags, 32 rip, 40 cs, 48 rflags, 56 rsp, 64 ss);
+    (failed == 0).then_some(w)
 }
