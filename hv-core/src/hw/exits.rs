@@ -9,9 +9,10 @@ use hv_core::mm::ptwrite::{WriteFault, emulate_write};
 use hv_core::pv::bounce::{self, Undeliverable};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::iret;
-use hv_core::pv::state::{Callback, Mode, PvState};
+use hv_core::pv::state::{Callback, Mode};
 use xen_abi::arch_x86::FLAT_RING3_CS32;
 use xen_abi::hypercall::__HYPERVISOR_iret;
+use zerocopy::IntoBytes;
 
 use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
 use super::host::{HW, Hw, hv};
@@ -171,63 +172,72 @@ fn hypercall(l: &mut Loaded) -> bool {
     with_context(l, front::pv64)
 }
 
-struct GuestRegs<'a> {
-    regs: &'a mut GuestFrame,
-    state: &'a PvState,
-}
+/// The registers of a guest whose kernel runs: only that writes tables.
+struct GuestRegs<'a>(&'a mut GuestFrame);
 
 impl Regs for GuestRegs<'_> {
+    #[inline(always)]
     fn gpr(&self, index: u8) -> u64 {
-        *gpr(&mut self.regs.clone(), index)
+        let f = &*self.0;
+        match index & 15 {
+            0 => f.rax,
+            1 => f.rcx,
+            2 => f.rdx,
+            3 => f.rbx,
+            4 => f.rsp,
+            5 => f.rbp,
+            6 => f.rsi,
+            7 => f.rdi,
+            8 => f.r8,
+            9 => f.r9,
+            10 => f.r10,
+            11 => f.r11,
+            12 => f.r12,
+            13 => f.r13,
+            14 => f.r14,
+            _ => f.r15,
+        }
     }
     fn set_gpr(&mut self, index: u8, value: u64) {
-        *gpr(self.regs, index) = value;
+        let f = &mut *self.0;
+        *match index & 15 {
+            0 => &mut f.rax,
+            1 => &mut f.rcx,
+            2 => &mut f.rdx,
+            3 => &mut f.rbx,
+            4 => &mut f.rsp,
+            5 => &mut f.rbp,
+            6 => &mut f.rsi,
+            7 => &mut f.rdi,
+            8 => &mut f.r8,
+            9 => &mut f.r9,
+            10 => &mut f.r10,
+            11 => &mut f.r11,
+            12 => &mut f.r12,
+            13 => &mut f.r13,
+            14 => &mut f.r14,
+            _ => &mut f.r15,
+        } = value;
     }
     fn rip(&self) -> u64 {
-        self.regs.rip
+        self.0.rip
     }
     fn set_rip(&mut self, value: u64) {
-        self.regs.rip = value;
+        self.0.rip = value;
         // Leaving by SYSRET would clobber rcx and r11.
-        self.regs.entry = 0;
+        self.0.entry = 0;
     }
     fn flags(&self) -> u64 {
-        self.regs.rflags
+        self.0.rflags
     }
     fn set_flags(&mut self, value: u64) {
-        self.regs.rflags = value;
+        self.0.rflags = value;
     }
     fn fs_base(&self) -> u64 {
         HW.read_base(hv_core::hypercall::SegmentBase::Fs)
     }
     fn gs_base(&self) -> u64 {
-        debug_assert!(
-            self.state.mode == Mode::Kernel,
-            "only the guest's kernel writes tables"
-        );
         HW.read_base(hv_core::hypercall::SegmentBase::GsKernel)
-    }
-}
-
-/// A general register by its encoding.
-fn gpr(f: &mut GuestFrame, index: u8) -> &mut u64 {
-    match index & 15 {
-        0 => &mut f.rax,
-        1 => &mut f.rcx,
-        2 => &mut f.rdx,
-        3 => &mut f.rbx,
-        4 => &mut f.rsp,
-        5 => &mut f.rbp,
-        6 => &mut f.rsi,
-        7 => &mut f.rdi,
-        8 => &mut f.r8,
-        9 => &mut f.r9,
-        10 => &mut f.r10,
-        11 => &mut f.r11,
-        12 => &mut f.r12,
-        13 => &mut f.r13,
-        14 => &mut f.r14,
-        _ => &mut f.r15,
     }
 }
 
@@ -306,30 +316,30 @@ fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
         return WriteFault::NotHandled;
     };
     let mut code = [0u8; 15];
-    let room = 4096 - (cx.regs.rip & 4095) as usize;
-    let mut len = code.len();
-    if cx.host.copy_in(&mut code, cx.regs.rip).is_err() {
-        len = len.min(room);
-        if cx.host.copy_in(&mut code[..len], cx.regs.rip).is_err() {
-            return WriteFault::NotHandled;
+    let len = match HW.load_words::<2>(cx.regs.rip) {
+        Ok(words) => {
+            code.copy_from_slice(&words.as_bytes()[..15]);
+            code.len()
         }
-    }
-    let mut owed = core::mem::take(&mut cx.state.owed_puts);
-    let mut regs = GuestRegs {
-        regs: &mut *cx.regs,
-        state: &*cx.state,
+        // The instruction may end with its page.
+        Err(_) => {
+            let room = 4096 - (cx.regs.rip & 4095) as usize;
+            let len = room.min(code.len());
+            if cx.host.copy_in(&mut code[..len], cx.regs.rip).is_err() {
+                return WriteFault::NotHandled;
+            }
+            len
+        }
     };
-    let done = emulate_write(
+    emulate_write(
         cx.host,
         cx.domain.id,
         root,
         GuestVa(address),
         &code[..len],
-        &mut regs,
-        &mut owed,
-    );
-    cx.state.owed_puts = owed;
-    done
+        &mut GuestRegs(cx.regs),
+        &mut cx.state.owed_puts,
+    )
 }
 
 /// Exceptions other than page faults.

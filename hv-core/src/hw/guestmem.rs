@@ -9,6 +9,7 @@ use core::arch::asm;
 use core::sync::atomic::AtomicBool;
 
 use xen_abi::arch_x86::IretContext;
+use zerocopy::IntoBytes;
 
 use hv_core::base::lock;
 
@@ -133,39 +134,77 @@ pub fn store_words<const N: usize>(to: u64, words: &[u64; N]) -> bool {
             store_words!(to, 0 w[0], 8 w[1], 16 w[2], 24 w[3], 32 w[4], 40 w[5], 48 w[6], 56 w[7])
         }
         7 | 8 => false,
-        _ => copy_out(to, zerocopy::IntoBytes::as_bytes(words)) == 0,
+        _ => copy_out(to, words.as_bytes()) == 0,
     }
+}
+
+/// Loads of words into the places given, each with its way out.
+macro_rules! load_words {
+    ($from:expr, $($offset:literal $word:expr),*) => {{
+        let failed: u32;
+        // SAFETY: the caller has seen that the range is the guest's; a fault goes on at 3.
+        unsafe {
+            asm!(
+                "mov {failed:e}, 1",
+                stac!(),
+                $(concat!(
+                    "2: mov {}, [{from} + ", $offset, "]\n",
+                    ".pushsection .fixup, \"a\"\n.quad 2b, 3f\n.popsection"
+                ),)*
+                "xor {failed:e}, {failed:e}",
+                "3:",
+                clac!(),
+                $(out(reg) $word,)*
+                from = in(reg) $from, failed = out(reg) failed,
+                options(nostack, readonly)
+            )
+        };
+        failed == 0
+    }};
+}
+
+/// Copies words from the guest; `None` when not all of them could be read.
+#[inline(always)]
+pub fn load_words<const N: usize>(from: u64) -> Option<[u64; N]> {
+    let mut words = [0u64; N];
+    let w = words.as_mut_slice();
+    let good = match N {
+        2 => permitted(from, 16) && load_words!(from, 0 w[0], 8 w[1]),
+        3 => permitted(from, 24) && load_words!(from, 0 w[0], 8 w[1], 16 w[2]),
+        _ => copy_in(words.as_mut_bytes(), from) == 0,
+    };
+    good.then_some(words)
 }
 
 /// Copies the frame of an iret hypercall from the guest; `None` when not all of it could be read.
 #[inline(always)]
 pub fn load_iret_frame(from: u64) -> Option<IretContext> {
-    if !permitted(from, size_of::<IretContext>()) {
-        return None;
-    }
-    let mut w = IretContext::default();
+    let mut f = IretContext::default();
+    let good = permitted(from, size_of::<IretContext>())
+        && load_words!(from, 0 f.rax, 8 f.r11, 16 f.rcx, 24 f.flags, 32 f.rip, 40 f.cs, 48 f.rflags, 56 f.rsp, 64 f.ss);
+    good.then_some(f)
+}
+
+/// Copies four bytes to the guest; `false` when they could not be written.
+#[inline(always)]
+pub fn store_u32(to: u64, value: u32) -> bool {
     let failed: u32;
-    macro_rules! load {
-        ($($offset:literal $word:ident),*) => {
-            // SAFETY: the range is the guest's; a fault goes on at 3.
-            unsafe {
-                asm!(
-                    "mov {failed:e}, 1",
-                    stac!(),
-                    $(concat!(
-                        "2: mov {}, [{from} + ", $offset, "]\n",
-                        ".pushsection .fixup, \"a\"\n.quad 2b, 3f\n.popsection"
-                    ),)*
-                    "xor {failed:e}, {failed:e}",
-                    "3:",
-                    clac!(),
-                    $(out(reg) w.$word,)*
-                    from = in(reg) from, failed = out(reg) failed,
-                    options(nostack)
-                )
-            }
-        };
+    if !permitted(to, 4) {
+        return false;
     }
-    load!(0 rax, 8 r11, 16 rcx, 24 flags, 32 rip, 40 cs, 48 rflags, 56 rsp, 64 ss);
-    (failed == 0).then_some(w)
+    // SAFETY: the range is the guest's; a fault goes on at 3.
+    unsafe {
+        asm!(
+            "mov {failed:e}, 1",
+            stac!(),
+            "2: mov [{to}], {value:e}",
+            "xor {failed:e}, {failed:e}",
+            "3:",
+            clac!(),
+            ".pushsection .fixup, \"a\"", ".quad 2b, 3b", ".popsection",
+            to = in(reg) to, value = in(reg) value, failed = out(reg) failed,
+            options(nostack)
+        )
+    };
+    failed == 0
 }

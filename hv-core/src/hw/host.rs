@@ -411,6 +411,20 @@ impl Host for Hw {
     }
 
     #[inline(always)]
+    fn load_words<const N: usize>(&self, from: u64) -> Result<[u64; N], Errno> {
+        guestmem::load_words(from).ok_or(Errno::EFAULT)
+    }
+
+    #[inline(always)]
+    fn store_u32(&self, to: u64, value: u32) -> Result<(), Errno> {
+        if guestmem::store_u32(to, value) {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
+    #[inline(always)]
     fn load_iret_frame(&self, from: u64) -> Result<IretContext, Errno> {
         guestmem::load_iret_frame(from).ok_or(Errno::EFAULT)
     }

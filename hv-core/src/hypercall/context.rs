@@ -77,6 +77,24 @@ pub trait Host: PtMachine {
     fn store_words<const N: usize>(&self, to: u64, words: &[u64; N]) -> Result<(), Errno> {
         self.copy_out(to, words.as_bytes())
     }
+    /// Copies whole words from the caller's address space: a short request.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, from: u64) -> Result<[u64; N], Errno> {
+        let mut words = [0; N];
+        self.copy_in(words.as_mut_bytes(), from)?;
+        Ok(words)
+    }
+    /// Copies four bytes to the caller's address space.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    fn store_u32(&self, to: u64, value: u32) -> Result<(), Errno> {
+        self.copy_out(to, value.as_bytes())
+    }
     /// Copies the frame of an iret hypercall from the caller's address space.
     ///
     /// # Errors

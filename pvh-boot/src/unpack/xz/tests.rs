@@ -32,7 +32,10 @@ fn blocks_and_streams_follow_each_other() {
 fn every_changed_byte_is_noticed() {
     let text = unpacked(BLOCKS).unwrap();
     let end = BLOCKS.len();
-    for at in (0..60).chain((60..end - 80).step_by(37)).chain(end - 80..end) {
+    for at in (0..60)
+        .chain((60..end - 80).step_by(37))
+        .chain(end - 80..end)
+    {
         let mut changed = BLOCKS.to_vec();
         changed[at] ^= 0x10;
         assert_ne!(unpacked(&changed), Ok(text.clone()), "byte {at}");
