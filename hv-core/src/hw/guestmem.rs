@@ -125,6 +125,7 @@ macro_rules! store_words {
 /// Copies words to the guest; `false` when not all of them could be written.
 #[inline(always)]
 pub fn store_words<const N: usize>(to: u64, words: &[u64; N]) -> bool {
+    lock::expect_none("a copy to a guest");
     let w = words.as_slice();
     match N {
         7 if permitted(to, 56) => {
@@ -166,6 +167,7 @@ macro_rules! load_words {
 /// Copies words from the guest; `None` when not all of them could be read.
 #[inline(always)]
 pub fn load_words<const N: usize>(from: u64) -> Option<[u64; N]> {
+    lock::expect_none("a copy from a guest");
     let mut words = [0u64; N];
     let w = words.as_mut_slice();
     let good = match N {
@@ -179,6 +181,7 @@ pub fn load_words<const N: usize>(from: u64) -> Option<[u64; N]> {
 /// Copies the frame of an iret hypercall from the guest; `None` when not all of it could be read.
 #[inline(always)]
 pub fn load_iret_frame(from: u64) -> Option<IretContext> {
+    lock::expect_none("a copy from a guest");
     let mut f = IretContext::default();
     let good = permitted(from, size_of::<IretContext>())
         && load_words!(from, 0 f.rax, 8 f.r11, 16 f.rcx, 24 f.flags, 32 f.rip, 40 f.cs, 48 f.rflags, 56 f.rsp, 64 f.ss);
@@ -188,6 +191,7 @@ pub fn load_iret_frame(from: u64) -> Option<IretContext> {
 /// Copies four bytes to the guest; `false` when they could not be written.
 #[inline(always)]
 pub fn store_u32(to: u64, value: u32) -> bool {
+    lock::expect_none("a copy to a guest");
     let failed: u32;
     if !permitted(to, 4) {
         return false;
