@@ -1,10 +1,15 @@
 //! `cargo xtask bench`: the same work on Xenolith and on Debian's Xen, side by side.
 //!
 //! Time is counted in instructions (one nanosecond each), so the figures do not depend on the load
-//! of the machine. TLB flushes, control-register writes and VM exits are nearly free in that count.
+//! of the machine. TLB flushes, control-register writes and exits are nearly free in that count: a plugin in the
+//! emulator counts them, in the same way for both hypervisors.
+
+use std::path::Path;
+use std::time::Duration;
 
 use tests_linux_guests::case::{Case, Script};
-use tests_linux_guests::emulator::{Clock, Hypervisor, Machine};
+use tests_linux_guests::console::Console;
+use tests_linux_guests::emulator::{self, Clock, Files, Hypervisor, Machine, Software, Terminal};
 use tests_linux_guests::runner;
 
 use crate::arguments::Arguments;
@@ -12,6 +17,12 @@ use crate::boot;
 use crate::failure::{Context, Failure, Result};
 use crate::hypervisor::Profile;
 use crate::layout::Layout;
+
+mod counts;
+mod table;
+
+use counts::{Counts, Events};
+use table::Column;
 
 /// The boot that measures.
 const CASE: Case = Case {
@@ -25,10 +36,10 @@ const CASE: Case = Case {
     ..Case::BASE
 };
 
-/// A figure: what was measured, nanoseconds.
+/// A figure: what was measured, in the unit that its name says or in nanoseconds.
 type Figure = (String, f64);
 
-/// Boots both and prints the table; `--hypervisor` takes only one of them.
+/// Boots both and prints the tables; `--hypervisor` takes only one of them.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let only = arguments.has("--hypervisor");
     let one = boot::which(&mut arguments)?;
@@ -38,17 +49,19 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let mut columns = Vec::new();
     for hypervisor in chosen {
         println!("measuring on {hypervisor:?} ...");
-        columns.push((hypervisor, measure(layout, hypervisor)?));
+        columns.push(measure(layout, hypervisor)?);
     }
-    table(&columns);
+    table::figures(&columns);
+    table::events(&columns);
     Ok(())
 }
 
-fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Vec<Figure>> {
-    let files = boot::prepare(layout, hypervisor, Profile::Release)?;
-    let log = layout
-        .logs
-        .join(format!("bench-{hypervisor:?}.log").to_lowercase());
+fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Column> {
+    let mut files = boot::prepare(layout, hypervisor, Profile::Release)?;
+    let name = format!("bench-{hypervisor:?}").to_lowercase();
+    let log = layout.logs.join(format!("{name}.log"));
+    let counted = layout.logs.join(format!("{name}.counts"));
+    files.plugin = counts::plugin(layout, &counted)?;
     let outcome = runner::run(&CASE, &files, &log).context("bench")?;
     for check in outcome
         .checks
@@ -63,58 +76,126 @@ fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Vec<Figure>> {
             log.display()
         )));
     }
-    let mut figures: Vec<Figure> = outcome.console.lines().filter_map(figure).collect();
-    for marker in ["DOM0-USERSPACE", "DOM0-READY"] {
-        figures.extend(milestone(&outcome.console, marker));
-    }
-    Ok(figures)
+    let counts = Counts::read(&counted)?;
+    let mut figures = figures(&outcome.console);
+    figures.push(("entry to dom0, bzImage".to_owned(), counts.entry()?));
+    let unpacked = entry_unpacked(layout, files, &name, &counted)?;
+    figures.push(("entry to dom0, vmlinux".to_owned(), unpacked));
+    Ok(Column {
+        hypervisor,
+        figures,
+        events: events(&outcome.console, &counts)?,
+    })
 }
 
-/// Reads a line `BENCH NAME NANOSECONDS`.
+/// Boots the kernel as an ELF file, as far as its first message: how long until its first instruction.
+fn entry_unpacked(layout: &Layout, files: Files, name: &str, counted: &Path) -> Result<f64> {
+    let files = Files {
+        kernel: layout.cache.join("vmlinux"),
+        ..files
+    };
+    let (hypervisor_line, kernel_line) = (CASE.hypervisor_line(), CASE.kernel_line());
+    let software = Software {
+        hypervisor_line: &hypervisor_line,
+        payload: CASE.payload(),
+        kernel_line: &kernel_line,
+    };
+    let mut command = emulator::command(&CASE.machine, &files, software, Terminal::Program);
+    let log = layout.logs.join(format!("{name}-vmlinux.log"));
+    let mut console = Console::start(&mut command, &log, Duration::from_secs(CASE.seconds))
+        .context("the emulator")?;
+    console
+        .wait_for("Linux version")
+        .map_err(|missed| Failure::new(format!("{missed}, see {}", log.display())))?;
+    drop(console);
+    Counts::read(counted)?.entry()
+}
+
+/// All figures on the console.
+fn figures(console: &str) -> Vec<Figure> {
+    let mut figures: Vec<Figure> = console.lines().filter_map(figure).collect();
+    let start = figures
+        .iter()
+        .find(|(name, _)| name == "power-on to kernel")
+        .map(|(_, time)| *time);
+    for marker in ["DOM0-USERSPACE", "DOM0-READY"] {
+        if let Some(since) = milestone(console, marker) {
+            figures.push((format!("kernel to {marker}"), since));
+            figures.extend(start.map(|start| (format!("power-on to {marker}"), start + since)));
+        }
+    }
+    figures
+}
+
+/// Reads a line `BENCH NAME VALUE`.
 fn figure(line: &str) -> Option<Figure> {
     let (name, value) = line.trim().strip_prefix("BENCH ")?.rsplit_once(' ')?;
     Some((name.to_owned(), value.parse().ok()?))
 }
 
-/// Reads a line `MARKER SECONDS` of the kernel's up time.
-fn milestone(console: &str, marker: &str) -> Option<Figure> {
+/// Reads a line `MARKER SECONDS` of the kernel's up time, in nanoseconds.
+fn milestone(console: &str, marker: &str) -> Option<f64> {
     let line = console.lines().find(|line| line.starts_with(marker))?;
     let seconds: f64 = line.strip_prefix(marker)?.trim().parse().ok()?;
-    Some((format!("kernel to {marker}"), seconds * 1e9))
+    Some(seconds * 1e9)
 }
 
-fn table(columns: &[(Hypervisor, Vec<Figure>)]) {
-    let Some((_, first)) = columns.first() else {
-        return;
-    };
-    print!("{:28}", "ns (1 = one instruction)");
-    for (hypervisor, _) in columns {
-        print!(" {:>15}", format!("{hypervisor:?}"));
-    }
-    println!("{}", if columns.len() == 2 { "    ratio" } else { "" });
-    for (name, reference) in first {
-        print!("{name:28} {reference:>15.0}");
-        for (_, figures) in &columns[1..] {
-            match figures.iter().find(|(other, _)| other == name) {
-                Some((_, value)) => print!(" {value:>15.0} {:>8.2}", value / reference),
-                None => print!(" {:>15}", "-"),
-            }
+/// What was counted for each figure that is followed by a line `COUNTED OPERATIONS`, for one operation.
+fn events(console: &str, counts: &Counts) -> Result<Vec<(String, Events)>> {
+    let mut name = None;
+    let mut all = Vec::new();
+    for line in console.lines() {
+        if let Some((figure, _)) = figure(line) {
+            name = Some(figure);
+        } else if let Some(operations) = line.trim().strip_prefix("COUNTED ") {
+            let operations: f64 = operations.parse().context("COUNTED")?;
+            let name = name.take().ok_or("COUNTED stands behind a figure")?;
+            let span = counts.span(all.len()).ok_or("marks and figures differ")?;
+            all.push((name, span.each(operations)));
         }
-        println!();
     }
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{figure, milestone};
+    use super::{Counts, events, figure, figures};
 
     #[test]
     fn lines_of_the_guest_are_read() {
         let read = figure("BENCH pipe round trip 1234\n");
         assert_eq!(read, Some(("pipe round trip".to_owned(), 1234.0)));
         assert_eq!(figure("BENCH nothing"), None);
-        let console = "x\nDOM0-READY 2.5\n";
-        let read = milestone(console, "DOM0-READY");
-        assert_eq!(read, Some(("kernel to DOM0-READY".to_owned(), 2.5e9)));
+        let read = figures("x\nDOM0-READY 2.5\nBENCH power-on to kernel 500000000\n");
+        let names: Vec<_> = read.iter().map(|(name, _)| &**name).collect();
+        let expected = [
+            "power-on to kernel",
+            "kernel to DOM0-READY",
+            "power-on to DOM0-READY",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(read[2].1, 3e9);
+    }
+
+    #[test]
+    fn counts_belong_to_the_figures_in_their_order() {
+        let counts: Counts = "hypervisor 100 0 0 0 0 0\nkernel 700 50 9 9 9 9\n\
+            begin 1000 100 0 0 0 0\nend 1900 400 10 20 5 30\nbegin 2000 0 0 0 0 0\nend 2000 0 0 0 0 0\n"
+            .parse()
+            .unwrap();
+        assert_eq!(counts.entry().unwrap(), 600.0);
+        let console = "BENCH power-on 5\nBENCH a b 7\nCOUNTED 10\nBENCH c 1\nCOUNTED 1\n";
+        let read = events(console, &counts).unwrap();
+        assert_eq!((&*read[0].0, &*read[1].0), ("a b", "c"));
+        let a = &read[0].1;
+        assert_eq!((a.hypervisor, a.cr3, a.flushes), (30.0, 1.0, 1.0));
+        assert_eq!((a.invlpg, a.entries), (0.5, 3.0));
+        assert!(
+            events(
+                "BENCH a 1\nCOUNTED 1\nBENCH b 1\nCOUNTED 1\nBENCH c 1\nCOUNTED 1\n",
+                &counts
+            )
+            .is_err()
+        );
     }
 }

@@ -49,6 +49,7 @@ pub fn prepare(layout: &Layout, hypervisor: Hypervisor, profile: Profile) -> Res
         micro: PathBuf::new(),
         iso: PathBuf::new(),
         qemu10: PathBuf::new(),
+        plugin: String::new(),
     })
 }
 

@@ -114,6 +114,8 @@ pub struct Files {
     pub iso: PathBuf,
     /// The folder into which QEMU 10 was unpacked, for [`Emulator::Ten`].
     pub qemu10: PathBuf,
+    /// A plugin of the emulator, as its option `-plugin` takes it; empty for none.
+    pub plugin: String,
 }
 
 /// A Linux kernel.
@@ -192,6 +194,9 @@ pub fn machine_alone(machine: &Machine, files: &Files, terminal: Terminal) -> Co
         .args(["-smp", &machine.cpus.to_string()])
         .args(["-m", &machine.memory_mib.to_string()])
         .args(["-nographic", "-no-reboot", "-net", "none"]);
+    if !files.plugin.is_empty() {
+        qemu.args(["-plugin", &files.plugin]);
+    }
     if terminal == Terminal::Program {
         qemu.args(["-monitor", "none", "-serial", "stdio"]);
     }

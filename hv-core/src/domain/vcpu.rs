@@ -145,7 +145,15 @@ impl Vcpu {
         self.owed.fetch_and(!mask, Ordering::SeqCst) & mask
     }
 
+    /// Whether nothing of [`Owed`] is set.
+    #[inline(always)]
+    #[must_use]
+    pub fn owes_nothing(&self) -> bool {
+        self.owed.load(Ordering::Relaxed) == 0
+    }
+
     /// Where its `vcpu_info` lies: the frame and the offset in it.
+    #[inline(always)]
     #[must_use]
     pub fn info_place(&self) -> Option<(Mfn, usize)> {
         let packed = self.info.load(Ordering::Acquire);

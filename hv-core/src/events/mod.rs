@@ -57,8 +57,8 @@ pub use fifo_setup::{expand_array, init_control, set_priority};
 pub use host::{Consumer, EventHost, Layout, PirqSharing};
 pub use poll::{PollStart, end_poll, start_poll};
 pub use raise::{
-    is_pending, notify_internal, pirq_port, raise_global_virq, raise_pirq, raise_virq, reraise,
-    send, unmask, upcall_due,
+    is_due, is_pending, notify_internal, pirq_port, raise_global_virq, raise_pirq, raise_virq,
+    reraise, send, unmask, upcall_due,
 };
 pub use registry::{Events, Limits};
 pub use status::{PortStatus, Status, status};

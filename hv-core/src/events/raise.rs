@@ -1,6 +1,6 @@
 //! Events on their way: sending, raising, masking.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use xen_abi::errno::Errno;
 use xen_abi::xen::NR_VIRQS;
@@ -178,10 +178,15 @@ pub fn reraise<D: EventHost>(d: &D, vcpu: VcpuId) {
 
 /// Whether an upcall to the vCPU is pending and not masked.
 pub fn upcall_due<D: EventHost>(d: &D, vcpu: VcpuId) -> bool {
-    d.vcpu_info(vcpu).is_some_and(|info| {
-        let flags = info[0].load(Ordering::SeqCst);
-        flags & UPCALL_PENDING != 0 && flags & UPCALL_MASK == 0
-    })
+    d.vcpu_info(vcpu).is_some_and(|info| is_due(&info[0]))
+}
+
+/// The same, from the first word of the vCPU's `vcpu_info`.
+#[inline(always)]
+#[must_use]
+pub fn is_due(word: &AtomicU64) -> bool {
+    let flags = word.load(Ordering::SeqCst);
+    flags & UPCALL_PENDING != 0 && flags & UPCALL_MASK == 0
 }
 
 /// Makes a port pending. The caller holds its binding, or that of its peer.

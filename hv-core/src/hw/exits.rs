@@ -9,8 +9,10 @@ use hv_core::mm::ptwrite::{WriteFault, emulate_write};
 use hv_core::pv::bounce::{self, Undeliverable};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::iret;
-use hv_core::pv::state::{Mode, PvState};
+use hv_core::pv::state::{Callback, Mode};
+use xen_abi::arch_x86::FLAT_RING3_CS32;
 use xen_abi::hypercall::__HYPERVISOR_iret;
+use zerocopy::IntoBytes;
 
 use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
 use super::host::{HW, Hw, hv};
@@ -30,7 +32,21 @@ mod pf {
 type Delivered = Result<(), Undeliverable>;
 
 /// Delivers what is due before the guest runs; interrupts are off. `false`: look at owed work first.
+#[inline(always)]
 pub fn before_entry(l: &mut Loaded) -> bool {
+    if !l.vcpu().owes_nothing() && !pay(l) {
+        return false;
+    }
+    let event = l.state.callbacks.event;
+    if event.address != 0 && with_context(l, |cx| cx.upcall_word().is_some_and(events::is_due)) {
+        return upcall(l, event);
+    }
+    true
+}
+
+/// Does what the vCPU is owed; `false`: look at everything again, the domain may even have been stopped.
+#[cold]
+fn pay(l: &mut Loaded) -> bool {
     // An NMI waits while the guest handles one.
     let nmi = if l.state.nmi_masked || l.state.callbacks.nmi.address == 0 {
         0
@@ -40,27 +56,21 @@ pub fn before_entry(l: &mut Loaded) -> bool {
     let owed = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE | nmi);
     if owed != 0 {
         slow_owed(l, owed);
-        // Look at everything again: the domain may even have been stopped.
-        return false;
     }
-    if events::upcall_due(&*l.domain, l.id) && l.state.callbacks.event.address != 0 {
-        let delivered = with_context(l, |cx| {
-            let event = cx.state.callbacks.event;
-            bounce::callback(
-                cx,
-                hv_core::pv::state::Callback {
-                    masks_events: true,
-                    ..event
-                },
-                "event",
-            )
-        });
-        if delivered.is_err() {
-            crash(l);
-            return false;
-        }
+    owed == 0
+}
+
+/// Enters the event callback; `false` when that ended the domain.
+fn upcall(l: &mut Loaded, event: Callback) -> bool {
+    let event = Callback {
+        masks_events: true,
+        ..event
+    };
+    let delivered = with_context(l, |cx| bounce::callback(cx, event, "event"));
+    if delivered.is_err() {
+        crash(l);
     }
-    true
+    delivered.is_ok()
 }
 
 #[cold]
@@ -79,6 +89,7 @@ fn slow_owed(l: &mut Loaded, owed: u32) {
     }
 }
 
+#[inline(always)]
 fn with_context<R>(l: &mut Loaded, what: impl FnOnce(&mut Ctx<'_, Hw>) -> R) -> R {
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame; the guest is out, so nobody else touches it.
@@ -87,14 +98,18 @@ fn with_context<R>(l: &mut Loaded, what: impl FnOnce(&mut Ctx<'_, Hw>) -> R) -> 
 }
 
 /// Handles an exit; interrupts are off on entry and may be on after.
+#[inline(always)]
 pub fn handle(l: &mut Loaded, reason: u32) {
+    if reason == EXIT_SYSCALL {
+        syscall(l);
+    } else {
+        interruption(l, reason);
+    }
+}
+
+fn interruption(l: &mut Loaded, reason: u32) {
     let delivered = match reason {
-        EXIT_SYSCALL => return syscall(l),
-        14 => {
-            let address = cpu::cr2();
-            cpu::sti();
-            page_fault(l, address)
-        }
+        14 => page_fault(l, cpu::cr2()),
         0x20..=0xff if reason != 0x80 => {
             irq::note(reason as u8);
             return;
@@ -114,111 +129,137 @@ pub fn handle(l: &mut Loaded, reason: u32) {
     }
 }
 
-/// SYSCALL: from user mode into the guest's kernel, from its kernel a hypercall.
+/// SYSCALL: from user mode into the guest's kernel, from its kernel a hypercall. A system call and the
+/// kernel's return from it are short enough to leave interrupts off.
+#[inline(always)]
 fn syscall(l: &mut Loaded) {
-    let good = with_context(l, |cx| {
-        if cx.state.mode == Mode::User {
-            let entry = if cx.regs.cs == u64::from(xen_abi::arch_x86::FLAT_RING3_CS32) {
-                cx.state.callbacks.syscall32
-            } else {
-                cx.state.callbacks.syscall
-            };
-            if entry.address == 0 {
-                // Without a handler SYSCALL is an instruction that the guest does not have.
-                return bounce::trap(cx, 6, None).is_ok();
-            }
-            return bounce::callback(cx, entry, "syscall").is_ok();
-        }
-        if cx.regs.rax == u64::from(__HYPERVISOR_iret) {
-            return iret::iret(cx) == Ok(Outcome::Resume);
-        }
-        cpu::sti();
-        front::pv64(cx)
-    });
+    let good = if l.state.mode == Mode::User {
+        user_syscall(l).is_ok()
+    } else if with_context(l, |cx| cx.regs.rax == u64::from(__HYPERVISOR_iret)) {
+        with_context(l, iret::iret) == Ok(Outcome::Resume)
+    } else {
+        hypercall(l)
+    };
     if !good {
-        cpu::sti();
         crash(l);
     }
 }
 
-struct GuestRegs<'a> {
-    regs: &'a mut GuestFrame,
-    state: &'a PvState,
+#[inline(always)]
+fn user_syscall(l: &mut Loaded) -> Delivered {
+    let compatible = with_context(l, |cx| cx.regs.cs == u64::from(FLAT_RING3_CS32));
+    let entry = if compatible {
+        l.state.callbacks.syscall32
+    } else {
+        l.state.callbacks.syscall
+    };
+    if entry.address == 0 {
+        return no_syscall(l);
+    }
+    with_context(l, |cx| bounce::callback(cx, entry, "syscall"))
 }
 
+/// Without a handler SYSCALL is an instruction that the guest does not have.
+#[cold]
+fn no_syscall(l: &mut Loaded) -> Delivered {
+    with_context(l, |cx| bounce::trap(cx, 6, None))
+}
+
+#[inline(never)]
+fn hypercall(l: &mut Loaded) -> bool {
+    cpu::sti();
+    with_context(l, front::pv64)
+}
+
+/// The registers of a guest whose kernel runs: only that writes tables.
+struct GuestRegs<'a>(&'a mut GuestFrame);
+
 impl Regs for GuestRegs<'_> {
+    #[inline(always)]
     fn gpr(&self, index: u8) -> u64 {
-        *gpr(&mut self.regs.clone(), index)
+        let f = &*self.0;
+        match index & 15 {
+            0 => f.rax,
+            1 => f.rcx,
+            2 => f.rdx,
+            3 => f.rbx,
+            4 => f.rsp,
+            5 => f.rbp,
+            6 => f.rsi,
+            7 => f.rdi,
+            8 => f.r8,
+            9 => f.r9,
+            10 => f.r10,
+            11 => f.r11,
+            12 => f.r12,
+            13 => f.r13,
+            14 => f.r14,
+            _ => f.r15,
+        }
     }
     fn set_gpr(&mut self, index: u8, value: u64) {
-        *gpr(self.regs, index) = value;
+        let f = &mut *self.0;
+        *match index & 15 {
+            0 => &mut f.rax,
+            1 => &mut f.rcx,
+            2 => &mut f.rdx,
+            3 => &mut f.rbx,
+            4 => &mut f.rsp,
+            5 => &mut f.rbp,
+            6 => &mut f.rsi,
+            7 => &mut f.rdi,
+            8 => &mut f.r8,
+            9 => &mut f.r9,
+            10 => &mut f.r10,
+            11 => &mut f.r11,
+            12 => &mut f.r12,
+            13 => &mut f.r13,
+            14 => &mut f.r14,
+            _ => &mut f.r15,
+        } = value;
     }
     fn rip(&self) -> u64 {
-        self.regs.rip
+        self.0.rip
     }
     fn set_rip(&mut self, value: u64) {
-        self.regs.rip = value;
+        self.0.rip = value;
         // Leaving by SYSRET would clobber rcx and r11.
-        self.regs.entry = 0;
+        self.0.entry = 0;
     }
     fn flags(&self) -> u64 {
-        self.regs.rflags
+        self.0.rflags
     }
     fn set_flags(&mut self, value: u64) {
-        self.regs.rflags = value;
+        self.0.rflags = value;
     }
     fn fs_base(&self) -> u64 {
         HW.read_base(hv_core::hypercall::SegmentBase::Fs)
     }
     fn gs_base(&self) -> u64 {
-        debug_assert!(
-            self.state.mode == Mode::Kernel,
-            "only the guest's kernel writes tables"
-        );
         HW.read_base(hv_core::hypercall::SegmentBase::GsKernel)
     }
 }
 
-/// A general register by its encoding.
-fn gpr(f: &mut GuestFrame, index: u8) -> &mut u64 {
-    match index & 15 {
-        0 => &mut f.rax,
-        1 => &mut f.rcx,
-        2 => &mut f.rdx,
-        3 => &mut f.rbx,
-        4 => &mut f.rsp,
-        5 => &mut f.rbp,
-        6 => &mut f.rsi,
-        7 => &mut f.rdi,
-        8 => &mut f.r8,
-        9 => &mut f.r9,
-        10 => &mut f.r10,
-        11 => &mut f.r11,
-        12 => &mut f.r12,
-        13 => &mut f.r13,
-        14 => &mut f.r14,
-        _ => &mut f.r15,
-    }
-}
-
+/// Interrupts are off: on they go where more is to be done than to enter the guest's handler.
 fn page_fault(l: &mut Loaded, address: u64) -> Delivered {
-    with_context(l, |cx| {
-        let error = cx.regs.error_code;
-        if (M2P_GUEST..HYPERVISOR_END).contains(&address) {
-            return own_range_fault(cx, address, error);
+    let error = with_context(l, |cx| cx.regs.error_code);
+    if (M2P_GUEST..HYPERVISOR_END).contains(&address) {
+        cpu::sti();
+        return with_context(l, |cx| own_range_fault(cx, address, error));
+    }
+    let write =
+        error & (pf::PRESENT | pf::WRITE | pf::RESERVED | pf::FETCH) == pf::PRESENT | pf::WRITE;
+    if write && l.state.mode == Mode::Kernel {
+        cpu::sti();
+        match with_context(l, |cx| table_write(cx, address)) {
+            WriteFault::Done | WriteFault::Restart => return Ok(()),
+            WriteFault::NotHandled => {}
         }
-        let write =
-            error & (pf::PRESENT | pf::WRITE | pf::RESERVED | pf::FETCH) == pf::PRESENT | pf::WRITE;
-        if write && cx.state.mode == Mode::Kernel {
-            match table_write(cx, address) {
-                WriteFault::Done | WriteFault::Restart => return Ok(()),
-                WriteFault::NotHandled => {}
-            }
-        }
-        reflect_page_fault(cx, address, error)
-    })
+    }
+    with_context(l, |cx| reflect_page_fault(cx, address, error))
 }
 
+#[inline(always)]
 fn reflect_page_fault(cx: &mut Ctx<'_, Hw>, address: u64, error: u32) -> Delivered {
     // To its kernel a fault in the kernel is one in supervisor mode.
     let error = if cx.state.mode == Mode::Kernel {
@@ -283,30 +324,30 @@ fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
         return WriteFault::NotHandled;
     };
     let mut code = [0u8; 15];
-    let room = 4096 - (cx.regs.rip & 4095) as usize;
-    let mut len = code.len();
-    if cx.host.copy_in(&mut code, cx.regs.rip).is_err() {
-        len = len.min(room);
-        if cx.host.copy_in(&mut code[..len], cx.regs.rip).is_err() {
-            return WriteFault::NotHandled;
+    let len = match HW.load_words::<2>(cx.regs.rip) {
+        Ok(words) => {
+            code.copy_from_slice(&words.as_bytes()[..15]);
+            code.len()
         }
-    }
-    let mut owed = core::mem::take(&mut cx.state.owed_puts);
-    let mut regs = GuestRegs {
-        regs: &mut *cx.regs,
-        state: &*cx.state,
+        // The instruction may end with its page.
+        Err(_) => {
+            let room = 4096 - (cx.regs.rip & 4095) as usize;
+            let len = room.min(code.len());
+            if cx.host.copy_in(&mut code[..len], cx.regs.rip).is_err() {
+                return WriteFault::NotHandled;
+            }
+            len
+        }
     };
-    let done = emulate_write(
+    emulate_write(
         cx.host,
         cx.domain.id,
         root,
         GuestVa(address),
         &code[..len],
-        &mut regs,
-        &mut owed,
-    );
-    cx.state.owed_puts = owed;
-    done
+        &mut GuestRegs(cx.regs),
+        &mut cx.state.owed_puts,
+    )
 }
 
 /// Exceptions other than page faults.
@@ -390,6 +431,8 @@ pub fn bad_selectors(l: &mut Loaded) {
 
 /// The guest broke its contract: its domain goes down, and the console says what it did.
 fn crash(l: &mut Loaded) {
+    // What comes may take locks and wait for others: not with interrupts off.
+    cpu::sti();
     let (domain, id) = (l.domain.clone(), l.id);
     with_context(l, |cx| {
         let (r, mode) = (*cx.regs, cx.state.mode);

@@ -15,6 +15,7 @@ use hv_core::pv::state::{Mode, PvState};
 use hv_core::sched::{CpuSet, Unit};
 use hv_core::time::TimerId;
 use spin::Once;
+use xen_abi::arch_x86::IretContext;
 use xen_abi::errno::Errno;
 
 use super::cpu::{self, msr};
@@ -409,6 +410,34 @@ impl Host for Hw {
         } else {
             Err(Errno::EFAULT)
         }
+    }
+
+    #[inline(always)]
+    fn store_words<const N: usize>(&self, to: u64, words: &[u64; N]) -> Result<(), Errno> {
+        if guestmem::store_words(to, words) {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, from: u64) -> Result<[u64; N], Errno> {
+        guestmem::load_words(from).ok_or(Errno::EFAULT)
+    }
+
+    #[inline(always)]
+    fn store_u32(&self, to: u64, value: u32) -> Result<(), Errno> {
+        if guestmem::store_u32(to, value) {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
+    #[inline(always)]
+    fn load_iret_frame(&self, from: u64) -> Result<IretContext, Errno> {
+        guestmem::load_iret_frame(from).ok_or(Errno::EFAULT)
     }
 
     fn load_base(&self, which: SegmentBase, value: u64) {

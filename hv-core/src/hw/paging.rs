@@ -39,6 +39,7 @@ static LOCK: Mutex<MmioNext> = Mutex::new(rank::MMIO_WINDOW, MmioNext(MMIO_WINDO
 struct MmioNext(u64);
 
 /// A page table as seen through the direct map.
+#[inline(always)]
 pub fn table(mfn: Mfn) -> &'static [AtomicU64; 512] {
     // SAFETY: the direct map covers all RAM for good; entries are only accessed as atomics.
     unsafe { &*(direct_frame(mfn) as *const [AtomicU64; 512]) }

@@ -1,10 +1,11 @@
 //! The run loop of each CPU: do what is owed, ask the scheduler, run the guest, handle its exit.
 
 use alloc::sync::Arc;
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{GuestVa, VcpuId, lock};
-use hv_core::domain::{Domain, Vcpu};
+use hv_core::domain::{Domain, Hypervisor, Vcpu};
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::StateBox;
@@ -26,12 +27,30 @@ pub struct Loaded {
     pub state: StateBox,
     /// It waits for an event and the CPU idles: its root is not in CR3.
     pub idle: bool,
+    /// What `domain` and `id` lead to, found once.
+    vcpu: NonNull<Vcpu>,
+    hv: &'static Hypervisor,
 }
 
 impl Loaded {
+    fn new(domain: Arc<Domain>, id: VcpuId, state: StateBox) -> Self {
+        let vcpu = NonNull::from(&domain.vcpus()[id as usize]);
+        Self {
+            domain,
+            id,
+            state,
+            idle: false,
+            vcpu,
+            hv: hv(),
+        }
+    }
+
     /// The vCPU as others see it.
+    #[inline(always)]
     pub fn vcpu(&self) -> &Vcpu {
-        &self.domain.vcpus()[self.id as usize]
+        // SAFETY: a domain's vCPUs are made once, stay in place for as long as it exists, and are only shared;
+        // `domain` keeps it.
+        unsafe { self.vcpu.as_ref() }
     }
 
     /// The scheduler's handle.
@@ -40,12 +59,14 @@ impl Loaded {
     }
 
     /// What handlers work with.
+    #[inline(always)]
     pub fn context<'a>(&'a mut self, regs: &'a mut GuestFrame) -> Ctx<'a, super::host::Hw> {
         Ctx {
-            hv: hv(),
+            hv: self.hv,
             host: &HW,
             domain: &self.domain,
-            vcpu: &self.domain.vcpus()[self.id as usize],
+            // SAFETY: see `vcpu`.
+            vcpu: unsafe { self.vcpu.as_ref() },
             state: &mut self.state,
             regs,
         }
@@ -288,12 +309,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
         // Another vCPU of the same domain may run another process: its user entries are global.
         tlb::flush_all_here();
     }
-    let mut l = Loaded {
-        domain,
-        id,
-        state,
-        idle: false,
-    };
+    let mut l = Loaded::new(domain, id, state);
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
     let good = context::load(&mut l.state, unsafe { &mut (*info).regs });

@@ -114,7 +114,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     fpu::discover();
     setup::cpu_features();
     if setup::has_smap() {
-        traps::patch_clac();
+        traps::patch_smap_sites();
     }
     memory::map_ram(&memory);
     let early = more_pages(&free, first_run);

@@ -49,8 +49,8 @@
 
 # CLAC where the CPU has SMAP: AC belongs to the guest. Patched at boot.
 .macro CLAC_SITE
-.pushsection .fixup_clac, "a"
-    .quad 7f
+.pushsection .smap_sites, "a"
+    .quad 7f, 0xca010f
 .popsection
 7:  .byte 0x0f, 0x1f, 0x00
 .endm

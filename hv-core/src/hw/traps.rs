@@ -17,23 +17,23 @@ pub const FIRST_INTERRUPT: u32 = 0x20;
 unsafe extern "C" {
     static fixup_start: [u64; 0];
     static fixup_end: [u64; 0];
-    static clac_start: [u64; 0];
-    static clac_end: [u64; 0];
+    static smap_start: [u64; 0];
+    static smap_end: [u64; 0];
 }
 
-/// Writes CLAC over the prepared places. Call once, before the text is made read-only.
-pub fn patch_clac() {
+/// Writes STAC and CLAC over the prepared places. Call once, before the text is made read-only.
+pub fn patch_smap_sites() {
     let (start, end) = (
-        (&raw const clac_start) as *const u64,
-        (&raw const clac_end) as *const u64,
+        (&raw const smap_start) as *const [u64; 2],
+        (&raw const smap_end) as *const [u64; 2],
     );
-    // SAFETY: the linker script bounds an array of addresses of 3-byte NOPs in our text, which is
-    // still writable at this point of the boot and run by no other CPU.
+    // SAFETY: the linker script bounds an array of pairs, each the address of a 3-byte NOP in our text,
+    // which is still writable at this point of the boot and run by no other CPU, and what goes there.
     unsafe {
         let mut at = start;
         while at < end {
-            let site = *at as *mut u8;
-            site.copy_from_nonoverlapping([0x0f, 0x01, 0xca].as_ptr(), 3);
+            let [site, code] = *at;
+            (site as *mut u8).copy_from_nonoverlapping(code.to_le_bytes().as_ptr(), 3);
             at = at.add(1);
         }
     }

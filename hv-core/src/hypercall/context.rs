@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
 
+use xen_abi::arch_x86::IretContext;
 use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -67,6 +69,42 @@ pub trait Host: PtMachine {
     /// # Errors
     /// `EFAULT`.
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno>;
+    /// Copies whole words to the caller's address space: a frame for the guest's kernel.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    fn store_words<const N: usize>(&self, to: u64, words: &[u64; N]) -> Result<(), Errno> {
+        self.copy_out(to, words.as_bytes())
+    }
+    /// Copies whole words from the caller's address space: a short request.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    fn load_words<const N: usize>(&self, from: u64) -> Result<[u64; N], Errno> {
+        let mut words = [0; N];
+        self.copy_in(words.as_mut_bytes(), from)?;
+        Ok(words)
+    }
+    /// Copies four bytes to the caller's address space.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    fn store_u32(&self, to: u64, value: u32) -> Result<(), Errno> {
+        self.copy_out(to, value.as_bytes())
+    }
+    /// Copies the frame of an iret hypercall from the caller's address space.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    fn load_iret_frame(&self, from: u64) -> Result<IretContext, Errno> {
+        let mut frame = IretContext::default();
+        self.copy_in(frame.as_mut_bytes(), from)?;
+        Ok(frame)
+    }
     /// Loads a segment base.
     fn load_base(&self, which: SegmentBase, value: u64);
     /// Reads a segment base back from the hardware.
@@ -127,6 +165,15 @@ pub struct Ctx<'a, H: Host> {
 }
 
 impl<H: Host> Ctx<'_, H> {
+    /// The first word of the caller's `vcpu_info`, with the pending and the mask byte of its upcalls; `None`
+    /// while it has none.
+    #[inline(always)]
+    #[must_use]
+    pub fn upcall_word(&self) -> Option<&AtomicU64> {
+        let (frame, offset) = self.vcpu.info_place()?;
+        self.host.table(frame).get(offset / 8)
+    }
+
     /// Copies one value from the guest.
     ///
     /// # Errors

@@ -41,11 +41,12 @@ impl From<Stop> for End {
 }
 
 /// Turns the outcome of a batch into a reply: `done` counts all elements done so far, over restarts.
+#[inline(always)]
 fn finish<H: Host>(cx: &Ctx<'_, H>, end: Result<(), End>, progress: Progress, args: Args) -> Reply {
     // The count of elements done is reported also when one failed.
     // A place that cannot be written does not undo what was done: the outcome is that of the batch.
     let written = if args[2] != 0 {
-        cx.write(args[2], &(progress.done as u32))
+        cx.host.store_u32(args[2], progress.done as u32)
     } else {
         Ok(())
     };
@@ -80,6 +81,7 @@ struct Progress {
 }
 
 impl Progress {
+    #[inline(always)]
     fn start<H: Host>(cx: &Ctx<'_, H>, args: Args) -> Result<Self, Errno> {
         let before = if args[1] & PREEMPTED != 0 && args[2] != 0 {
             u64::from(cx.read::<u32>(args[2])?)
@@ -102,7 +104,15 @@ impl Progress {
 
 /// The domains of a `foreigndom` argument: low half the owner of the pages, upper half (plus one) that
 /// of the tables.
+#[inline(always)]
 fn whose<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> {
+    if foreign == u64::from(abi::DOMID_SELF) {
+        return Ok(Whose::own(cx.domain.id));
+    }
+    whose_of_two(cx, foreign)
+}
+
+fn whose_of_two<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> {
     let own = cx.domain.id;
     let tables = match (foreign >> 16) as u16 {
         0 => own,
@@ -160,7 +170,8 @@ fn mmu_loop<H: Host>(
                 return Err(End::Restart);
             }
         }
-        let request: MmuUpdate = cx.read(progress.next)?;
+        let [ptr, val] = cx.host.load_words(progress.next)?;
+        let request = MmuUpdate { ptr, val };
         one_update(cx, whose, held, request)?;
         progress.step::<MmuUpdate>();
     }
@@ -297,7 +308,13 @@ fn mmuext_loop<H: Host>(
     progress: &mut Progress,
 ) -> Result<(), End> {
     while progress.left != 0 {
-        let op: MmuextOp = cx.read(progress.next)?;
+        let [cmd, arg1, arg2] = cx.host.load_words(progress.next)?;
+        let op = MmuextOp {
+            cmd: cmd as u32,
+            arg1,
+            arg2,
+            ..MmuextOp::default()
+        };
         one_ext(cx, target, &op)?;
         progress.step::<MmuextOp>();
         if progress.left != 0 && cx.host.preempt_pending() {

@@ -207,16 +207,20 @@ impl Fixture {
 
     /// Makes a hypercall once.
     pub fn call_once(&mut self, number: u32, args: [u64; 6]) -> Result<Outcome, Errno> {
+        self.with(|cx| front::dispatch(cx, number.into(), args))
+    }
+
+    /// Does something with what handlers work with.
+    pub fn with<R>(&mut self, what: impl FnOnce(&mut Ctx<'_, FakeHost>) -> R) -> R {
         let caller = self.caller.clone();
-        let mut cx = Ctx {
+        what(&mut Ctx {
             hv: self.hv,
             host: &self.host,
             domain: &caller,
             vcpu: &caller.vcpus()[0],
             state: &mut self.state,
             regs: &mut self.regs,
-        };
-        front::dispatch(&mut cx, number.into(), args)
+        })
     }
 
     /// Writes a value into the caller's memory.

@@ -2,7 +2,9 @@
 
 use super::frames::{Frame, Owner};
 use super::pte::{Level, Pte};
-use super::refs::{get_page, get_page_and_type, put_page, put_page_and_type, put_writable};
+use super::refs::{
+    get_page, get_page_and_type, get_writable, put_page, put_page_and_type, put_writable,
+};
 use super::types::{PageType, Reach};
 use super::{IoAccess, PtMachine, PtResult, Refusal, Stop};
 use crate::base::{DomId, Mfn};
@@ -46,7 +48,7 @@ impl Whose {
 /// The frame's entry if the number names RAM.
 #[inline]
 fn ram<M: PtMachine>(m: &M, mfn: Mfn) -> Option<&Frame> {
-    m.frame(mfn).filter(|f| f.owner() != Owner::Io)
+    m.frame(mfn).filter(|f| !f.is_io())
 }
 
 /// Takes the references of an L1 entry and returns it as the processor gets it. An entry that is not
@@ -73,6 +75,7 @@ pub fn take_l1<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> 
 fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> PtResult<Pte> {
     let mfn = entry.mfn();
     let owner = match whose.pages {
+        Pages::Of(id) if id == whose.table_owner && frame.belongs_to(id) => id,
         Pages::Of(id) => lender(m, whose, frame, id)?,
         Pages::Granted(id) => id,
         Pages::Io => return Err(Refusal::Denied.into()),
@@ -94,16 +97,14 @@ fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> Pt
     } else {
         Reach::Foreign
     };
-    get_page_and_type(m, mfn, owner, PageType::Writable, reach).map_err(|stop| match stop {
+    get_writable(m, mfn, frame, owner, reach).map_err(|stop| match stop {
         Stop::Refused(_) => Stop::Refused(Refusal::Busy),
         Stop::Restart => Stop::Restart,
     })?;
-    if entry.has_cache_bits()
-        && let Some(frame) = ram(m, mfn)
-    {
+    if entry.has_cache_bits() {
         frame.ty.mark_incoherent();
+        uncache(m, entry);
     }
-    uncache(m, entry);
     Ok(entry)
 }
 
@@ -118,7 +119,6 @@ fn uncache<M: PtMachine>(m: &M, entry: Pte) {
 
 /// The domain whose frame this is, if the mapping is allowed. The owner is looked at without a
 /// reference; taking the reference checks it again.
-#[inline]
 fn lender<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, named: DomId) -> PtResult<DomId> {
     let owner = match frame.owner() {
         Owner::Domain(id) => id,

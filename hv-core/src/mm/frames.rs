@@ -109,6 +109,20 @@ impl Frame {
         Owner::decode(self.owner.load(Ordering::Acquire))
     }
 
+    /// Whether a domain owns it; as [`Self::owner`].
+    #[inline(always)]
+    #[must_use]
+    pub fn belongs_to(&self, id: DomId) -> bool {
+        self.owner.load(Ordering::Acquire) == Owner::Domain(id).encode()
+    }
+
+    /// Whether it is nobody's; as [`Self::owner`].
+    #[inline(always)]
+    #[must_use]
+    pub fn is_io(&self) -> bool {
+        self.owner.load(Ordering::Acquire) == Owner::Io.encode()
+    }
+
     /// General references now (a snapshot, for checks and reports).
     #[must_use]
     pub fn references(&self) -> u64 {

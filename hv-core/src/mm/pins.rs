@@ -16,41 +16,55 @@ use crate::base::{DomId, Mfn};
 /// places are for the roots of a vCPU that ends meanwhile.
 #[derive(Default, Debug)]
 pub struct OwedPuts {
-    frames: [Option<Mfn>; 4],
+    frames: [Mfn; 4],
+    /// How many of them are owed.
+    count: usize,
 }
 
 impl OwedPuts {
     /// An empty list.
     #[must_use]
     pub const fn new() -> Self {
-        Self { frames: [None; 4] }
+        Self {
+            frames: [Mfn(0); 4],
+            count: 0,
+        }
     }
 
     /// Whether nothing is owed.
+    #[inline(always)]
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.frames.iter().all(Option::is_none)
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The frames on the list.
     pub fn pending(&self) -> impl Iterator<Item = Mfn> + '_ {
-        self.frames.iter().copied().flatten()
+        self.frames.iter().copied().take(self.count)
     }
 
     /// Goes on with what is owed. Restart: some remains, call again before anything else.
-    #[inline]
+    #[inline(always)]
     pub fn finish<M: PtMachine>(&mut self, m: &M) -> PtResult {
-        for owed in &mut self.frames {
-            if let Some(mfn) = *owed {
-                put_page_and_type(m, mfn)?;
-                *owed = None;
-            }
+        if self.is_empty() {
+            Ok(())
+        } else {
+            self.go_on(m)
+        }
+    }
+
+    #[cold]
+    fn go_on<M: PtMachine>(&mut self, m: &M) -> PtResult {
+        while let Some(&mfn) = self.frames[..self.count].last() {
+            put_page_and_type(m, mfn)?;
+            self.count -= 1;
         }
         Ok(())
     }
 
     /// Drops a type reference, or keeps it on the list and says Restart. In no case does the
     /// caller hold it afterwards.
+    #[inline(always)]
     pub fn put<M: PtMachine>(&mut self, m: &M, mfn: Mfn) -> PtResult {
         self.defer(m, mfn);
         if self.is_empty() {
@@ -61,15 +75,24 @@ impl OwedPuts {
     }
 
     /// Drops a type reference, now or (then it is on the list) later.
+    #[inline(always)]
     pub fn defer<M: PtMachine>(&mut self, m: &M, mfn: Mfn) {
-        while put_page_and_type(m, mfn).is_err() {
-            if let Some(free) = self.frames.iter_mut().find(|f| f.is_none()) {
-                *free = Some(mfn);
-                return;
-            }
+        if put_page_and_type(m, mfn).is_err() {
+            self.keep(m, mfn);
+        }
+    }
+
+    #[cold]
+    fn keep<M: PtMachine>(&mut self, m: &M, mfn: Mfn) {
+        while self.count == self.frames.len() {
             // A caller that did not finish the list before: late is better than lost.
             debug_assert!(false, "the list of owed puts is full");
+            if put_page_and_type(m, mfn).is_ok() {
+                return;
+            }
         }
+        self.frames[self.count] = mfn;
+        self.count += 1;
     }
 }
 

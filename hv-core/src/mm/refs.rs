@@ -12,7 +12,7 @@ const PATIENCE: u32 = 4096;
 
 /// Takes a general reference to a frame of `owner`; it keeps the frame with its owner until
 /// [`put_page`].
-#[inline]
+#[inline(always)]
 pub fn get_page<M: PtMachine>(m: &M, mfn: Mfn, owner: Owner) -> Result<(), RefError> {
     let frame = m.frame(mfn).ok_or(RefError::NotRam)?;
     match frame.get(owner) {
@@ -26,7 +26,7 @@ pub fn get_page<M: PtMachine>(m: &M, mfn: Mfn, owner: Owner) -> Result<(), RefEr
 }
 
 /// Drops a general reference. The last one gives the frame back to the allocator.
-#[inline]
+#[inline(always)]
 pub fn put_page<M: PtMachine>(m: &M, mfn: Mfn) {
     if let Some(frame) = m.frame(mfn) {
         drop_general(m, mfn, frame);
@@ -61,15 +61,12 @@ pub fn get_page_and_type<M: PtMachine>(
     let Some(frame) = m.frame(mfn) else {
         return Err(Refusal::Invalid.into());
     };
-    let owner = Owner::Domain(owner);
-    if want == PageType::Writable && frame.owner() == owner && frame.ty.join_held(want, reach) {
-        if frame.owner() == owner {
-            return Ok(());
-        }
-        // The frame changed hands between the look and the reference.
-        put_writable(m, mfn);
-        return Err(Refusal::Invalid.into());
+    if want == PageType::Writable
+        && let Some(outcome) = join_writable(m, mfn, frame, owner, reach)
+    {
+        return outcome;
     }
+    let owner = Owner::Domain(owner);
     if want == PageType::None || get_page(m, mfn, owner).is_err() {
         return Err(Refusal::Invalid.into());
     }
@@ -79,6 +76,41 @@ pub fn get_page_and_type<M: PtMachine>(
         General::Spare => drop_general(m, mfn, frame),
     }
     outcome
+}
+
+/// Adds a reference to a frame that is held as writable already, the common case; `None` where it is not.
+#[inline(always)]
+fn join_writable<M: PtMachine>(
+    m: &M,
+    mfn: Mfn,
+    frame: &Frame,
+    owner: DomId,
+    reach: Reach,
+) -> Option<PtResult> {
+    if !frame.belongs_to(owner) || !frame.ty.join_held(PageType::Writable, reach) {
+        return None;
+    }
+    if frame.belongs_to(owner) {
+        return Some(Ok(()));
+    }
+    // The frame changed hands between the look and the reference.
+    put_writable(m, mfn);
+    Some(Err(Refusal::Invalid.into()))
+}
+
+/// As [`get_page_and_type`] for [`PageType::Writable`], with the common case in place.
+#[inline(always)]
+pub(super) fn get_writable<M: PtMachine>(
+    m: &M,
+    mfn: Mfn,
+    frame: &Frame,
+    owner: DomId,
+    reach: Reach,
+) -> PtResult {
+    match join_writable(m, mfn, frame, owner, reach) {
+        Some(outcome) => outcome,
+        None => get_page_and_type(m, mfn, owner, PageType::Writable, reach),
+    }
 }
 
 /// What became of the general reference that a join brought along.
@@ -224,11 +256,16 @@ fn close<M: PtMachine>(m: &M, frame: &Frame, claim: Claim) {
 
 /// Drops a type reference. The last one takes a table apart, which can be interrupted: on
 /// [`Stop::Restart`] the caller still owns the reference and must call again. No other error.
-#[inline]
+#[inline(always)]
 pub fn put_page_and_type<M: PtMachine>(m: &M, mfn: Mfn) -> PtResult {
-    let Some(frame) = m.frame(mfn) else {
-        return Ok(());
-    };
+    match m.frame(mfn) {
+        Some(frame) if !frame.ty.leave_shared() => put_last(m, mfn, frame),
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[inline(never)]
+fn put_last<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame) -> PtResult {
     for _ in 0..PATIENCE {
         match frame.ty.leave() {
             Leave::Left => return Ok(()),
@@ -321,7 +358,7 @@ pub fn unshare_page<M: PtMachine>(m: &M, mfn: Mfn) {
 
 /// Drops a `Writable` reference, which cannot be interrupted: nothing is taken apart, and no other
 /// CPU can have claimed a writable word that is referenced.
-#[inline]
+#[inline(always)]
 pub fn put_writable<M: PtMachine>(m: &M, mfn: Mfn) {
     let done = put_page_and_type(m, mfn);
     debug_assert!(

@@ -274,7 +274,7 @@ impl TypeWord {
     }
 
     /// Compare-and-swap that reports what it found.
-    #[inline]
+    #[inline(always)]
     fn replace(&self, from: u64, to: u64) -> Result<(), u64> {
         self.0
             .compare_exchange_weak(from, to, Ordering::AcqRel, Ordering::Acquire)
@@ -287,7 +287,7 @@ impl TypeWord {
     }
 
     /// Adds a reference where the word is Held(`want`) already; the fast half of [`Self::join`].
-    #[inline]
+    #[inline(always)]
     pub(super) fn join_held(&self, want: PageType, reach: Reach) -> bool {
         let mut cur = self.0.load(Ordering::Acquire);
         while cur & (VALIDATED | TYPE) == VALIDATED | want.bits() && cur & COUNT != COUNT {
@@ -302,6 +302,19 @@ impl TypeWord {
     /// The frame is mapped writable other than write-back. The caller holds a `Writable` reference.
     pub(super) fn mark_incoherent(&self) {
         self.0.fetch_or(INCOHERENT, Ordering::AcqRel);
+    }
+
+    /// Drops a reference that is not the last; the fast half of [`Self::leave`].
+    #[inline(always)]
+    pub(super) fn leave_shared(&self) -> bool {
+        let mut cur = self.0.load(Ordering::Acquire);
+        while cur & BUSY == 0 && cur & COUNT > 1 {
+            match self.replace(cur, cur - 1) {
+                Ok(()) => return true,
+                Err(now) => cur = now,
+            }
+        }
+        false
     }
 
     /// Adds a reference as `want` (not `None`); the caller holds a general reference.

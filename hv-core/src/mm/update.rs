@@ -83,14 +83,14 @@ pub fn hold_table<M: PtMachine>(
     let Some(level) = frame.type_state().live_level() else {
         return Err(Refusal::Busy.into());
     };
-    if frame.owner() != Owner::Domain(owner) {
+    if !frame.belongs_to(owner) {
         return Err(Refusal::Invalid.into());
     }
     if !frame.ty.join_held(PageType::of_table(level), Reach::Owner) {
         return Err(Refusal::Busy.into());
     }
     // A page table in use belongs to its owner until the last reference goes, and ours is one.
-    if frame.owner() == Owner::Domain(owner) {
+    if frame.belongs_to(owner) {
         return Ok(Hold { mfn, level, owner });
     }
     // The frame changed hands between the look and the reference.
@@ -338,9 +338,10 @@ pub fn look_up<M: PtMachine>(m: &M, owner: DomId, root: Mfn, va: GuestVa) -> Opt
     entry.is_present().then_some(entry)
 }
 
+#[inline(always)]
 fn table_of<M: PtMachine>(m: &M, owner: DomId, mfn: Mfn) -> Option<&[AtomicU64; 512]> {
     let frame: &Frame = m.frame(mfn)?;
-    (frame.owner() == Owner::Domain(owner)).then(|| m.table(mfn))
+    frame.belongs_to(owner).then(|| m.table(mfn))
 }
 
 /// `update_va_mapping`: sets the L1 entry for an address in the tables below `root`.

@@ -6,7 +6,7 @@
 //! that is itself half done keeps its own progress, and the entry is simply tried again.
 
 use super::descriptors::check_descriptor;
-use super::entries::{self, Pages, Whose};
+use super::entries::{self, Whose};
 use super::frames::{Frame, Owner};
 use super::pte::{ENTRIES, HYPERVISOR_SLOT_FIRST, Level, Pte, is_hypervisor_slot};
 use super::types::PageType;
@@ -92,20 +92,37 @@ fn check_segments<M: PtMachine>(m: &M, mfn: Mfn) -> Scan {
     Scan::Complete
 }
 
+/// Entries that are looked at in one go.
+const GROUP: usize = 8;
+
+/// Whether one of the entries is present: tables of processes are mostly empty, and a kernel makes and drops
+/// them at every fork.
+#[inline(always)]
+fn any_present([a, b, c, d, e, f, g, h]: &[AtomicU64; GROUP]) -> bool {
+    let raw = |word: &AtomicU64| word.load(Ordering::Relaxed);
+    Pte(raw(a) | raw(b) | raw(c) | raw(d) | raw(e) | raw(f) | raw(g) | raw(h)).is_present()
+}
+
+fn groups(table: &[AtomicU64; ENTRIES]) -> &[[AtomicU64; GROUP]] {
+    table.as_chunks().0
+}
+
 fn check_l1<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId, start: usize) -> Scan {
-    let whose = Whose {
-        by: owner,
-        table_owner: owner,
-        pages: Pages::Of(owner),
-    };
-    for (slot, word) in m.table(mfn).iter().enumerate().skip(start) {
-        let raw = Pte(word.load(Ordering::Relaxed));
-        if !raw.is_present() {
+    let whose = Whose::own(owner);
+    let table = groups(m.table(mfn));
+    for (group, words) in table.iter().enumerate().skip(start / GROUP) {
+        if !any_present(words) {
             continue;
         }
-        match entries::take_l1(m, &whose, raw) {
-            Ok(entry) => adjust(word, raw, entry),
-            Err(stop) => return stopped(m, mfn, slot, raw, stop),
+        for (word, slot) in words.iter().zip(group * GROUP..) {
+            let raw = Pte(word.load(Ordering::Relaxed));
+            if !raw.is_present() || slot < start {
+                continue;
+            }
+            match entries::take_l1(m, &whose, raw) {
+                Ok(entry) => adjust(word, raw, entry),
+                Err(stop) => return stopped(m, mfn, slot, raw, stop),
+            }
         }
     }
     Scan::Complete
@@ -113,20 +130,23 @@ fn check_l1<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId, start: usize) -> Scan {
 
 fn check_upper<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId, level: Level, start: usize) -> Scan {
     let table = m.table(mfn);
-    for (slot, word) in table.iter().enumerate().skip(start) {
-        if level == Level::L4 && is_hypervisor_slot(slot) {
+    for (group, words) in groups(table).iter().enumerate().skip(start / GROUP) {
+        if !any_present(words) {
             continue;
         }
-        let raw = Pte(word.load(Ordering::Relaxed));
-        if !raw.is_present() {
-            continue;
-        }
-        match entries::take_upper(m, owner, level, raw) {
-            Ok(entry) => adjust(word, raw, entry),
-            Err(stop) => return stopped(m, mfn, slot, raw, stop),
-        }
-        if m.preempt_pending() {
-            return Scan::Suspended(slot + 1);
+        for (word, slot) in words.iter().zip(group * GROUP..) {
+            let raw = Pte(word.load(Ordering::Relaxed));
+            let ours = level == Level::L4 && is_hypervisor_slot(slot);
+            if !raw.is_present() || slot < start || ours {
+                continue;
+            }
+            match entries::take_upper(m, owner, level, raw) {
+                Ok(entry) => adjust(word, raw, entry),
+                Err(stop) => return stopped(m, mfn, slot, raw, stop),
+            }
+            if m.preempt_pending() {
+                return Scan::Suspended(slot + 1);
+            }
         }
     }
     if level == Level::L4 {
@@ -163,24 +183,28 @@ pub(super) fn take_apart<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame, end: usiz
     let Some(level) = frame.ty.state().page_type().level() else {
         return Scan::Complete;
     };
-    let table = m.table(mfn);
-    for slot in (0..end.min(ENTRIES)).rev() {
-        if level == Level::L4 && is_hypervisor_slot(slot) {
+    let end = end.min(ENTRIES);
+    let table = groups(m.table(mfn));
+    for (group, words) in table.iter().enumerate().take(end.div_ceil(GROUP)).rev() {
+        if !any_present(words) {
             continue;
         }
-        let entry = Pte(table[slot].load(Ordering::Relaxed));
-        if !entry.is_present() {
-            continue;
-        }
-        if level == Level::L1 {
-            entries::drop_l1(m, entry);
-            continue;
-        }
-        if entries::drop_upper(m, entry).is_err() {
-            return Scan::Suspended(slot + 1);
-        }
-        if slot > 0 && m.preempt_pending() {
-            return Scan::Suspended(slot);
+        for (place, word) in words.iter().enumerate().rev() {
+            let (slot, entry) = (group * GROUP + place, Pte(word.load(Ordering::Relaxed)));
+            let ours = level == Level::L4 && is_hypervisor_slot(slot);
+            if !entry.is_present() || slot >= end || ours {
+                continue;
+            }
+            if level == Level::L1 {
+                entries::drop_l1(m, entry);
+                continue;
+            }
+            if entries::drop_upper(m, entry).is_err() {
+                return Scan::Suspended(slot + 1);
+            }
+            if slot > 0 && m.preempt_pending() {
+                return Scan::Suspended(slot);
+            }
         }
     }
     Scan::Complete

@@ -8,9 +8,9 @@ use core::sync::atomic::Ordering;
 
 use xen_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, TI_IF};
 
-use super::frame::{RETURN_BY_SYSRET, rflags};
+use super::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use super::state::{Callback, Mode};
-use crate::events::EventHost;
+use crate::base::{DomId, VcpuId};
 use crate::hypercall::{Ctx, Host};
 
 /// The guest's kernel cannot be entered: its domain must be stopped. The reason has been logged.
@@ -26,8 +26,8 @@ enum Extra {
 }
 
 /// Byte 1 of the first word of `vcpu_info`.
-const UPCALL_MASK: u64 = 0xff << 8;
-const UPCALL_MASKED: u64 = 1 << 8;
+pub(super) const UPCALL_MASK: u64 = 0xff << 8;
+pub(super) const UPCALL_MASKED: u64 = 1 << 8;
 
 /// Enters the guest's handler for an exception.
 ///
@@ -38,18 +38,24 @@ pub fn trap<H: Host>(
     vector: u8,
     error_code: Option<u32>,
 ) -> Result<(), Undeliverable> {
+    trap_here(cx, vector, error_code)
+}
+
+#[inline(always)]
+fn trap_here<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    vector: u8,
+    error_code: Option<u32>,
+) -> Result<(), Undeliverable> {
     let entry = cx.state.traps[vector as usize];
     if entry.address == 0 {
-        log::error!(
-            "d{}v{}: trap {vector} at {:#x} (error {:?}, {:?} mode, rsp {:#x}) and the guest has no handler for it",
-            cx.domain.id,
-            cx.vcpu.id,
-            cx.regs.rip,
-            error_code,
+        return Err(no_handler(
+            who(cx),
             cx.state.mode,
-            cx.regs.rsp
-        );
-        return Err(Undeliverable);
+            cx.regs,
+            vector,
+            error_code,
+        ));
     }
     let target = Callback {
         address: entry.address,
@@ -62,10 +68,34 @@ pub fn trap<H: Host>(
     )
 }
 
+/// The vCPU, for a message. The functions that print them take no context: it could not stay in
+/// registers on the way that prints nothing.
+#[inline(always)]
+pub(super) fn who<H: Host>(cx: &Ctx<'_, H>) -> (DomId, VcpuId) {
+    (cx.domain.id, cx.vcpu.id)
+}
+
+#[cold]
+fn no_handler(
+    (domain, vcpu): (DomId, VcpuId),
+    mode: Mode,
+    regs: &GuestFrame,
+    vector: u8,
+    error_code: Option<u32>,
+) -> Undeliverable {
+    log::error!(
+        "d{domain}v{vcpu}: trap {vector} at {:#x} (error {error_code:?}, {mode:?} mode, rsp {:#x}) and the guest has no handler for it",
+        regs.rip,
+        regs.rsp
+    );
+    Undeliverable
+}
+
 /// Enters the guest's page-fault handler; the address goes into its `vcpu_info`.
 ///
 /// # Errors
 /// As `trap`.
+#[inline(always)]
 pub fn page_fault<H: Host>(
     cx: &mut Ctx<'_, H>,
     address: u64,
@@ -73,31 +103,33 @@ pub fn page_fault<H: Host>(
 ) -> Result<(), Undeliverable> {
     if let Some((frame, offset)) = cx.vcpu.info_place() {
         let word = offset / 8 + xen_abi::xen::VCPU_INFO_CR2 / 8;
-        if let Some(cr2) = cx.domain.machine.words(frame).get(word) {
+        if let Some(cr2) = cx.host.table(frame).get(word) {
             cr2.store(address, Ordering::Relaxed);
         }
     }
-    trap(cx, 14, Some(error_code))
+    trap_here(cx, 14, Some(error_code))
 }
 
 /// Enters one of the callbacks.
 ///
 /// # Errors
 /// As `trap`.
+#[inline(always)]
 pub fn callback<H: Host>(
     cx: &mut Ctx<'_, H>,
     which: Callback,
     name: &str,
 ) -> Result<(), Undeliverable> {
     if which.address == 0 {
-        log::error!(
-            "d{}v{}: no {name} callback registered",
-            cx.domain.id,
-            cx.vcpu.id
-        );
-        return Err(Undeliverable);
+        return Err(not_registered(who(cx), name));
     }
     enter(cx, which, Extra::Nothing)
+}
+
+#[cold]
+fn not_registered((domain, vcpu): (DomId, VcpuId), name: &str) -> Undeliverable {
+    log::error!("d{domain}v{vcpu}: no {name} callback registered");
+    Undeliverable
 }
 
 /// Enters the failsafe callback: a selector or frame that the guest wanted loaded was bad.
@@ -118,6 +150,7 @@ pub fn failsafe<H: Host>(cx: &mut Ctx<'_, H>) -> Result<(), Undeliverable> {
 }
 
 /// Goes from the guest's user mode to its kernel.
+#[inline(always)]
 pub fn to_kernel<H: Host>(cx: &mut Ctx<'_, H>) {
     if cx.state.mode == Mode::User {
         cx.state.mode = Mode::Kernel;
@@ -126,77 +159,71 @@ pub fn to_kernel<H: Host>(cx: &mut Ctx<'_, H>) {
     }
 }
 
+/// Inlined into each way in, because every instruction here counts for each system call.
+#[inline(always)]
 fn enter<H: Host>(
     cx: &mut Ctx<'_, H>,
     target: Callback,
     extra: Extra,
 ) -> Result<(), Undeliverable> {
-    let from = cx.state.mode;
-    let regs = *cx.regs;
-    let stack = match from {
-        Mode::User => cx.state.kernel_sp,
-        Mode::Kernel => regs.rsp,
-    } & !15;
-    to_kernel(cx);
-    let info = cx.domain.vcpu_info(cx.vcpu.id);
-    let masked = info.map_or(UPCALL_MASKED, |i| i[0].load(Ordering::SeqCst) & UPCALL_MASK) >> 8;
-    let mut frame = [0u64; 12];
-    let mut count = 0;
-    let mut push = |value| {
-        frame[count] = value;
-        count += 1;
-    };
-    push(regs.rcx);
-    push(regs.r11);
-    match extra {
-        Extra::Nothing => {}
-        Extra::ErrorCode(code) => push(u64::from(code)),
-        Extra::Selectors => [regs.ds, regs.es, regs.fs, regs.gs]
-            .into_iter()
-            .for_each(&mut push),
-    }
-    push(regs.rip);
     // The guest tells its two modes apart by the RPL: ours is 3 in both.
-    let cs = if from == Mode::Kernel {
-        regs.cs & 0xfffc
-    } else {
-        regs.cs & 0xffff
+    let (stack, selector_bits) = match cx.state.mode {
+        Mode::User => (cx.state.kernel_sp, 0xffff),
+        Mode::Kernel => (cx.regs.rsp, 0xfffc),
     };
-    push(cs | masked << 32);
-    let seen = regs.rflags & !(rflags::IF | rflags::IOPL);
-    push(if masked == 0 { seen | rflags::IF } else { seen });
-    push(regs.rsp);
-    push(regs.ss & 0xffff);
-
-    let at = stack.wrapping_sub(count as u64 * 8);
-    if cx
-        .host
-        .copy_out(at, zerocopy::IntoBytes::as_bytes(&frame[..count]))
-        .is_err()
-    {
-        log::error!(
-            "d{}v{}: cannot write the frame for {:#x} to the guest kernel's stack at {at:#x}",
-            cx.domain.id,
-            cx.vcpu.id,
-            target.address
-        );
-        return Err(Undeliverable);
+    to_kernel(cx);
+    let stack = stack & !15;
+    let masked = match cx.upcall_word() {
+        Some(word) => word.load(Ordering::SeqCst) & UPCALL_MASK,
+        None => UPCALL_MASKED,
+    };
+    let r = &*cx.regs;
+    let seen = r.rflags & !(rflags::IF | rflags::IOPL);
+    let flags = if masked == 0 { seen | rflags::IF } else { seen };
+    let cs = r.cs & selector_bits | masked << 24;
+    let (rip, rsp, ss) = (r.rip, r.rsp, r.ss & 0xffff);
+    let (written, bytes) = match extra {
+        Extra::Nothing => {
+            let frame = [r.rcx, r.r11, rip, cs, flags, rsp, ss];
+            (cx.host.store_words(stack.wrapping_sub(56), &frame), 56)
+        }
+        Extra::ErrorCode(code) => {
+            let frame = [r.rcx, r.r11, u64::from(code), rip, cs, flags, rsp, ss];
+            (cx.host.store_words(stack.wrapping_sub(64), &frame), 64)
+        }
+        Extra::Selectors => {
+            let [ds, es, fs, gs] = [r.ds, r.es, r.fs, r.gs];
+            let frame = [r.rcx, r.r11, ds, es, fs, gs, rip, cs, flags, rsp, ss];
+            (cx.host.store_words(stack.wrapping_sub(88), &frame), 88)
+        }
+    };
+    let at = stack.wrapping_sub(bytes);
+    if written.is_err() {
+        return Err(no_stack(who(cx), target.address, at));
     }
     if target.masks_events
-        && let Some(info) = info
+        && let Some(word) = cx.upcall_word()
     {
-        info[0].fetch_or(UPCALL_MASKED, Ordering::SeqCst);
+        word.fetch_or(UPCALL_MASKED, Ordering::SeqCst);
     }
-    cx.regs.rsp = at;
-    cx.regs.rip = target.address;
-    cx.regs.cs = u64::from(FLAT_KERNEL_CS);
-    cx.regs.ss = u64::from(FLAT_KERNEL_SS);
-    cx.regs.rflags = (regs.rflags
-        & !(rflags::TF | rflags::RF | rflags::NT | rflags::AC | rflags::VM))
+    let r = &mut *cx.regs;
+    r.rsp = at;
+    r.rip = target.address;
+    r.cs = u64::from(FLAT_KERNEL_CS);
+    r.ss = u64::from(FLAT_KERNEL_SS);
+    r.rflags = (r.rflags & !(rflags::TF | rflags::RF | rflags::NT | rflags::AC | rflags::VM))
         | rflags::IF
         | rflags::FIXED;
     // rcx and r11 are in the frame: the fast way out may clobber them. Addresses were checked to be
     // canonical when they were registered.
-    cx.regs.entry = RETURN_BY_SYSRET;
+    r.entry = RETURN_BY_SYSRET;
     Ok(())
+}
+
+#[cold]
+fn no_stack((domain, vcpu): (DomId, VcpuId), target: u64, at: u64) -> Undeliverable {
+    log::error!(
+        "d{domain}v{vcpu}: cannot write the frame for {target:#x} to the guest kernel's stack at {at:#x}"
+    );
+    Undeliverable
 }

@@ -2,37 +2,27 @@
 
 use core::sync::atomic::Ordering;
 
-use xen_abi::arch_x86::{IretContext, VGCF_in_syscall};
+use xen_abi::arch_x86::VGCF_in_syscall;
 
+use super::bounce::{UPCALL_MASK, UPCALL_MASKED, who};
 use super::frame::{RETURN_BY_SYSRET, rflags};
 use super::state::{Mode, ring3};
-use crate::base::GuestVa;
-use crate::events::EventHost;
+use crate::base::{DomId, GuestVa, VcpuId};
 use crate::hypercall::{Ctx, Host, Outcome, Reply};
 
 /// Loads the frame at the guest's stack pointer (`struct iret_context`).
 ///
 /// # Errors
 /// None: a frame that cannot be read or makes no sense stops the domain.
+#[inline]
 pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
-    let Ok(frame) = cx.read::<IretContext>(cx.regs.rsp) else {
-        log::error!(
-            "d{}v{}: cannot read the iret frame at {:#x}",
-            cx.domain.id,
-            cx.vcpu.id,
-            cx.regs.rsp
-        );
-        return Ok(Outcome::Crash);
+    let Ok(frame) = cx.host.load_iret_frame(cx.regs.rsp) else {
+        return Ok(unreadable(who(cx), cx.regs.rsp));
     };
     // RPL 3 means the guest's user mode: its kernel sees its own selectors with RPL 0.
     if frame.cs & 3 == 3 {
         if cx.state.roots.user.is_none() {
-            log::error!(
-                "d{}v{}: iret to user mode without a user page table",
-                cx.domain.id,
-                cx.vcpu.id
-            );
-            return Ok(Outcome::Crash);
+            return Ok(no_user_root(who(cx)));
         }
         cx.state.mode = Mode::User;
         cx.host.swap_gs();
@@ -54,13 +44,25 @@ pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
         regs.rcx = frame.rcx;
         regs.r11 = frame.r11;
     }
-    if let Some(info) = cx.domain.vcpu_info(cx.vcpu.id) {
+    if let Some(word) = cx.upcall_word() {
         if frame.rflags & rflags::IF != 0 {
-            info[0].fetch_and(!(0xff << 8), Ordering::SeqCst);
+            word.fetch_and(!UPCALL_MASK, Ordering::SeqCst);
         } else {
-            info[0].fetch_or(1 << 8, Ordering::SeqCst);
+            word.fetch_or(UPCALL_MASKED, Ordering::SeqCst);
         }
     }
     cx.state.nmi_masked = false;
     Ok(Outcome::Resume)
+}
+
+#[cold]
+fn unreadable((domain, vcpu): (DomId, VcpuId), at: u64) -> Outcome {
+    log::error!("d{domain}v{vcpu}: cannot read the iret frame at {at:#x}");
+    Outcome::Crash
+}
+
+#[cold]
+fn no_user_root((domain, vcpu): (DomId, VcpuId)) -> Outcome {
+    log::error!("d{domain}v{vcpu}: iret to user mode without a user page table");
+    Outcome::Crash
 }

@@ -4,6 +4,7 @@ mod console;
 mod control;
 mod debugkeys;
 mod domctl;
+mod entry;
 mod event;
 mod grant;
 mod hostile;
