@@ -54,11 +54,6 @@ impl Output {
         self.announced
     }
 
-    /// The result from byte `start` on, to be worked over.
-    pub(super) fn since(&mut self, start: usize) -> &mut [u8] {
-        self.bytes.get_mut(start..self.filled).unwrap_or_default()
-    }
-
     /// The result so far.
     pub(super) fn as_slice(&self) -> &[u8] {
         self.bytes.get(..self.filled).unwrap_or_default()
