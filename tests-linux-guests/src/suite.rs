@@ -64,6 +64,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "smp4",
+        expected: &["Brought up 4 CPUs", "TSC: that of each CPU agrees"],
         machine: Machine {
             cpus: 4,
             memory_mib: 3072,

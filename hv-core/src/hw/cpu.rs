@@ -217,6 +217,13 @@ pub fn rdtsc() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// The time-stamp counter, read after all that stands before (AMD APM vol. 3, RDTSC and LFENCE).
+pub fn rdtsc_ordered() -> u64 {
+    // SAFETY: waits for earlier instructions.
+    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
+    rdtsc()
+}
+
 /// Drops one page from this CPU's TLB, global or not. An address that is not canonical has no entry: that
 /// another page's is dropped for it does no harm.
 #[inline(always)]
