@@ -270,6 +270,18 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     [r.eax, r.ebx, r.ecx, r.edx]
 }
 
+/// Ends the blocking of NMIs that an NMI began: by an IRET to the next instruction.
+pub fn unblock_nmis() {
+    // SAFETY: the frame is this place with the registers as they are.
+    unsafe {
+        asm!(
+            "mov {t}, rsp", "mov {s:e}, ss", "push {s}", "push {t}", "pushfq",
+            "mov {s:e}, cs", "push {s}", "lea {s}, [rip + 2f]", "push {s}", "iretq", "2:",
+            t = out(reg) _, s = out(reg) _
+        )
+    };
+}
+
 /// Stops this CPU for good.
 pub fn stop() -> ! {
     loop {

@@ -18,7 +18,7 @@ use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
 use super::host::{HW, Hw, hv};
 use super::layout::{GDT_OFFSET, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_GUEST_END, cpu_area};
 use super::run::Loaded;
-use super::{context, cpu, irq, percpu, privileged, publish, traps};
+use super::{context, cpu, irq, nmi, percpu, privileged, publish, traps};
 
 /// Page-fault error code bits (AMD APM vol. 2, 8.4.2).
 mod pf {
@@ -355,7 +355,7 @@ fn trap(l: &mut Loaded, vector: u8) -> Delivered {
     match vector {
         2 => {
             let rip = with_context(l, |cx| cx.regs.rip);
-            irq::nmi(rip);
+            nmi::from_guest(rip);
             return Ok(());
         }
         18 => traps::guest_machine_check(),

@@ -1,13 +1,17 @@
+use core::mem::offset_of;
+
 use xen_abi::GuestHandle;
+use xen_abi::arch_x86::ArchSharedInfo;
 use xen_abi::domctl::{self as abi, Domctl};
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::__HYPERVISOR_domctl as CALL;
-use xen_abi::xen::XenctlBitmap;
+use xen_abi::nmi::{XEN_NMIREASON_pci_serr, XEN_NMIREASON_unknown};
+use xen_abi::xen::{SHARED_INFO_ARCH, XenctlBitmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use std::sync::atomic::Ordering;
 
-use crate::domain::Owed;
+use crate::domain::{Owed, RunFlags};
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE};
 
 const HARD: u64 = GUEST + 0x1000;
@@ -273,6 +277,23 @@ fn small_settings_of_a_domain() {
         op(&mut f, abi::XEN_DOMCTL_sendtrigger, 1, power),
         Err(Errno::ENOSYS)
     );
+}
+
+#[test]
+fn an_nmi_of_the_machine_is_told_to_the_first_vcpu() {
+    let f = Fixture::control();
+    let reason = || {
+        let at = SHARED_INFO_ARCH + offset_of!(ArchSharedInfo, nmi_reason);
+        let page = f.caller.machine.words(f.caller.shared_info);
+        page[at / 8].load(Ordering::Relaxed)
+    };
+    f.caller.vcpus()[0].set_flags(RunFlags::BLOCKED);
+    f.caller.report_nmi(XEN_NMIREASON_unknown);
+    assert_eq!(f.caller.vcpus()[0].flags() & RunFlags::BLOCKED, 0);
+    assert_eq!(f.caller.vcpus()[0].take_owed(Owed::NMI), Owed::NMI);
+    assert_eq!(f.caller.vcpus()[1].take_owed(Owed::NMI), 0);
+    f.caller.report_nmi(XEN_NMIREASON_pci_serr);
+    assert_eq!(reason(), XEN_NMIREASON_unknown | XEN_NMIREASON_pci_serr);
 }
 
 #[test]
