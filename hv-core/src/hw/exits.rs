@@ -9,7 +9,7 @@ use hv_core::mm::ptwrite::{WriteFault, emulate_write};
 use hv_core::pv::bounce::{self, Undeliverable};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::iret;
-use hv_core::pv::state::{Callback, Mode};
+use hv_core::pv::state::{Callback, Mode, NMI_VECTOR};
 use xen_abi::arch_x86::FLAT_RING3_CS32;
 use xen_abi::hypercall::__HYPERVISOR_iret;
 use zerocopy::IntoBytes;
@@ -48,11 +48,7 @@ pub fn before_entry(l: &mut Loaded) -> bool {
 #[cold]
 fn pay(l: &mut Loaded) -> bool {
     // An NMI waits while the guest handles one.
-    let nmi = if l.state.nmi_masked || l.state.callbacks.nmi.address == 0 {
-        0
-    } else {
-        Owed::NMI
-    };
+    let nmi = if l.state.takes_nmi() { Owed::NMI } else { 0 };
     let owed = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE | nmi);
     if owed != 0 {
         slow_owed(l, owed);
@@ -79,10 +75,7 @@ fn slow_owed(l: &mut Loaded, owed: u32) {
     publish::owed(l);
     if owed & Owed::NMI != 0 {
         l.state.nmi_masked = true;
-        let delivered = with_context(l, |cx| {
-            let nmi = cx.state.callbacks.nmi;
-            bounce::callback(cx, nmi, "NMI")
-        });
+        let delivered = with_context(l, |cx| bounce::trap(cx, NMI_VECTOR, None));
         if delivered.is_err() {
             crash(l);
         }
