@@ -104,6 +104,19 @@ impl Domain {
         self.vcpus().iter().for_each(|v| self.stop_vcpu(v));
     }
 
+    /// Waits until no vCPU that may not run does: after `stop_running`, so that whoever paused the domain
+    /// finds it at rest. For others than the domain's own vCPUs, which would wait for themselves.
+    ///
+    /// The CPU that runs such a vCPU has been told, and looks before each entry into the guest. It may still have
+    /// a step of a hypercall to finish, no more.
+    pub fn wait_until_stopped(&self) {
+        for vcpu in self.vcpus() {
+            while !self.runnable(vcpu) && vcpu.running_on().is_some() {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
     /// Changes a vCPU's timers and arms what they ask for.
     ///
     /// The one deadline that the machine keeps is set under the timers' lock: two CPUs that change it

@@ -169,6 +169,7 @@ fn pause<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>) -> Result<After, Errno>
     }
     domain.pause_by_tool()?;
     domain.stop_running();
+    domain.wait_until_stopped();
     Ok(After::Nothing)
 }
 

@@ -9,7 +9,8 @@ use xen_abi::nmi::{XEN_NMIREASON_pci_serr, XEN_NMIREASON_unknown};
 use xen_abi::xen::{SHARED_INFO_ARCH, XenctlBitmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::domain::{Owed, RunFlags};
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE};
@@ -111,6 +112,29 @@ fn pause_stops_the_cpu_and_unpause_wakes_one() {
     assert_eq!(guest.sched.schedule(cpu, 3_000_000).next, None);
     plain(&mut f, abi::XEN_DOMCTL_unpausedomain, 1).unwrap();
     assert_eq!(kicked(&f).len(), 1);
+}
+
+#[test]
+fn pause_returns_when_the_domain_is_at_rest() {
+    let mut f = Fixture::control();
+    let guest = f.add(1);
+    let at_rest = AtomicBool::new(false);
+    guest.vcpus()[0].set_running(Some(1));
+    std::thread::scope(|s| {
+        let (guest, at_rest) = (&guest, &at_rest);
+        s.spawn(move || {
+            let vcpu = &guest.vcpus()[0];
+            while guest.runnable(vcpu) {
+                std::thread::yield_now();
+            }
+            // What it was in the middle of.
+            std::thread::sleep(Duration::from_millis(20));
+            at_rest.store(true, Ordering::SeqCst);
+            vcpu.set_running(None);
+        });
+        plain(&mut f, abi::XEN_DOMCTL_pausedomain, 1).unwrap();
+        assert!(at_rest.load(Ordering::SeqCst));
+    });
 }
 
 #[test]
