@@ -71,8 +71,19 @@ pub struct Case {
     pub expected: &'static [&'static str],
     /// Lines that must not, beside [`FORBIDDEN`].
     pub forbidden: &'static [&'static str],
+    /// Whether NMIs hit the machine while the script runs.
+    pub nmis: Nmis,
     /// Wall time after which the boot has failed.
     pub seconds: u64,
+}
+
+/// Whether the machine's NMI button is pressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nmis {
+    /// No.
+    None,
+    /// Some twenty times a second.
+    Many,
 }
 
 impl Case {
@@ -90,6 +101,7 @@ impl Case {
         script: Script::Guest("boot"),
         expected: &[],
         forbidden: &[],
+        nmis: Nmis::None,
         seconds: 420,
     };
 

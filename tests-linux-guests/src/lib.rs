@@ -9,6 +9,7 @@ pub mod bad;
 pub mod case;
 pub mod console;
 pub mod emulator;
+pub mod monitor;
 pub mod report;
 pub mod runner;
 pub mod suite;

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::case::{Case, FORBIDDEN, Script};
+use crate::case::{Case, FORBIDDEN, Nmis, Script};
 use crate::console::{Console, Missed};
 use crate::emulator::{self, Files, Payload, Software, Terminal};
+use crate::monitor::NmiButton;
 use crate::report::{self, Check};
 
 /// What a boot proved.
@@ -40,6 +41,7 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         kernel_line: &kernel,
     };
     let mut command = emulator::command(&case.machine, files, software, Terminal::Program);
+    let mut button = (case.nmis == Nmis::Many).then(|| NmiButton::attach(&mut command, case.name));
     let mut console = Console::start(&mut command, log, Duration::from_secs(case.seconds))?;
     console.forbid(FORBIDDEN);
     console.forbid(case.forbidden);
@@ -49,7 +51,9 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         Payload::Micro => MICRO_MILESTONES,
     };
     let alive = boot(milestones, &mut console, &mut checks)
+        && press(button.as_mut(), &mut checks)
         && drive(case.script, &mut console, &mut checks);
+    drop(button);
     if alive {
         power_off(&mut console, &mut checks);
     }
@@ -78,6 +82,18 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         took: console.elapsed(),
         console: console.text().to_owned(),
     })
+}
+
+/// Lets NMIs begin, where there is a button for them.
+fn press(button: Option<&mut NmiButton>, checks: &mut Vec<Check>) -> bool {
+    let Some(button) = button else { return true };
+    match button.press() {
+        Ok(()) => true,
+        Err(error) => {
+            checks.push(Check::failed("NMIs are sent", error.to_string()));
+            false
+        }
+    }
 }
 
 fn shown(console: &Console, name: &str, line: &str) -> Check {

@@ -1,18 +1,25 @@
 //! How events, wake-ups and interrupts reach a domain.
 
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use xen_abi::arch_x86::ArchSharedInfo;
 use xen_abi::errno::Errno;
-use xen_abi::xen::{SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING, VIRQ_TIMER};
+use xen_abi::xen::{
+    SHARED_INFO_ARCH, SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING, VIRQ_TIMER,
+};
 
 use super::domain::Domain;
 use super::machine::Machine;
-use super::vcpu::{RunFlags, Vcpu};
+use super::vcpu::{Owed, RunFlags, Vcpu};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
 use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 use crate::grants::{FramePool, SharedFrame};
 use crate::time::runstate::State;
 use crate::time::vtimer::{Arming, VcpuTimers};
+
+/// Why the last NMIs came, in a shared info page.
+const NMI_REASON: usize = SHARED_INFO_ARCH + offset_of!(ArchSharedInfo, nmi_reason);
 
 impl Domain {
     /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
@@ -62,6 +69,21 @@ impl Domain {
         self.wake(vcpu);
     }
 
+    /// Sends a vCPU an NMI: it gets it with its next run, or when it has dealt with the one before.
+    pub fn send_nmi(&self, vcpu: &Vcpu) {
+        vcpu.owe(Owed::NMI);
+        self.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
+    }
+
+    /// Tells the domain of an NMI of the machine: the reason (`XEN_NMIREASON_*`) in its shared page, and
+    /// an NMI for its first vCPU.
+    pub fn report_nmi(&self, reason: u64) {
+        self.machine.words(self.shared_info)[NMI_REASON / 8].fetch_or(reason, Ordering::SeqCst);
+        if let Some(first) = self.vcpu(0) {
+            self.send_nmi(first);
+        }
+    }
+
     /// Makes a vCPU that may no longer run stop where it runs.
     pub fn stop_vcpu(&self, vcpu: &Vcpu) {
         if let Some(&unit) = vcpu.unit.get()
@@ -80,6 +102,19 @@ impl Domain {
     /// Stops vCPUs that are no longer runnable where they run. Call after a pause.
     pub fn stop_running(&self) {
         self.vcpus().iter().for_each(|v| self.stop_vcpu(v));
+    }
+
+    /// Waits until no vCPU that may not run does: after `stop_running`, so that whoever paused the domain
+    /// finds it at rest. For others than the domain's own vCPUs, which would wait for themselves.
+    ///
+    /// The CPU that runs such a vCPU has been told, and looks before each entry into the guest. It may still have
+    /// a step of a hypercall to finish, no more.
+    pub fn wait_until_stopped(&self) {
+        for vcpu in self.vcpus() {
+            while !self.runnable(vcpu) && vcpu.running_on().is_some() {
+                core::hint::spin_loop();
+            }
+        }
     }
 
     /// Changes a vCPU's timers and arms what they ask for.

@@ -176,12 +176,7 @@ fn send(apic_id: u32, low: u32) {
     // An interrupt handler of ours must not send between the two halves.
     let on = cpu::interrupts_on();
     cpu::cli();
-    for _ in 0..1_000_000 {
-        if read(reg::ICR) & (1 << 12) == 0 {
-            break;
-        }
-        core::hint::spin_loop();
-    }
+    wait_idle();
     write(reg::ICR_HIGH, apic_id << 24);
     write(reg::ICR, low);
     if on {
@@ -194,6 +189,35 @@ pub fn send_ipi(to: CpuId, vector: u8) {
     if let Some(apic) = percpu::apic_id(to) {
         percpu::this().counts.ipis.fetch_add(1, Ordering::Relaxed);
         send(apic, 0x4000 | u32::from(vector));
+    }
+}
+
+/// An EVENT_CHECK to this CPU itself, from an NMI: the code it hit may stand between the two halves of a
+/// request, so only the second is touched, and the request is gone before that code goes on.
+pub fn remind_self() {
+    const SELF: u32 = 0x4_4000;
+    if x2apic() {
+        // SAFETY: the interrupt only makes this CPU look at its softirq bits.
+        unsafe {
+            cpu::wrmsr(
+                msr::X2APIC + (reg::ICR >> 4),
+                u64::from(SELF | u32::from(vector::EVENT_CHECK)),
+            )
+        };
+    } else if BASE.load(Ordering::Relaxed) != 0 {
+        wait_idle();
+        write(reg::ICR, SELF | u32::from(vector::EVENT_CHECK));
+        wait_idle();
+    }
+}
+
+/// Waits, for a bounded time, until the last interrupt sent has left (xAPIC).
+fn wait_idle() {
+    for _ in 0..1_000_000 {
+        if read(reg::ICR) & (1 << 12) == 0 {
+            break;
+        }
+        core::hint::spin_loop();
     }
 }
 

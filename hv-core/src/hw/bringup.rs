@@ -3,6 +3,7 @@
 use hv_core::base::PhysAddr;
 use hv_core::mm::IoAccess;
 
+use super::smp::Absent;
 use super::start::{Boot, refuse};
 use super::{apic, clock, cpu, fpu, mmio, percpu, power, setup, smp};
 use crate::say;
@@ -86,11 +87,22 @@ pub fn cpus(boot: &Boot) {
         }
         if next >= limit || (!apic::x2apic() && entry.apic_id > 0xfe) {
             skipped += 1;
-        } else if smp::start_cpu(next, entry.apic_id) {
-            next += 1;
-        } else {
-            log::error!("CPU with APIC id {} does not start", entry.apic_id);
-            break;
+            continue;
+        }
+        match smp::start_cpu(next, entry.apic_id) {
+            Ok(()) => next += 1,
+            Err(Absent::Silent) => {
+                log::error!("CPU with APIC id {} does not start", entry.apic_id);
+                break;
+            }
+            // One clock is read by all: a CPU with another one would show times that run backwards.
+            Err(Absent::Tsc(ticks)) => {
+                log::error!(
+                    "CPU with APIC id {}: its TSC is at least {ticks} ticks off the boot CPU's: left out, and those after it",
+                    entry.apic_id
+                );
+                break;
+            }
         }
     }
     say!(
@@ -101,6 +113,9 @@ pub fn cpus(boot: &Boot) {
             alloc::string::String::new()
         }
     );
+    if next > 1 {
+        say!("TSC: that of each CPU agrees with the boot CPU's");
+    }
 }
 
 /// All lines of the two 8259s are masked; they sit at vectors that nobody uses.

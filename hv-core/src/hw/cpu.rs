@@ -217,6 +217,13 @@ pub fn rdtsc() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// The time-stamp counter, read after all that stands before (AMD APM vol. 3, RDTSC and LFENCE).
+pub fn rdtsc_ordered() -> u64 {
+    // SAFETY: waits for earlier instructions.
+    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
+    rdtsc()
+}
+
 /// Drops one page from this CPU's TLB, global or not. An address that is not canonical has no entry: that
 /// another page's is dropped for it does no harm.
 #[inline(always)]
@@ -261,6 +268,18 @@ pub fn identity() -> raw_cpuid::CpuId<raw_cpuid::CpuIdReaderNative> {
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     let r = core::arch::x86_64::__cpuid_count(leaf, subleaf);
     [r.eax, r.ebx, r.ecx, r.edx]
+}
+
+/// Ends the blocking of NMIs that an NMI began: by an IRET to the next instruction.
+pub fn unblock_nmis() {
+    // SAFETY: the frame is this place with the registers as they are.
+    unsafe {
+        asm!(
+            "mov {t}, rsp", "mov {s:e}, ss", "push {s}", "push {t}", "pushfq",
+            "mov {s:e}, cs", "push {s}", "lea {s}, [rip + 2f]", "push {s}", "iretq", "2:",
+            t = out(reg) _, s = out(reg) _
+        )
+    };
 }
 
 /// Stops this CPU for good.

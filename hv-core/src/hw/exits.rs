@@ -9,7 +9,7 @@ use hv_core::mm::ptwrite::{WriteFault, emulate_write};
 use hv_core::pv::bounce::{self, Undeliverable};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::iret;
-use hv_core::pv::state::{Callback, Mode};
+use hv_core::pv::state::{Callback, Mode, NMI_VECTOR};
 use xen_abi::arch_x86::FLAT_RING3_CS32;
 use xen_abi::hypercall::__HYPERVISOR_iret;
 use zerocopy::IntoBytes;
@@ -18,7 +18,7 @@ use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
 use super::host::{HW, Hw, hv};
 use super::layout::{GDT_OFFSET, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_GUEST_END, cpu_area};
 use super::run::Loaded;
-use super::{context, cpu, irq, percpu, privileged, publish, traps};
+use super::{context, cpu, irq, nmi, percpu, privileged, publish, traps};
 
 /// Page-fault error code bits (AMD APM vol. 2, 8.4.2).
 mod pf {
@@ -48,11 +48,7 @@ pub fn before_entry(l: &mut Loaded) -> bool {
 #[cold]
 fn pay(l: &mut Loaded) -> bool {
     // An NMI waits while the guest handles one.
-    let nmi = if l.state.nmi_masked || l.state.callbacks.nmi.address == 0 {
-        0
-    } else {
-        Owed::NMI
-    };
+    let nmi = if l.state.takes_nmi() { Owed::NMI } else { 0 };
     let owed = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE | nmi);
     if owed != 0 {
         slow_owed(l, owed);
@@ -79,10 +75,7 @@ fn slow_owed(l: &mut Loaded, owed: u32) {
     publish::owed(l);
     if owed & Owed::NMI != 0 {
         l.state.nmi_masked = true;
-        let delivered = with_context(l, |cx| {
-            let nmi = cx.state.callbacks.nmi;
-            bounce::callback(cx, nmi, "NMI")
-        });
+        let delivered = with_context(l, |cx| bounce::trap(cx, NMI_VECTOR, None));
         if delivered.is_err() {
             crash(l);
         }
@@ -355,7 +348,7 @@ fn trap(l: &mut Loaded, vector: u8) -> Delivered {
     match vector {
         2 => {
             let rip = with_context(l, |cx| cx.regs.rip);
-            irq::nmi(rip);
+            nmi::from_guest(rip);
             return Ok(());
         }
         18 => traps::guest_machine_check(),

@@ -63,14 +63,3 @@ pub fn take_vectors(mut handle: impl FnMut(u8)) {
         }
     }
 }
-
-/// An NMI: the watchdog and dom0's NMI callback come later; the reason port says who asked.
-pub fn nmi(rip: u64) {
-    let reason = cpu::inb(0x61);
-    let remote = &percpu::this().remote;
-    remote
-        .nmi_reason
-        .store(0x100 | u32::from(reason), Ordering::Relaxed);
-    remote.nmi_rip.store(rip, Ordering::Relaxed);
-    remote.softirq.fetch_or(softirq::SERIAL, Ordering::Relaxed);
-}

@@ -18,6 +18,7 @@ pub mod irq;
 pub mod layout;
 pub mod memory;
 pub mod mmio;
+pub mod nmi;
 pub mod pages;
 pub mod paging;
 pub mod percpu;

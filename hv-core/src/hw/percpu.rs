@@ -35,9 +35,9 @@ pub struct Remote {
     pub flushed_at: AtomicU64,
     /// Error bits of the local APIC not yet reported.
     pub apic_errors: AtomicU32,
-    /// An NMI came: 0x100 and the reason port's value.
+    /// NMIs came: 0x100 and what the reason port showed.
     pub nmi_reason: AtomicU32,
-    /// Where the NMI hit.
+    /// Where the last hit.
     pub nmi_rip: AtomicU64,
     /// Nanoseconds spent in the idle halt.
     pub idle_ns: AtomicU64,

@@ -10,7 +10,7 @@ use hv_core::hypercall::debugkeys;
 use xen_abi::xen::VIRQ_CONSOLE;
 
 use super::host::HV;
-use super::{console, percpu, serial};
+use super::{console, nmi, percpu, serial};
 
 /// Takes what has come in and gives it to whom it belongs.
 pub fn poll() {
@@ -46,14 +46,7 @@ pub fn reports() {
     if errors != 0 {
         log::warn!("local APIC error {errors:#x}");
     }
-    let nmi = remote.nmi_reason.swap(0, Ordering::Relaxed);
-    if nmi != 0 {
-        log::warn!(
-            "NMI, reason port {:#x}, at {:#x}",
-            nmi & 0xff,
-            remote.nmi_rip.load(Ordering::Relaxed)
-        );
-    }
+    nmi::report();
     poll();
 }
 

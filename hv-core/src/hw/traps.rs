@@ -9,7 +9,7 @@ use hv_core::pv::frame::GuestFrame;
 use super::cpuinfo::{self, CpuInfo, FRAME_GAP, guest_iret, guest_iret_failed};
 use super::layout::{CPU_AREAS, CPU_STRIDE, IMAGE_WINDOW, STACK_BLOCK};
 use super::serial::Raw;
-use super::{apic, cpu, irq, percpu};
+use super::{apic, cpu, irq, nmi, percpu};
 
 /// First vector that is not a CPU exception.
 pub const FIRST_INTERRUPT: u32 = 0x20;
@@ -62,7 +62,7 @@ unsafe extern "C" fn host_trap(frame: &mut GuestFrame) {
         // A watchpoint of the guest's on memory that we copy, or single-step left on: ours to ignore.
         // SAFETY: clearing the status bits has no other effect.
         1 => unsafe { cpu::set_dr6(0xffff_0ff0) },
-        2 => irq::nmi(frame.rip),
+        2 => nmi::from_host(frame.rip, frame.rflags),
         18 => fatal(frame, "machine check"),
         _ => {
             let rip = frame.rip;

@@ -17,16 +17,20 @@ pub fn callback_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::CALLBACKOP_register => {
             let reg: abi::CallbackRegister = cx.read(args[1])?;
             let to = checked(reg.address, reg.flags & abi::CALLBACKF_mask_events != 0)?;
-            *slot(cx, reg.r#type)? = to;
+            if reg.r#type == abi::CALLBACKTYPE_nmi {
+                cx.state.set_nmi_handler(to.address);
+            } else {
+                *slot(cx, reg.r#type)? = to;
+            }
         }
         abi::CALLBACKOP_unregister => {
             let reg: abi::CallbackUnregister = cx.read(args[1])?;
-            let kept = slot(cx, reg.r#type)?;
-            // Without the others the guest could not be told anything any more.
             if reg.r#type != abi::CALLBACKTYPE_nmi {
+                slot(cx, reg.r#type)?;
+                // Without these the guest could not be told anything any more.
                 return Err(Errno::EINVAL);
             }
-            *kept = Callback::default();
+            cx.state.set_nmi_handler(0);
         }
         _ => return Err(Errno::ENOSYS),
     }
@@ -61,9 +65,10 @@ pub fn nmi_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             if cx.vcpu.id != 0 {
                 return Err(Errno::EINVAL);
             }
-            cx.state.callbacks.nmi = checked(reg.handler_address, false)?;
+            let handler = checked(reg.handler_address, false)?;
+            cx.state.set_nmi_handler(handler.address);
         }
-        nmi::XENNMI_unregister_callback => cx.state.callbacks.nmi = Callback::default(),
+        nmi::XENNMI_unregister_callback => cx.state.set_nmi_handler(0),
         _ => return Err(Errno::ENOSYS),
     }
     DONE
@@ -80,7 +85,7 @@ fn checked(address: u64, masks_events: bool) -> Result<Callback, Errno> {
     }
 }
 
-/// Where a callback of this type is kept.
+/// Where a callback of this type is kept; that of NMIs is in the trap table.
 fn slot<'c, H: Host>(cx: &'c mut Ctx<'_, H>, kind: u16) -> Result<&'c mut Callback, Errno> {
     let c = &mut cx.state.callbacks;
     Ok(match kind {
@@ -89,7 +94,6 @@ fn slot<'c, H: Host>(cx: &'c mut Ctx<'_, H>, kind: u16) -> Result<&'c mut Callba
         abi::CALLBACKTYPE_syscall => &mut c.syscall,
         abi::CALLBACKTYPE_syscall32 => &mut c.syscall32,
         abi::CALLBACKTYPE_sysenter => &mut c.sysenter,
-        abi::CALLBACKTYPE_nmi => &mut c.nmi,
         _ => return Err(Errno::ENOSYS),
     })
 }

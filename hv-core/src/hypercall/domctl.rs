@@ -12,7 +12,7 @@ use super::context::{Args, Ctx, DONE, Host, Reply};
 use super::domain_info;
 use super::interface::{Interface, spoken};
 use crate::base::{PAGE_SHIFT, VcpuId};
-use crate::domain::{Domain, DomainKind, Family, Owed, RunFlags, Vcpu};
+use crate::domain::{Domain, DomainKind, Family, Vcpu};
 use crate::sched::{Affinity, Params, Unit};
 
 /// domctl(request).
@@ -169,6 +169,7 @@ fn pause<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>) -> Result<After, Errno>
     }
     domain.pause_by_tool()?;
     domain.stop_running();
+    domain.wait_until_stopped();
     Ok(After::Nothing)
 }
 
@@ -296,8 +297,7 @@ fn send_trigger(domain: &Domain, request: abi::DomctlSendTrigger) -> Result<Afte
         let why = "only an NMI can be sent to a PV domain";
         return Err(refused(domain, "sendtrigger", why, Errno::ENOSYS));
     }
-    vcpu.owe(Owed::NMI);
-    domain.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
+    domain.send_nmi(vcpu);
     Ok(After::Nothing)
 }
 

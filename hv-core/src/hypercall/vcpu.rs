@@ -65,8 +65,7 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             DONE
         }
         abi::VCPUOP_send_nmi => {
-            vcpu.owe(Owed::NMI);
-            domain.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
+            domain.send_nmi(vcpu);
             DONE
         }
         abi::VCPUOP_get_physid => physical_id(cx, vcpu, at),

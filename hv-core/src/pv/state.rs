@@ -55,8 +55,10 @@ pub struct Callbacks {
     pub syscall: Callback,
     pub syscall32: Callback,
     pub sysenter: Callback,
-    pub nmi: Callback,
 }
+
+/// The vector of NMIs in the trap table: what callback_op and nmi_op register is the entry there.
+pub const NMI_VECTOR: u8 = 2;
 
 /// Which I/O ports the guest's programs may use without the I/O privilege (PHYSDEVOP_set_iobitmap).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -197,6 +199,21 @@ impl PvState {
             fpu,
         };
         Ok(StateBox(filled_once(state)?))
+    }
+
+    /// Makes the handler of NMIs another; address 0: none.
+    pub fn set_nmi_handler(&mut self, address: u64) {
+        self.traps[usize::from(NMI_VECTOR)] = TrapEntry {
+            address,
+            cs: FLAT_KERNEL_CS,
+            flags: 0,
+        };
+    }
+
+    /// Whether an NMI can be delivered now: there is a handler, which is not dealing with one.
+    #[must_use]
+    pub fn takes_nmi(&self) -> bool {
+        !self.nmi_masked && self.traps[usize::from(NMI_VECTOR)].address != 0
     }
 
     /// The root that belongs in CR3 in the present mode.

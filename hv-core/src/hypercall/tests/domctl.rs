@@ -1,13 +1,18 @@
+use core::mem::offset_of;
+
 use xen_abi::GuestHandle;
+use xen_abi::arch_x86::ArchSharedInfo;
 use xen_abi::domctl::{self as abi, Domctl};
 use xen_abi::errno::Errno;
 use xen_abi::hypercall::__HYPERVISOR_domctl as CALL;
-use xen_abi::xen::XenctlBitmap;
+use xen_abi::nmi::{XEN_NMIREASON_pci_serr, XEN_NMIREASON_unknown};
+use xen_abi::xen::{SHARED_INFO_ARCH, XenctlBitmap};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::domain::Owed;
+use crate::domain::{Owed, RunFlags};
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE};
 
 const HARD: u64 = GUEST + 0x1000;
@@ -107,6 +112,29 @@ fn pause_stops_the_cpu_and_unpause_wakes_one() {
     assert_eq!(guest.sched.schedule(cpu, 3_000_000).next, None);
     plain(&mut f, abi::XEN_DOMCTL_unpausedomain, 1).unwrap();
     assert_eq!(kicked(&f).len(), 1);
+}
+
+#[test]
+fn pause_returns_when_the_domain_is_at_rest() {
+    let mut f = Fixture::control();
+    let guest = f.add(1);
+    let at_rest = AtomicBool::new(false);
+    guest.vcpus()[0].set_running(Some(1));
+    std::thread::scope(|s| {
+        let (guest, at_rest) = (&guest, &at_rest);
+        s.spawn(move || {
+            let vcpu = &guest.vcpus()[0];
+            while guest.runnable(vcpu) {
+                std::thread::yield_now();
+            }
+            // What it was in the middle of.
+            std::thread::sleep(Duration::from_millis(20));
+            at_rest.store(true, Ordering::SeqCst);
+            vcpu.set_running(None);
+        });
+        plain(&mut f, abi::XEN_DOMCTL_pausedomain, 1).unwrap();
+        assert!(at_rest.load(Ordering::SeqCst));
+    });
 }
 
 #[test]
@@ -273,6 +301,23 @@ fn small_settings_of_a_domain() {
         op(&mut f, abi::XEN_DOMCTL_sendtrigger, 1, power),
         Err(Errno::ENOSYS)
     );
+}
+
+#[test]
+fn an_nmi_of_the_machine_is_told_to_the_first_vcpu() {
+    let f = Fixture::control();
+    let reason = || {
+        let at = SHARED_INFO_ARCH + offset_of!(ArchSharedInfo, nmi_reason);
+        let page = f.caller.machine.words(f.caller.shared_info);
+        page[at / 8].load(Ordering::Relaxed)
+    };
+    f.caller.vcpus()[0].set_flags(RunFlags::BLOCKED);
+    f.caller.report_nmi(XEN_NMIREASON_unknown);
+    assert_eq!(f.caller.vcpus()[0].flags() & RunFlags::BLOCKED, 0);
+    assert_eq!(f.caller.vcpus()[0].take_owed(Owed::NMI), Owed::NMI);
+    assert_eq!(f.caller.vcpus()[1].take_owed(Owed::NMI), 0);
+    f.caller.report_nmi(XEN_NMIREASON_pci_serr);
+    assert_eq!(reason(), XEN_NMIREASON_unknown | XEN_NMIREASON_pci_serr);
 }
 
 #[test]
