@@ -6,7 +6,7 @@
 
 use std::process::Command;
 
-use crate::failure::Result;
+use crate::failure::{Context, Result};
 use crate::layout::Layout;
 use crate::{kernel, process};
 
@@ -14,7 +14,17 @@ use crate::{kernel, process};
 pub fn run(layout: &Layout, words: &[String]) -> Result<()> {
     // Its good inputs are made of Debian's kernel.
     kernel::fetch(layout)?;
-    process::run(command(layout).arg("--").arg("--fuzz").args(words))
+    let mut cargo = command(layout);
+    cargo.args(["--", "--fuzz"]);
+    for (index, word) in words.iter().enumerate() {
+        // The fuzzer does not run in the caller's folder.
+        if index > 0 && words[index - 1] == "--replay" {
+            cargo.arg(std::path::absolute(word).context(word)?);
+        } else {
+            cargo.arg(word);
+        }
+    }
+    process::run(&mut cargo)
 }
 
 /// All targets, so many seconds in all: part of the long tests.
