@@ -28,7 +28,7 @@ use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
 use super::start::{Boot, module_frames, refuse};
-use super::{console, fpu, heap, pages, percpu, serial};
+use super::{console, fpu, heap, memory, pages, percpu, serial};
 use crate::say;
 
 /// Most bytes that an unpacked kernel may take.
@@ -149,8 +149,9 @@ pub fn create(boot: Box<Boot>) {
     start_vcpu(&domain, &memory, &state);
     say!("dom0 command line: {line}");
     drop(memory);
-    core::mem::forget(boot.kernel);
-    pages::free_tail(split, own.end);
+    let total = boot.memory.total_frames();
+    pages::free_tail(split, heap::take_pages(boot.kernel).end);
+    say_own_memory(total, layout.nr_pages);
     // The other CPUs wait for there to be something to run.
     for cpu in percpu::online().filter(|c| *c != 0) {
         HW.reschedule(cpu);
@@ -160,6 +161,18 @@ pub fn create(boot: Box<Boot>) {
     let banner = input.banner();
     drop(input);
     say!("{banner}");
+}
+
+/// What is neither free nor dom0's.
+fn say_own_memory(total: u64, dom0: u64) {
+    let own = total - dom0 - pages::free_count();
+    let (heap, tables) = (heap::pages() as u64, memory::table_pages());
+    say!(
+        "Own memory: {} KiB, of which {} KiB for the tables of all frames and {} KiB of heap",
+        own << 2,
+        tables << 2,
+        heap << 2
+    );
 }
 
 /// Frees what the kernel's module, of which there is the unpacked kernel, and modules beyond the second

@@ -1,6 +1,7 @@
 //! The final address space: built once from the memory map, with the real permissions.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
@@ -47,12 +48,19 @@ pub fn map_ram(memory: &MemoryMap) {
     paging::load_master();
 }
 
+/// What [`build`] has made.
+pub struct FrameTables {
+    /// Frames of the M2P, one for each GiB that has RAM.
+    pub m2p: Vec<Option<Mfn>>,
+    /// Runs of frames that were left over and are not the boot allocator's any more.
+    pub spare: Vec<Range<u64>>,
+}
+
 /// Makes the tables that have an entry for each frame.
-///
-/// Returns the frames of the M2P, one for each GiB that has RAM.
-pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
-    map_frame_table(memory);
-    let m2p = map_m2p(memory);
+pub fn build(memory: &MemoryMap) -> FrameTables {
+    let mut spare = Vec::new();
+    map_frame_table(memory, &mut spare);
+    let m2p = map_m2p(memory, &mut spare);
     host::set_frames(memory.max_page());
     mark_holes(memory);
     for first in m2p.iter().flatten() {
@@ -61,7 +69,12 @@ pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
             debug_assert_eq!(taken, Some(Ok(())), "frames of the M2P are RAM of ours");
         }
     }
-    m2p
+    FrameTables { m2p, spare }
+}
+
+/// Pages that the tables of all frames take.
+pub fn table_pages() -> u64 {
+    CHUNKS.load(Ordering::Relaxed) * LARGE / PAGE_SIZE as u64
 }
 
 /// The image by sections: text to run, rodata to read, the rest to write.
@@ -134,30 +147,38 @@ fn has_ram(memory: &MemoryMap, first: u64, count: u64) -> bool {
         .any(|run| run.start.0 < first + count && run.end.0 > first)
 }
 
-fn chunk() -> Mfn {
+/// Chunks taken so far.
+static CHUNKS: AtomicU64 = AtomicU64::new(0);
+
+/// A zeroed chunk of 2 MiB for a table; what it leaves unused goes to `spare`.
+fn chunk(spare: &mut Vec<Range<u64>>) -> Mfn {
     let pages = LARGE as usize / PAGE_SIZE;
     // Twice the size, to find an aligned part: the boot's allocator does not align.
     let first =
         pages::alloc_run(2 * pages - 1).unwrap_or_else(|| short_of_ram("the tables of frames"));
     let aligned = Mfn(first.0.next_multiple_of(pages as u64));
     if aligned.0 > first.0 {
-        // The part above stays unused; below it is given back only if it was the last taken.
         pages::free_run(first, (aligned.0 - first.0) as usize);
     }
+    let (end, taken) = (aligned.0 + pages as u64, first.0 + 2 * pages as u64 - 1);
+    if end < taken {
+        spare.push(end..taken);
+    }
+    CHUNKS.fetch_add(1, Ordering::Relaxed);
     for page in 0..pages as u64 {
         pages::zero(Mfn(aligned.0 + page));
     }
     aligned
 }
 
-fn map_frame_table(memory: &MemoryMap) {
+fn map_frame_table(memory: &MemoryMap, spare: &mut Vec<Range<u64>>) {
     let mut empty = None;
     for index in 0..memory.max_page().div_ceil(FRAMES_PER_CHUNK) {
         let ram = has_ram(memory, index * FRAMES_PER_CHUNK, FRAMES_PER_CHUNK);
         let frame = if ram {
-            chunk()
+            chunk(spare)
         } else {
-            *empty.get_or_insert_with(empty_chunk)
+            *empty.get_or_insert_with(|| empty_chunk(spare))
         };
         map(
             FRAME_TABLE + index * LARGE,
@@ -170,8 +191,8 @@ fn map_frame_table(memory: &MemoryMap) {
 }
 
 /// Entries that all say "no RAM", shared by every part of the table without RAM behind it.
-fn empty_chunk() -> Mfn {
-    let first = chunk();
+fn empty_chunk(spare: &mut Vec<Range<u64>>) -> Mfn {
+    let first = chunk(spare);
     let entries = super::layout::direct(first.addr()) as *const Frame;
     for index in 0..FRAMES_PER_CHUNK as usize {
         // SAFETY: the chunk is ours, zeroed, and large enough; a zeroed `Frame` is valid.
@@ -211,14 +232,14 @@ fn mark_holes(memory: &MemoryMap) {
 
 /// The M2P in 2 MiB pages: read-only with US for guests, writable for us. Frames without a guest frame
 /// read as all ones.
-fn map_m2p(memory: &MemoryMap) -> Vec<Option<Mfn>> {
+fn map_m2p(memory: &MemoryMap, spare: &mut Vec<Range<u64>>) -> Vec<Option<Mfn>> {
     let mut frames = Vec::new();
     for index in 0..memory.max_page().div_ceil(M2P_PER_CHUNK) {
         if !has_ram(memory, index * M2P_PER_CHUNK, M2P_PER_CHUNK) {
             frames.push(None);
             continue;
         }
-        let first = chunk();
+        let first = chunk(spare);
         for page in 0..LARGE / PAGE_SIZE as u64 {
             paging::table(Mfn(first.0 + page))
                 .iter()
