@@ -5,7 +5,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
-use hv_core::boot::memmap::{MemoryMap, RegionKind};
+use hv_core::boot::memmap::MemoryMap;
 use hv_core::mm::{Frame, Owner, PtMachine};
 
 use super::host::{self, HW};
@@ -116,35 +116,17 @@ fn map_image() {
 fn map_direct(memory: &MemoryMap) {
     // The first MiB whole: BIOS data, video memory, ROMs.
     map(DIRECT_MAP, PhysAddr(0), 1 << 20, flag::DATA, Largest::Small);
-    for region in memory.regions() {
-        let keep = matches!(
-            region.kind,
-            RegionKind::Usable | RegionKind::AcpiTables | RegionKind::AcpiNvs
+    for part in memory.direct_parts(DIRECT_LIMIT) {
+        map(
+            DIRECT_MAP + part.start,
+            PhysAddr(part.start),
+            part.end - part.start,
+            flag::DATA,
+            Largest::Huge,
         );
-        let start = region.base.0.max(1 << 20) & !(PAGE_SIZE as u64 - 1);
-        let end = region
-            .end()
-            .min(DIRECT_LIMIT)
-            .next_multiple_of(PAGE_SIZE as u64);
-        if keep && start < end {
-            map(
-                DIRECT_MAP + start,
-                PhysAddr(start),
-                end - start,
-                flag::DATA,
-                Largest::Huge,
-            );
-        }
     }
     let (start, end) = (&raw const image_start as u64, &raw const rodata_end as u64);
     paging::protect_alias(PhysAddr(start - IMAGE_WINDOW), end - start);
-}
-
-/// Whether any frame of `first..first + count` is RAM.
-fn has_ram(memory: &MemoryMap, first: u64, count: u64) -> bool {
-    memory
-        .usable()
-        .any(|run| run.start.0 < first + count && run.end.0 > first)
 }
 
 /// Chunks taken so far.
@@ -173,8 +155,7 @@ fn chunk(spare: &mut Vec<Range<u64>>) -> Mfn {
 
 fn map_frame_table(memory: &MemoryMap, spare: &mut Vec<Range<u64>>) {
     let mut empty = None;
-    for index in 0..memory.max_page().div_ceil(FRAMES_PER_CHUNK) {
-        let ram = has_ram(memory, index * FRAMES_PER_CHUNK, FRAMES_PER_CHUNK);
+    for (index, ram) in (0..).zip(memory.chunks(FRAMES_PER_CHUNK)) {
         let frame = if ram {
             chunk(spare)
         } else {
@@ -204,28 +185,10 @@ fn empty_chunk(spare: &mut Vec<Range<u64>>) -> Mfn {
 
 /// Frames between RAM, and the first MiB, are devices' or firmware's.
 fn mark_holes(memory: &MemoryMap) {
-    let low = (1 << 20) / PAGE_SIZE as u64;
-    let mut next = 0;
-    let mark = |from: u64, to: u64| {
-        let mut at = from;
-        while at < to {
-            let chunk = at / FRAMES_PER_CHUNK * FRAMES_PER_CHUNK;
-            if has_ram(memory, chunk, FRAMES_PER_CHUNK) {
-                if let Some(frame) = HW.frame(Mfn(at)) {
-                    let marked = frame.mark_io();
-                    debug_assert!(marked.is_ok(), "a new entry is free");
-                }
-                at += 1;
-            } else {
-                at = chunk + FRAMES_PER_CHUNK;
-            }
-        }
-    };
-    for run in memory.usable() {
-        let start = run.start.0.max(low);
-        if start < run.end.0 {
-            mark(next, start);
-            next = run.end.0;
+    for hole in memory.holes(FRAMES_PER_CHUNK) {
+        for frame in hole.filter_map(|at| HW.frame(Mfn(at))) {
+            let marked = frame.mark_io();
+            debug_assert!(marked.is_ok(), "a new entry is free");
         }
     }
 }
@@ -234,8 +197,8 @@ fn mark_holes(memory: &MemoryMap) {
 /// read as all ones.
 fn map_m2p(memory: &MemoryMap, spare: &mut Vec<Range<u64>>) -> Vec<Option<Mfn>> {
     let mut frames = Vec::new();
-    for index in 0..memory.max_page().div_ceil(M2P_PER_CHUNK) {
-        if !has_ram(memory, index * M2P_PER_CHUNK, M2P_PER_CHUNK) {
+    for (index, ram) in (0..).zip(memory.chunks(M2P_PER_CHUNK)) {
+        if !ram {
             frames.push(None);
             continue;
         }
