@@ -109,51 +109,20 @@ pub fn create(boot: Box<Boot>) {
         Ok(layout) => layout,
         Err(why) => refuse(format_args!("dom0: {why}")),
     };
-    let vcpus = boot
-        .command_line
-        .options
-        .dom0_max_vcpus
-        .pick(percpu::online().count() as u32)
-        .clamp(1, 128);
-    let domain = make_domain(vcpus, want.1);
+    let options = &boot.command_line.options;
+    let cpus = percpu::online().count() as u32;
+    let domain = make_domain(options.dom0_max_vcpus.pick(cpus).clamp(1, 128), want.1);
     let split = own.start + (own.end - own.start).min(layout.nr_pages - layout.end);
     let mut memory = Memory {
         frames: allocate(&layout, initrd, own.start..split),
     };
-    let line = boot
-        .command_line
-        .dom0_line(&boot.info.modules[0].command_line);
-    let vga = vga_info(&boot.info.video);
-    let start = StartOfDay {
-        shared_info: domain.shared_info.addr().0,
-        command_line: line.as_bytes(),
-        initrd: Initrd::InPlace,
-        vga: vga.as_ref(),
-    };
-    let state = match build(&kernel, &layout, &start, &mut memory) {
-        Ok(state) => state,
-        Err(why) => refuse(format_args!("dom0: {why}")),
-    };
-    if state.command_line_cut != 0 {
-        log::warn!(
-            "dom0's command line is too long: the last {} bytes are cut",
-            state.command_line_cut
-        );
-    }
-    say!(
-        "dom0: {} MiB, {vcpus} vCPUs, kernel at {:#x}, entry {:#x}, initrd {} KiB",
-        layout.nr_pages >> 8,
-        layout.virt_base,
-        state.rip,
-        request.initrd_len >> 10
-    );
+    let state = load(&boot, &kernel, &layout, &domain, &mut memory);
     adopt(&domain, &memory);
-    start_vcpu(&domain, &memory, &state);
-    say!("dom0 command line: {line}");
-    drop(memory);
     let total = boot.memory.total_frames();
     pages::free_tail(split, heap::take_pages(boot.kernel).end);
     say_own_memory(total, layout.nr_pages);
+    start_vcpu(&domain, &memory, &state);
+    drop(memory);
     // The other CPUs wait for there to be something to run.
     for cpu in percpu::online().filter(|c| *c != 0) {
         HW.reschedule(cpu);
@@ -165,9 +134,49 @@ pub fn create(boot: Box<Boot>) {
     say!("{banner}");
 }
 
+/// Writes dom0's start of day into its memory.
+fn load(
+    boot: &Boot,
+    kernel: &PvKernel<'_>,
+    layout: &Layout,
+    domain: &Domain,
+    memory: &mut Memory,
+) -> StartState {
+    let line = boot
+        .command_line
+        .dom0_line(&boot.info.modules[0].command_line);
+    let vga = vga_info(&boot.info.video);
+    let start = StartOfDay {
+        shared_info: domain.shared_info.addr().0,
+        command_line: line.as_bytes(),
+        initrd: Initrd::InPlace,
+        vga: vga.as_ref(),
+    };
+    let state = match build(kernel, layout, &start, memory) {
+        Ok(state) => state,
+        Err(why) => refuse(format_args!("dom0: {why}")),
+    };
+    if state.command_line_cut != 0 {
+        log::warn!(
+            "dom0's command line is too long: the last {} bytes are cut",
+            state.command_line_cut
+        );
+    }
+    say!(
+        "dom0: {} MiB, {} vCPUs, kernel at {:#x}, entry {:#x}, initrd {} KiB",
+        layout.nr_pages >> 8,
+        domain.vcpus().len(),
+        layout.virt_base,
+        state.rip,
+        layout.initrd_len >> 10
+    );
+    say!("dom0 command line: {line}");
+    state
+}
+
 /// What is neither free nor dom0's.
 fn say_own_memory(total: u64, dom0: u64) {
-    let own = total - dom0 - pages::free_count();
+    let own = total.saturating_sub(dom0 + pages::free_count());
     let (heap, tables) = (heap::pages() as u64, memory::table_pages());
     say!(
         "Own memory: {} KiB, of which {} KiB for the tables of all frames and {} KiB of heap",
