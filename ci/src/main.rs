@@ -9,6 +9,7 @@ mod debs;
 mod dom0;
 mod elf;
 mod failure;
+mod fuzz;
 mod hypervisor;
 mod image;
 mod kernel;
@@ -48,6 +49,9 @@ usage: cargo xtask COMMAND
              FILTER           only boots whose name contains it
   bench    the same work on Xenolith and on Debian's Xen
              --hypervisor xenolith|xen     only on this one
+  fuzz     random damage to what the boot parses: ACPI tables, what loaders say, kernel files
+             TARGET           acpi, loader, command-line, elf or bzimage; all of them
+             --seconds N (60), --seed N, --number N (one input of a seed), --replay FILE
   size     bytes of the image by crate and module; fails above the budget
   symbolize [--checked] [LOG]
            names for the hypervisor's addresses in a log or in standard input
@@ -116,6 +120,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
             arguments.finish()?;
             return size::run(&hypervisor::build(&layout, Profile::Release)?);
         }
+        "fuzz" => fuzz::run(&layout, rest)?,
         "bench" => bench::run(&layout, arguments)?,
         "test" => return test::run(&layout, arguments),
         _ => return Err(Failure::new(format!("no command {command}\n{USAGE}"))),

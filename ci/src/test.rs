@@ -12,7 +12,7 @@ use crate::boots::{self, Job};
 use crate::failure::Result;
 use crate::layout::Layout;
 use crate::tally::Tally;
-use crate::{boot, kernel, lint, process};
+use crate::{boot, fuzz, kernel, lint, process};
 
 /// Runs what the arguments ask for; the exit code tells whether all passed.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
@@ -32,6 +32,9 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
             tally.step(name, step(layout));
         }
         tally.step("tests of the host crates", host_tests(layout));
+        if tier == Tier::Long {
+            tally.step("fuzzing of the boot's parsers", fuzz::all(layout, 300));
+        }
     }
     match boot::prepare(layout, hypervisor, profile) {
         Ok(files) => {

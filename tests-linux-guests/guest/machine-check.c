@@ -151,13 +151,28 @@ static void spoil_address(int number, siginfo_t *info, void *context)
 
 static void bad_returns(void)
 {
-	struct sigaction action = { .sa_sigaction = spoil_selector, .sa_flags = SA_SIGINFO };
+	struct sigaction action = { .sa_flags = SA_SIGINFO };
+	cpu_set_t all, one;
+	char name[64];
 
-	sigaction(SIGUSR1, &action, NULL);
-	FAULTS("return to a selector beyond the GDT", SIGSEGV, raise(SIGUSR1));
-	action.sa_sigaction = spoil_address;
-	sigaction(SIGUSR1, &action, NULL);
-	FAULTS("return to a non-canonical address", SIGSEGV, raise(SIGUSR1));
+	/* On each CPU: they began with other selectors in their registers. */
+	sched_getaffinity(0, sizeof(all), &all);
+	for (volatile size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		action.sa_sigaction = spoil_selector;
+		sigaction(SIGUSR1, &action, NULL);
+		snprintf(name, sizeof(name), "return to a selector beyond the GDT on CPU %zu", cpu);
+		FAULTS(name, SIGSEGV, raise(SIGUSR1));
+		action.sa_sigaction = spoil_address;
+		sigaction(SIGUSR1, &action, NULL);
+		snprintf(name, sizeof(name), "return to a non-canonical address on CPU %zu", cpu);
+		FAULTS(name, SIGSEGV, raise(SIGUSR1));
+	}
+	sched_setaffinity(0, sizeof(all), &all);
 }
 
 /* ---- segments ---- */

@@ -41,6 +41,12 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "reboot",
+        tier: Tier::Long,
+        script: Script::Typed(&[("reboot -f", "Hardware Dom0 shutdown: rebooting machine")]),
+        ..Case::BASE
+    },
+    Case {
         name: "grub",
         machine: Machine {
             loader: Loader::Grub,

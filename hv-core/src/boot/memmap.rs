@@ -18,6 +18,7 @@ use xen_abi::hvm_start_info::{
 
 use crate::base::{Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 
+mod plan;
 #[cfg(test)]
 mod tests;
 

@@ -8,6 +8,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::boot::framelist::FrameList;
 use hv_core::boot::info::{BootInfo, Module, VideoInfo};
 use hv_core::console::Focus;
 use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags};
@@ -28,7 +29,7 @@ use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
 use super::start::{Boot, module_frames, refuse};
-use super::{console, fpu, heap, pages, percpu, serial};
+use super::{console, fpu, heap, memory, pages, percpu, serial};
 use crate::say;
 
 /// Most bytes that an unpacked kernel may take.
@@ -64,23 +65,24 @@ pub fn unpack_kernel(info: &BootInfo) -> Vec<u8> {
 
 /// dom0's memory while it is built.
 struct Memory {
-    frames: Vec<u64>,
+    frames: FrameList,
 }
 
 impl DomainMemory for Memory {
     fn mfn(&self, pfn: u64) -> u64 {
-        self.frames[pfn as usize]
+        // The builder stays inside the domain that it has planned.
+        self.frames.get(pfn).unwrap_or(u64::MAX)
     }
 
     fn write(&mut self, pfn: u64, offset: usize, bytes: &[u8]) {
-        let at = PhysAddr((self.frames[pfn as usize] << 12) + offset as u64);
+        let at = PhysAddr((self.mfn(pfn) << 12) + offset as u64);
         // SAFETY: the frame is dom0's, which does not run yet; the caller stays inside the page.
         unsafe { pages::ram_mut(at, bytes.len()) }.copy_from_slice(bytes);
     }
 
     fn zero(&mut self, pfn: u64) {
         // SAFETY: as above.
-        unsafe { pages::ram_mut(Mfn(self.frames[pfn as usize]).addr(), PAGE_SIZE) }.fill(0);
+        unsafe { pages::ram_mut(Mfn(self.mfn(pfn)).addr(), PAGE_SIZE) }.fill(0);
     }
 }
 
@@ -107,17 +109,39 @@ pub fn create(boot: Box<Boot>) {
         Ok(layout) => layout,
         Err(why) => refuse(format_args!("dom0: {why}")),
     };
-    let vcpus = boot
-        .command_line
-        .options
-        .dom0_max_vcpus
-        .pick(percpu::online().count() as u32)
-        .clamp(1, 128);
-    let domain = make_domain(vcpus, want.1);
+    let options = &boot.command_line.options;
+    let cpus = percpu::online().count() as u32;
+    let domain = make_domain(options.dom0_max_vcpus.pick(cpus).clamp(1, 128), want.1);
     let split = own.start + (own.end - own.start).min(layout.nr_pages - layout.end);
     let mut memory = Memory {
         frames: allocate(&layout, initrd, own.start..split),
     };
+    let state = load(&boot, &kernel, &layout, &domain, &mut memory);
+    adopt(&domain, &memory);
+    let total = boot.memory.total_frames();
+    pages::free_tail(split, heap::take_pages(boot.kernel).end);
+    say_own_memory(total, layout.nr_pages);
+    start_vcpu(&domain, &memory, &state);
+    drop(memory);
+    // The other CPUs wait for there to be something to run.
+    for cpu in percpu::online().filter(|c| *c != 0) {
+        HW.reschedule(cpu);
+    }
+    let mut input = console::input().lock();
+    input.set_focus(Focus::Dom0);
+    let banner = input.banner();
+    drop(input);
+    say!("{banner}");
+}
+
+/// Writes dom0's start of day into its memory.
+fn load(
+    boot: &Boot,
+    kernel: &PvKernel<'_>,
+    layout: &Layout,
+    domain: &Domain,
+    memory: &mut Memory,
+) -> StartState {
     let line = boot
         .command_line
         .dom0_line(&boot.info.modules[0].command_line);
@@ -128,7 +152,7 @@ pub fn create(boot: Box<Boot>) {
         initrd: Initrd::InPlace,
         vga: vga.as_ref(),
     };
-    let state = match build(&kernel, &layout, &start, &mut memory) {
+    let state = match build(kernel, layout, &start, memory) {
         Ok(state) => state,
         Err(why) => refuse(format_args!("dom0: {why}")),
     };
@@ -139,27 +163,27 @@ pub fn create(boot: Box<Boot>) {
         );
     }
     say!(
-        "dom0: {} MiB, {vcpus} vCPUs, kernel at {:#x}, entry {:#x}, initrd {} KiB",
+        "dom0: {} MiB, {} vCPUs, kernel at {:#x}, entry {:#x}, initrd {} KiB",
         layout.nr_pages >> 8,
+        domain.vcpus().len(),
         layout.virt_base,
         state.rip,
-        request.initrd_len >> 10
+        layout.initrd_len >> 10
     );
-    adopt(&domain, &memory);
-    start_vcpu(&domain, &memory, &state);
     say!("dom0 command line: {line}");
-    drop(memory);
-    core::mem::forget(boot.kernel);
-    pages::free_tail(split, own.end);
-    // The other CPUs wait for there to be something to run.
-    for cpu in percpu::online().filter(|c| *c != 0) {
-        HW.reschedule(cpu);
-    }
-    let mut input = console::input().lock();
-    input.set_focus(Focus::Dom0);
-    let banner = input.banner();
-    drop(input);
-    say!("{banner}");
+    state
+}
+
+/// What is neither free nor dom0's.
+fn say_own_memory(total: u64, dom0: u64) {
+    let own = total.saturating_sub(dom0 + pages::free_count());
+    let (heap, tables) = (heap::pages() as u64, memory::table_pages());
+    say!(
+        "Own memory: {} KiB, of which {} KiB for the tables of all frames and {} KiB of heap",
+        own << 2,
+        tables << 2,
+        heap << 2
+    );
 }
 
 /// Frees what the kernel's module, of which there is the unpacked kernel, and modules beyond the second
@@ -234,40 +258,41 @@ fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
 
 /// Frames for dom0: the initrd's own, at the end those of `last`, which nothing is written to, and for the rest
 /// the largest blocks there are.
-fn allocate(layout: &Layout, initrd: Option<&Module>, last: Range<u64>) -> Vec<u64> {
-    let mut frames = Vec::new();
-    if frames.try_reserve_exact(layout.nr_pages as usize).is_err() {
-        refuse(format_args!(
-            "dom0: not enough memory for its list of frames"
-        ));
-    }
+fn allocate(layout: &Layout, initrd: Option<&Module>, last: Range<u64>) -> FrameList {
+    let mut frames = FrameList::new();
     let place = match layout.initrd {
         InitrdPlace::None => None,
         _ => layout.initrd.extent(),
     };
-    let mut order = 18;
-    let mut block = (0u64, 0u64);
-    let fresh = layout.nr_pages - (last.end - last.start);
-    for pfn in 0..fresh {
-        if let Some(extent) = place
-            && extent.pfns().contains(&pfn)
-            && let Some(module) = initrd
-        {
-            frames.push(module.start.mfn().0 + (pfn - extent.pfn));
-            continue;
-        }
-        if block.0 == block.1 {
-            block = next_block(&mut order, fresh - pfn);
-        }
-        frames.push(block.0);
-        block.0 += 1;
-    }
-    pages::free_tail(block.0, block.1);
-    frames.extend(last);
     if let (Some(extent), Some(module)) = (place, initrd) {
+        fill(&mut frames, extent.pfn);
+        let first = module.start.mfn().0;
+        append(&mut frames, first..first + extent.pages);
         clear_tail(module, extent.pages);
     }
+    fill(&mut frames, layout.nr_pages - (last.end - last.start));
+    append(&mut frames, last);
     frames
+}
+
+/// Adds free blocks, the largest there are, until there are `end` frames.
+fn fill(frames: &mut FrameList, end: u64) {
+    let mut order = 18;
+    while frames.len() < end {
+        let left = end - frames.len();
+        let block = next_block(&mut order, left);
+        let used = block.1.min(block.0 + left);
+        append(frames, block.0..used);
+        pages::free_tail(used, block.1);
+    }
+}
+
+fn append(frames: &mut FrameList, more: Range<u64>) {
+    if frames.push(more).is_err() {
+        refuse(format_args!(
+            "dom0: not enough memory for its list of frames"
+        ));
+    }
 }
 
 /// The next block of frames, of at most `1 << order` pages and not much more than `left`.
@@ -299,18 +324,18 @@ fn clear_tail(module: &Module, module_pages: u64) {
 
 /// Makes the frames dom0's own.
 fn adopt(domain: &Arc<Domain>, memory: &Memory) {
-    for (pfn, &mfn) in memory.frames.iter().enumerate() {
-        let assigned = HW
-            .frame(Mfn(mfn))
-            .map(|f| f.assign(Owner::Domain(domain.id)));
-        if assigned != Some(Ok(())) {
-            refuse(format_args!("dom0: frame {mfn:#x} has an owner already"));
+    for (first, run) in memory.frames.runs() {
+        for (pfn, mfn) in (first..).zip(run) {
+            let assigned = HW
+                .frame(Mfn(mfn))
+                .map(|f| f.assign(Owner::Domain(domain.id)));
+            if assigned != Some(Ok(())) {
+                refuse(format_args!("dom0: frame {mfn:#x} has an owner already"));
+            }
+            HW.set_m2p(Mfn(mfn), pfn);
         }
-        HW.set_m2p(Mfn(mfn), pfn as u64);
     }
-    domain
-        .pages
-        .store(memory.frames.len() as u64, Ordering::Relaxed);
+    domain.pages.store(memory.frames.len(), Ordering::Relaxed);
 }
 
 /// Repeats a page-table operation until it is through: nothing else waits at this point of the boot.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
 use core::ptr::null_mut;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hv_core::base::PAGE_SIZE;
 use hv_core::base::lock::{Mutex, rank};
@@ -19,6 +20,9 @@ use super::pages;
 const LARGE: usize = 32 << 10;
 /// Pages by which the small heap grows.
 const GROW_PAGES: usize = 64;
+
+/// Pages that the heap has taken.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 struct Heap(Mutex<Talc<Manual, DefaultBinning>>);
 
@@ -47,7 +51,9 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         if layout.size() >= LARGE || layout.align() >= PAGE_SIZE {
             let first = phys_of(ptr as u64).mfn();
-            pages::free_run(first, layout.size().div_ceil(PAGE_SIZE));
+            let count = layout.size().div_ceil(PAGE_SIZE);
+            TAKEN.fetch_sub(count, Ordering::Relaxed);
+            pages::free_run(first, count);
             return;
         }
         // SAFETY: the pointer came from this heap with this layout.
@@ -60,6 +66,7 @@ fn grow(talc: &mut Talc<Manual, DefaultBinning>) -> bool {
     let Some(first) = pages::alloc_run(GROW_PAGES) else {
         return false;
     };
+    TAKEN.fetch_add(GROW_PAGES, Ordering::Relaxed);
     // SAFETY: the pages were just taken from the allocator and belong to nobody else.
     unsafe { talc.claim(direct(first.addr()) as *mut u8, GROW_PAGES * PAGE_SIZE) }.is_some()
 }
@@ -68,20 +75,39 @@ fn alloc_large(layout: Layout) -> *mut u8 {
     if layout.align() > PAGE_SIZE {
         return null_mut();
     }
-    match pages::alloc_run(layout.size().div_ceil(PAGE_SIZE)) {
-        Some(first) => direct(first.addr()) as *mut u8,
+    let count = layout.size().div_ceil(PAGE_SIZE);
+    match pages::alloc_run(count) {
+        Some(first) => {
+            TAKEN.fetch_add(count, Ordering::Relaxed);
+            direct(first.addr()) as *mut u8
+        }
         None => null_mut(),
     }
 }
 
-/// The pages that a buffer has for itself; none when it lies in the small heap. Who forgets the buffer may
-/// do with them as with those of [`pages::alloc_run`].
+/// Pages that the heap has, used or not.
+pub fn pages() -> usize {
+    TAKEN.load(Ordering::Relaxed)
+}
+
+/// The pages that a buffer has for itself; none when it lies in the small heap.
 pub fn pages_of(buffer: &Vec<u8>) -> Range<u64> {
     let first = phys_of(buffer.as_ptr() as u64).mfn().0;
     if buffer.capacity() < LARGE {
         return first..first;
     }
     first..first + buffer.capacity().div_ceil(PAGE_SIZE) as u64
+}
+
+/// Ends a buffer, but not the pages that it has for itself: they are the caller's now, as from
+/// [`pages::alloc_run`].
+pub fn take_pages(buffer: Vec<u8>) -> Range<u64> {
+    let own = pages_of(&buffer);
+    if !own.is_empty() {
+        TAKEN.fetch_sub((own.end - own.start) as usize, Ordering::Relaxed);
+        core::mem::forget(buffer);
+    }
+    own
 }
 
 /// Gives the small heap its first memory.

@@ -1,10 +1,11 @@
 //! The final address space: built once from the memory map, with the real permissions.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
-use hv_core::boot::memmap::{MemoryMap, RegionKind};
+use hv_core::boot::memmap::MemoryMap;
 use hv_core::mm::{Frame, Owner, PtMachine};
 
 use super::host::{self, HW};
@@ -47,12 +48,19 @@ pub fn map_ram(memory: &MemoryMap) {
     paging::load_master();
 }
 
+/// What [`build`] has made.
+pub struct FrameTables {
+    /// Frames of the M2P, one for each GiB that has RAM.
+    pub m2p: Vec<Option<Mfn>>,
+    /// Runs of frames that were left over and are not the boot allocator's any more.
+    pub spare: Vec<Range<u64>>,
+}
+
 /// Makes the tables that have an entry for each frame.
-///
-/// Returns the frames of the M2P, one for each GiB that has RAM.
-pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
-    map_frame_table(memory);
-    let m2p = map_m2p(memory);
+pub fn build(memory: &MemoryMap) -> FrameTables {
+    let mut spare = Vec::new();
+    map_frame_table(memory, &mut spare);
+    let m2p = map_m2p(memory, &mut spare);
     host::set_frames(memory.max_page());
     mark_holes(memory);
     for first in m2p.iter().flatten() {
@@ -61,7 +69,12 @@ pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
             debug_assert_eq!(taken, Some(Ok(())), "frames of the M2P are RAM of ours");
         }
     }
-    m2p
+    FrameTables { m2p, spare }
+}
+
+/// Pages that the tables of all frames take.
+pub fn table_pages() -> u64 {
+    CHUNKS.load(Ordering::Relaxed) * LARGE / PAGE_SIZE as u64
 }
 
 /// The image by sections: text to run, rodata to read, the rest to write.
@@ -103,61 +116,50 @@ fn map_image() {
 fn map_direct(memory: &MemoryMap) {
     // The first MiB whole: BIOS data, video memory, ROMs.
     map(DIRECT_MAP, PhysAddr(0), 1 << 20, flag::DATA, Largest::Small);
-    for region in memory.regions() {
-        let keep = matches!(
-            region.kind,
-            RegionKind::Usable | RegionKind::AcpiTables | RegionKind::AcpiNvs
+    for part in memory.direct_parts(DIRECT_LIMIT) {
+        map(
+            DIRECT_MAP + part.start,
+            PhysAddr(part.start),
+            part.end - part.start,
+            flag::DATA,
+            Largest::Huge,
         );
-        let start = region.base.0.max(1 << 20) & !(PAGE_SIZE as u64 - 1);
-        let end = region
-            .end()
-            .min(DIRECT_LIMIT)
-            .next_multiple_of(PAGE_SIZE as u64);
-        if keep && start < end {
-            map(
-                DIRECT_MAP + start,
-                PhysAddr(start),
-                end - start,
-                flag::DATA,
-                Largest::Huge,
-            );
-        }
     }
     let (start, end) = (&raw const image_start as u64, &raw const rodata_end as u64);
     paging::protect_alias(PhysAddr(start - IMAGE_WINDOW), end - start);
 }
 
-/// Whether any frame of `first..first + count` is RAM.
-fn has_ram(memory: &MemoryMap, first: u64, count: u64) -> bool {
-    memory
-        .usable()
-        .any(|run| run.start.0 < first + count && run.end.0 > first)
-}
+/// Chunks taken so far.
+static CHUNKS: AtomicU64 = AtomicU64::new(0);
 
-fn chunk() -> Mfn {
+/// A zeroed chunk of 2 MiB for a table; what it leaves unused goes to `spare`.
+fn chunk(spare: &mut Vec<Range<u64>>) -> Mfn {
     let pages = LARGE as usize / PAGE_SIZE;
     // Twice the size, to find an aligned part: the boot's allocator does not align.
     let first =
         pages::alloc_run(2 * pages - 1).unwrap_or_else(|| short_of_ram("the tables of frames"));
     let aligned = Mfn(first.0.next_multiple_of(pages as u64));
     if aligned.0 > first.0 {
-        // The part above stays unused; below it is given back only if it was the last taken.
         pages::free_run(first, (aligned.0 - first.0) as usize);
     }
+    let (end, taken) = (aligned.0 + pages as u64, first.0 + 2 * pages as u64 - 1);
+    if end < taken {
+        spare.push(end..taken);
+    }
+    CHUNKS.fetch_add(1, Ordering::Relaxed);
     for page in 0..pages as u64 {
         pages::zero(Mfn(aligned.0 + page));
     }
     aligned
 }
 
-fn map_frame_table(memory: &MemoryMap) {
+fn map_frame_table(memory: &MemoryMap, spare: &mut Vec<Range<u64>>) {
     let mut empty = None;
-    for index in 0..memory.max_page().div_ceil(FRAMES_PER_CHUNK) {
-        let ram = has_ram(memory, index * FRAMES_PER_CHUNK, FRAMES_PER_CHUNK);
+    for (index, ram) in (0..).zip(memory.chunks(FRAMES_PER_CHUNK)) {
         let frame = if ram {
-            chunk()
+            chunk(spare)
         } else {
-            *empty.get_or_insert_with(empty_chunk)
+            *empty.get_or_insert_with(|| empty_chunk(spare))
         };
         map(
             FRAME_TABLE + index * LARGE,
@@ -170,8 +172,8 @@ fn map_frame_table(memory: &MemoryMap) {
 }
 
 /// Entries that all say "no RAM", shared by every part of the table without RAM behind it.
-fn empty_chunk() -> Mfn {
-    let first = chunk();
+fn empty_chunk(spare: &mut Vec<Range<u64>>) -> Mfn {
+    let first = chunk(spare);
     let entries = super::layout::direct(first.addr()) as *const Frame;
     for index in 0..FRAMES_PER_CHUNK as usize {
         // SAFETY: the chunk is ours, zeroed, and large enough; a zeroed `Frame` is valid.
@@ -183,42 +185,24 @@ fn empty_chunk() -> Mfn {
 
 /// Frames between RAM, and the first MiB, are devices' or firmware's.
 fn mark_holes(memory: &MemoryMap) {
-    let low = (1 << 20) / PAGE_SIZE as u64;
-    let mut next = 0;
-    let mark = |from: u64, to: u64| {
-        let mut at = from;
-        while at < to {
-            let chunk = at / FRAMES_PER_CHUNK * FRAMES_PER_CHUNK;
-            if has_ram(memory, chunk, FRAMES_PER_CHUNK) {
-                if let Some(frame) = HW.frame(Mfn(at)) {
-                    let marked = frame.mark_io();
-                    debug_assert!(marked.is_ok(), "a new entry is free");
-                }
-                at += 1;
-            } else {
-                at = chunk + FRAMES_PER_CHUNK;
-            }
-        }
-    };
-    for run in memory.usable() {
-        let start = run.start.0.max(low);
-        if start < run.end.0 {
-            mark(next, start);
-            next = run.end.0;
+    for hole in memory.holes(FRAMES_PER_CHUNK) {
+        for frame in hole.filter_map(|at| HW.frame(Mfn(at))) {
+            let marked = frame.mark_io();
+            debug_assert!(marked.is_ok(), "a new entry is free");
         }
     }
 }
 
 /// The M2P in 2 MiB pages: read-only with US for guests, writable for us. Frames without a guest frame
 /// read as all ones.
-fn map_m2p(memory: &MemoryMap) -> Vec<Option<Mfn>> {
+fn map_m2p(memory: &MemoryMap, spare: &mut Vec<Range<u64>>) -> Vec<Option<Mfn>> {
     let mut frames = Vec::new();
-    for index in 0..memory.max_page().div_ceil(M2P_PER_CHUNK) {
-        if !has_ram(memory, index * M2P_PER_CHUNK, M2P_PER_CHUNK) {
+    for (index, ram) in (0..).zip(memory.chunks(M2P_PER_CHUNK)) {
+        if !ram {
             frames.push(None);
             continue;
         }
-        let first = chunk();
+        let first = chunk(spare);
         for page in 0..LARGE / PAGE_SIZE as u64 {
             paging::table(Mfn(first.0 + page))
                 .iter()

@@ -19,6 +19,11 @@ const SLEEP_STATES: core::ops::RangeInclusive<u32> = 1..=SOFT_OFF;
 const LARGEST_MICROCODE: u32 = 64 << 20;
 /// Bit of a PM1 control register that enters the state (ACPI 4.8.3.2.1, SLP_EN).
 const SLEEP_ENABLE: u16 = 1 << 13;
+/// The only revision of a _PDC buffer (Intel Processor Vendor-Specific ACPI, "_PDC").
+const PDC_REVISION: u32 = 1;
+/// Capabilities in it that mean registers of the CPU: performance states, throttling, C1 and the deeper
+/// idle states by MWAIT.
+const PDC_NATIVE: u32 = 1 | 1 << 2 | 1 << 8 | 1 << 9;
 
 /// platform_op(argument).
 ///
@@ -51,6 +56,7 @@ pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             }
             return Err(refuse(cx, op.cmd));
         }
+        abi::XENPF_set_processor_pminfo => return power_data(cx, &argument(&op.u)?),
         abi::XENPF_getidletime => edit(&mut op.u, |info| idle_time(cx, info))?,
         other => return Err(refuse(cx, other)),
     }
@@ -67,6 +73,23 @@ fn change_cpu<H: Host>(cx: &Ctx<'_, H>, cmd: u32, cpu: CpuId) -> Reply {
         return DONE;
     }
     Err(refuse(cx, cmd))
+}
+
+/// A CPU's power data, of which none is used here. What dom0 is about to tell its firmware that the
+/// operating system can do loses what the hypervisor would have to do.
+fn power_data<H: Host>(cx: &mut Ctx<'_, H>, info: &abi::PlatformSetProcessorPminfo) -> Reply {
+    if info.r#type != abi::XEN_PM_PDC {
+        return Err(refuse(cx, abi::XENPF_set_processor_pminfo));
+    }
+    // The buffer of ACPI's _PDC: revision, number of words, capabilities.
+    let at = info.u[0];
+    let head: [u32; 2] = cx.read(at)?;
+    if head[0] != PDC_REVISION || head[1] == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let capabilities: u32 = cx.read(at.wrapping_add(8))?;
+    cx.write(at.wrapping_add(8), &(capabilities & !PDC_NATIVE))?;
+    DONE
 }
 
 /// No CPU is ever parked.

@@ -8,14 +8,25 @@ use std::time::{Duration, Instant};
 
 use crate::heap;
 
+/// What a target makes of an input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It makes sense.
+    Taken,
+    /// It is refused in words.
+    Refused,
+}
+
 /// Something that reads untrusted bytes.
 pub struct Target {
     /// Its name.
     pub name: &'static str,
-    /// Good inputs to begin with.
+    /// Good inputs to begin with; all must be taken.
     pub corpus: fn() -> Vec<Vec<u8>>,
+    /// Sets checksums right, so that what lies behind them is read too; not done to all inputs.
+    pub seal: fn(&mut [u8]),
     /// Reads one; a panic is a failure.
-    pub read: fn(&[u8]),
+    pub read: fn(&[u8]) -> Answer,
     /// Most bytes that reading may allocate at once.
     pub bytes: usize,
     /// How much slower than the others: so many fewer inputs within `cargo test`.
@@ -85,7 +96,7 @@ fn one(job: &Job) -> u32 {
     let started = Instant::now();
     if let Until::Replayed(file) = &job.until {
         let failed = match std::fs::read(file) {
-            Ok(input) => attempt(job, &input, file),
+            Ok(input) => attempt(job, &input, file).err(),
             Err(why) => Some(why.to_string()),
         };
         report(&format!("fuzz {name}: {file}"), failed.as_deref());
@@ -93,9 +104,13 @@ fn one(job: &Job) -> u32 {
     }
     let corpus = (job.target.corpus)();
     let mut failures = 0;
-    let mut tried = 0;
+    let (mut tried, mut taken) = (0, 0);
     for (index, good) in corpus.iter().enumerate() {
-        failures += u32::from(judge(job, good, &format!("good input {index}")));
+        let answer = judge(job, good, &format!("good input {index}"));
+        if answer == Some(Answer::Refused) {
+            println!("FAILED fuzz {name}: good input {index} is refused");
+        }
+        failures += u32::from(answer != Some(Answer::Taken));
     }
     let numbers = match job.until {
         Until::Only(number) => number..number + 1,
@@ -106,13 +121,15 @@ fn one(job: &Job) -> u32 {
         if matches!(job.until, Until::Elapsed(span) if started.elapsed() >= span) || failures >= 3 {
             break;
         }
-        let input = damaged(&corpus, job.seed, number);
+        let input = damaged(job.target, &corpus, job.seed, number);
         let label = format!("--seed {} --number {number}", job.seed);
-        failures += u32::from(judge(job, &input, &label));
+        let answer = judge(job, &input, &label);
+        failures += u32::from(answer.is_none());
+        taken += u64::from(answer == Some(Answer::Taken));
         tried += 1;
     }
     let line = format!(
-        "fuzz {name}: {tried} inputs of {} good ones in {:.1} s",
+        "fuzz {name}: {tried} inputs of {} good ones, {taken} of them taken, in {:.1} s",
         corpus.len(),
         started.elapsed().as_secs_f64()
     );
@@ -127,40 +144,42 @@ fn report(what: &str, failed: Option<&str>) {
     }
 }
 
-/// Tries an input; true when it failed, after telling and saving it.
-fn judge(job: &Job, input: &[u8], label: &str) -> bool {
-    let Some(why) = attempt(job, input, label) else {
-        return false;
+/// Tries an input; `None` when it failed, after telling and saving it.
+fn judge(job: &Job, input: &[u8], label: &str) -> Option<Answer> {
+    let why = match attempt(job, input, label) {
+        Ok(answer) => return Some(answer),
+        Err(why) => why,
     };
     let name = job.target.name;
     let saved = save(name, input);
     println!("FAILED fuzz {name} {label}: {why}");
     println!("  cargo xtask fuzz {name} --replay {}", saved.display());
-    true
+    None
 }
 
-/// Reads an input; `Some` with what went wrong.
-fn attempt(job: &Job, input: &[u8], label: &str) -> Option<String> {
+/// Reads an input; or what went wrong.
+fn attempt(job: &Job, input: &[u8], label: &str) -> Result<Answer, String> {
     let what = format!("fuzz {} {label}", job.target.name);
     *CURRENT.lock().expect("nobody panics with it") = Some((Instant::now(), what));
-    let mut result = Ok(());
+    let mut result = Ok(Answer::Refused);
     let peak = heap::peak_of(|| {
         result = catch_unwind(AssertUnwindSafe(|| (job.target.read)(input)));
     });
     *CURRENT.lock().expect("nobody panics with it") = None;
-    if let Err(panic) = result {
+    let answer = result.map_err(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-        return Some(format!("panic: {}", text.unwrap_or_default()));
+        format!("panic: {}", text.unwrap_or_default())
+    })?;
+    if peak > job.target.bytes {
+        let allowed = job.target.bytes;
+        return Err(format!(
+            "{peak} bytes were allocated, {allowed} are allowed"
+        ));
     }
-    (peak > job.target.bytes).then(|| {
-        format!(
-            "{peak} bytes were allocated, {} are allowed",
-            job.target.bytes
-        )
-    })
+    Ok(answer)
 }
 
 fn save(name: &str, input: &[u8]) -> PathBuf {
@@ -205,11 +224,14 @@ impl Random {
 }
 
 /// The input of a number: a good one with some damage.
-fn damaged(corpus: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
+fn damaged(target: &Target, corpus: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
     let mut random = Random::new(seed, number);
     let mut input = corpus[random.below(corpus.len())].clone();
     for _ in 0..=random.below(6) {
         damage(&mut input, corpus, &mut random);
+    }
+    if random.below(4) != 0 {
+        (target.seal)(&mut input);
     }
     input
 }

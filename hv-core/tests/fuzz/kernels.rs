@@ -12,6 +12,8 @@ use pvh_boot::pv::{
 };
 use pvh_boot::unwrap_kernel;
 
+use crate::engine::Answer;
+
 /// Most bytes that a kernel may unpack to.
 const LIMIT: usize = 16 << 20;
 /// Bytes of a real kernel that are packed again.
@@ -92,17 +94,24 @@ pub fn boot_images() -> Vec<Vec<u8>> {
     images
 }
 
+/// A refusal, which is a sentence.
+fn refused(why: &dyn std::fmt::Display) -> Answer {
+    assert!(why.to_string().len() > 5);
+    Answer::Refused
+}
+
 /// Unpacks an image and reads what is in it.
-pub fn boot_image(file: &[u8]) {
-    match unwrap_kernel(file, LIMIT) {
-        Ok(kernel) => {
-            assert!(kernel.len() <= LIMIT.max(file.len()));
-            if let Err(why) = Kernel::parse(&kernel) {
-                assert!(!why.to_string().is_empty());
-            }
-        }
-        Err(why) => assert!(why.to_string().len() > 10),
+pub fn boot_image(file: &[u8]) -> Answer {
+    let kernel = match unwrap_kernel(file, LIMIT) {
+        Ok(kernel) => kernel,
+        Err(why) => return refused(&why),
+    };
+    assert!(kernel.len() <= LIMIT.max(file.len()));
+    if let Err(why) = Kernel::parse(&kernel) {
+        // Only a part of the real one was packed.
+        refused(&why);
     }
+    Answer::Taken
 }
 
 /// The real kernel with all its headers and notes and the first bytes of each segment.
@@ -155,14 +164,14 @@ impl DomainMemory for Checked {
 }
 
 /// Loads a kernel as dom0's.
-pub fn elf(file: &[u8]) {
+pub fn elf(file: &[u8]) -> Answer {
     let kernel = match Kernel::parse(file) {
         Ok(kernel) => kernel,
-        Err(why) => return assert!(!why.to_string().is_empty()),
+        Err(why) => return refused(&why),
     };
     let kernel = match PvKernel::check(&kernel, PV_FEATURES) {
         Ok(kernel) => kernel,
-        Err(why) => return assert!(!why.to_string().is_empty()),
+        Err(why) => return refused(&why),
     };
     let request = Request {
         nr_pages: PAGES,
@@ -170,7 +179,7 @@ pub fn elf(file: &[u8]) {
     };
     let layout = match Layout::plan(&kernel, &request) {
         Ok(layout) => layout,
-        Err(why) => return assert!(!why.to_string().is_empty()),
+        Err(why) => return refused(&why),
     };
     assert!(layout.end <= PAGES);
     let start = StartOfDay {
@@ -179,7 +188,8 @@ pub fn elf(file: &[u8]) {
         initrd: Initrd::InPlace,
         vga: None,
     };
-    if let Err(why) = build(&kernel, &layout, &start, &mut Checked(PAGES)) {
-        assert!(!why.to_string().is_empty());
+    match build(&kernel, &layout, &start, &mut Checked(PAGES)) {
+        Ok(_) => Answer::Taken,
+        Err(why) => refused(&why),
     }
 }

@@ -19,7 +19,7 @@ use engine::{Job, Until};
 use targets::TARGETS;
 
 /// Inputs for each target within `cargo test`.
-const FEW: u64 = 400;
+const FEW: u64 = 4000;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -46,6 +46,36 @@ impl<'a> Memory<'a> {
     }
 }
 
+/// Sets the checksums of the ACPI tables in a file right, where their lengths allow it.
+pub fn seal_tables(file: &mut [u8]) {
+    let word = |file: &[u8], at: usize| Some(u64::from_le_bytes(*file.get(at..)?.first_chunk()?));
+    let count = ((word(file, 0).unwrap_or(0) >> 32) as usize).min(MOST);
+    let mut at = 16 + count * 16;
+    for index in 0..count {
+        let len = word(file, 24 + index * 16).unwrap_or(0);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let end = at.saturating_add(len).min(file.len());
+        let Some(piece) = file.get_mut(at..end) else {
+            return;
+        };
+        at = end;
+        // ACPI, "Root System Description Pointer" and "System Description Table Header".
+        let (checksum, sealed) = if piece.starts_with(b"RSD PTR ") {
+            (8, 20)
+        } else if piece.starts_with(b"FACS") {
+            continue;
+        } else {
+            (9, word(piece, 4).unwrap_or(0) as u32 as usize)
+        };
+        if let Some(bytes) = piece.get_mut(..sealed)
+            && checksum < sealed
+        {
+            let sum = bytes.iter().fold(0_u8, |sum, &byte| sum.wrapping_add(byte));
+            bytes[checksum] = bytes[checksum].wrapping_sub(sum);
+        }
+    }
+}
+
 impl PhysMem for Memory<'_> {
     fn read(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
         self.pieces.iter().find_map(|(base, piece)| {

@@ -8,15 +8,16 @@ use hv_core::boot::memmap::{MemoryMap, RamSize, UsableFrames};
 use hv_core::boot::modules::check_modules;
 use hv_core::mm::buddy::Buddy;
 
-use crate::engine::Target;
+use crate::engine::{Answer, Target};
 use crate::kernels;
-use crate::memory::Memory;
+use crate::memory::{self, Memory};
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "acpi",
         corpus: || vec![files!("acpi-pc"), files!("acpi-q35")],
+        seal: memory::seal_tables,
         read: acpi,
         bytes: 1 << 20,
         slowness: 1,
@@ -24,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "loader",
         corpus: || vec![files!("multiboot1"), files!("multiboot2"), files!("pvh")],
+        seal: |_| {},
         read: loader,
         bytes: 4 << 20,
         slowness: 1,
@@ -31,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "command-line",
         corpus: command_lines,
+        seal: |_| {},
         read: command_line,
         bytes: 1 << 20,
         slowness: 1,
@@ -38,16 +41,18 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "elf",
         corpus: kernels::elf_files,
+        seal: |_| {},
         read: kernels::elf,
         bytes: 32 << 20,
-        slowness: 4,
+        slowness: 8,
     },
     Target {
         name: "bzimage",
         corpus: kernels::boot_images,
+        seal: |_| {},
         read: kernels::boot_image,
         bytes: 64 << 20,
-        slowness: 4,
+        slowness: 20,
     },
 ];
 
@@ -59,32 +64,37 @@ macro_rules! files {
 }
 use files;
 
-fn acpi(file: &[u8]) {
+fn acpi(file: &[u8]) -> Answer {
     let Some(mem) = Memory::read(file) else {
-        return;
+        return Answer::Refused;
     };
     if let Some(at) = find_rsdp(&mem) {
         facts(&AcpiFacts::parse(&mem, at));
     }
-    facts(&AcpiFacts::parse(&mem, PhysAddr(mem.at)));
     facts(&AcpiFacts::parse_copy(&mem, mem.first()));
+    facts(&AcpiFacts::parse(&mem, PhysAddr(mem.at)))
 }
 
-fn facts((facts, warnings): &(AcpiFacts, Vec<hv_core::boot::acpi::AcpiWarning>)) {
+fn facts((facts, warnings): &(AcpiFacts, Vec<hv_core::boot::acpi::AcpiWarning>)) -> Answer {
     assert!(warnings.iter().all(|w| w.to_string().starts_with("ACPI: ")));
     assert!(facts.tables.iter().all(|t| !t.to_string().is_empty()));
     let _ = facts.hpet_address();
+    if warnings.is_empty() && facts.madt.is_some() && facts.fadt.is_some() {
+        Answer::Taken
+    } else {
+        Answer::Refused
+    }
 }
 
-fn loader(file: &[u8]) {
+fn loader(file: &[u8]) -> Answer {
     let Some(mem) = Memory::read(file) else {
-        return;
+        return Answer::Refused;
     };
     let info = match BootInfo::parse(&mem, mem.magic, PhysAddr(mem.at)) {
         Ok(info) => info,
         Err(why) => {
             assert!(why.to_string().len() > 20);
-            return;
+            return Answer::Refused;
         }
     };
     let parsed = Parsed::new(&info.command_line);
@@ -93,7 +103,8 @@ fn loader(file: &[u8]) {
     }
     let (map, warnings) = MemoryMap::new(&info.memory_map, 1 << 42);
     assert!(warnings.iter().all(|w| !w.to_string().is_empty()));
-    let image = 2 << 20..6 << 20;
+    // Where the image was when the good inputs were taken.
+    let image = 0x20_0000..0x33_d000;
     let good = check_modules(&info.modules, &map, image.clone()).is_ok();
     let mut frames = UsableFrames::new(&map);
     frames.carve_out_low_mib();
@@ -113,6 +124,7 @@ fn loader(file: &[u8]) {
     if let Some(Rsdp::Copy(bytes)) = info.rsdp {
         facts(&AcpiFacts::parse_copy(&mem, &bytes));
     }
+    if good { Answer::Taken } else { Answer::Refused }
 }
 
 fn command_lines() -> Vec<Vec<u8>> {
@@ -125,7 +137,7 @@ fn command_lines() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-fn command_line(file: &[u8]) {
+fn command_line(file: &[u8]) -> Answer {
     let line = String::from_utf8_lossy(file);
     let parsed = Parsed::new(&line);
     assert!(parsed.diagnostics.len() <= 65);
@@ -135,4 +147,5 @@ fn command_line(file: &[u8]) {
         assert!(options.dom0_mem.resolve(free, total).initial <= free);
         assert!(options.dom0_max_vcpus.pick(4) >= 1);
     }
+    Answer::Taken
 }

@@ -196,6 +196,35 @@ pub const BOOTS: &[BadBoot] = &[
         ..BadBoot::BASE
     },
     BadBoot {
+        name: "bad-cpu-no-apic",
+        machine: Machine {
+            cpu: "max,-apic",
+            ..SMALL
+        },
+        expected: &["Cannot boot: this CPU has no APIC", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-cpu-no-fxsr",
+        machine: Machine {
+            cpu: "max,-fxsr",
+            ..SMALL
+        },
+        expected: &["Cannot boot: this CPU has no FXSR", STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        // Neither HPET nor PM timer: the PIT is what is left.
+        name: "bad-timers",
+        machine: Machine {
+            board: "pc,acpi=off,hpet=off",
+            ..BARE
+        },
+        tables: Tables::Whole,
+        expected: &["MHz by PIT", "Brought up 2 CPUs", DOM0_CRASHED, STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
         name: "bad-acpi-none",
         machine: BARE,
         tables: Tables::None,
@@ -269,6 +298,18 @@ pub const BOOTS: &[BadBoot] = &[
         tables: Tables::WildPointer,
         expected: &[
             "cannot be 0x0 bytes long and is skipped",
+            "Brought up 1 CPUs",
+            DOM0_CRASHED,
+            STOPPED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-acpi-cycle",
+        machine: BARE,
+        tables: Tables::Cycle,
+        expected: &[
+            "is listed twice and taken once",
             "Brought up 1 CPUs",
             DOM0_CRASHED,
             STOPPED,

@@ -28,6 +28,8 @@ pub enum Tables {
     BadEntry,
     /// The pointer in the list of tables leads nowhere.
     WildPointer,
+    /// The list of tables lists itself.
+    Cycle,
 }
 
 /// Bytes of a table's header.
@@ -90,6 +92,7 @@ impl Tables {
 
         let first = match self {
             Self::WildPointer => NOWHERE,
+            Self::Cycle => 0,
             _ => MADT as u32,
         };
         let mut file = table(b"RSDT", &first.to_le_bytes());

@@ -256,3 +256,25 @@ fn the_rest_is_refused() {
     assert_eq!(f.call(CALL, &[GUEST]), Err(Errno::EACCES));
     assert_eq!(Fixture::guest().call(CALL, &[GUEST]), Err(Errno::EPERM));
 }
+
+#[test]
+fn firmware_is_told_only_what_is_done() {
+    let mut f = Fixture::control();
+    let data = |kind: u32, at: u64| abi::PlatformSetProcessorPminfo {
+        id: u32::MAX,
+        r#type: kind,
+        u: [at; 13],
+    };
+    let cmd = abi::XENPF_set_processor_pminfo;
+    let mut ask = |buffer: [u32; 3]| {
+        f.put(ARRAY, &buffer);
+        op(&mut f, cmd, data(abi::XEN_PM_PDC, ARRAY)).map(|_| f.get::<[u32; 3]>(ARRAY)[2])
+    };
+    assert_eq!(ask([1, 1, 0xfff]), Ok(0xcfa));
+    assert_eq!(ask([2, 1, 0xfff]), Err(Errno::EINVAL));
+    assert_eq!(ask([1, 0, 0xfff]), Err(Errno::EINVAL));
+    let bad = op(&mut f, cmd, data(abi::XEN_PM_PDC, NOWHERE));
+    assert_eq!(bad.map(|_| ()), Err(Errno::EFAULT));
+    let states = op(&mut f, cmd, data(abi::XEN_PM_CX, ARRAY));
+    assert_eq!(states.map(|_| ()), Err(Errno::EOPNOTSUPP));
+}

@@ -355,3 +355,32 @@ proptest! {
         prop_assert_eq!(buddy.alloc(9, 64), Some(Mfn(HIGH)));
     }
 }
+
+/// The RAM of a machine with 4 TiB and holes, in frames.
+const FOUR_TIB: [Range<u64>; 4] = [
+    0x100..0x7_fef0,
+    1 << 20..128 << 20,
+    160 << 20..0xfd0_0000,
+    1 << 28..(1 << 30) - (3 << 18),
+];
+
+#[test]
+fn four_tib_with_holes() {
+    let mut buddy = Buddy::new();
+    let mut total = 0;
+    for run in FOUR_TIB {
+        let (frames, count) = (Mfn(run.start)..Mfn(run.end), run.end - run.start);
+        // Little more than two bits for each page.
+        assert!(Buddy::words_for(&frames) as u64 <= count / 64 * 9 / 4 + 256);
+        buddy.add_region(frames).unwrap();
+        total += count;
+    }
+    assert_eq!(buddy.free_pages(), total);
+    let high = buddy.alloc(MAX_ORDER, 64).unwrap();
+    assert_eq!(high, Mfn((1 << 30) - (4 << 18)));
+    let low = buddy.alloc(17, 32).unwrap();
+    assert!(low.0 + (1 << 17) <= 1 << 20);
+    buddy.free(high, MAX_ORDER).unwrap();
+    buddy.free(low, 17).unwrap();
+    assert_eq!(buddy.free_pages(), total);
+}
