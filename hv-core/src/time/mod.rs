@@ -3,7 +3,7 @@
 //! One clock for all: nanoseconds since boot ("system time"), computed from the TSC by the same
 //! arithmetic that guests use. [`mod@reference`] and [`mod@calibrate`] find the TSC's rate, [`scale`] turns
 //! it into factors, [`pvclock`] and [`wallclock`] publish to guests, [`timers`] holds a CPU's
-//! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time.
+//! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time, [`watchdog`] is one of a domain.
 
 pub mod calibrate;
 pub mod pvclock;
@@ -13,6 +13,7 @@ pub mod scale;
 pub mod timers;
 pub mod vtimer;
 pub mod wallclock;
+pub mod watchdog;
 
 pub use calibrate::{CalibrationError, calibrate};
 pub use reference::{Counter, Rate, Reference};
@@ -20,3 +21,4 @@ pub use runstate::{Runstate, State};
 pub use scale::{Clock, TscScale};
 pub use timers::{DeadlineHeap, TimerId};
 pub use vtimer::VcpuTimers;
+pub use watchdog::Watchdogs;

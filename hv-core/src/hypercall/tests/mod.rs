@@ -12,6 +12,7 @@ mod hypfs;
 pub(super) mod machine;
 mod memory;
 mod platform;
+mod sched;
 mod sysctl;
 mod sysctl_cpu;
 mod sysctl_power;
