@@ -37,6 +37,8 @@ impl Owed {
     pub const RUNSTATE: u32 = 1 << 1;
     /// The time in `vcpu_info` is to be written.
     pub const TIME: u32 = 1 << 2;
+    /// The domain's assists changed: the state follows.
+    pub const ASSISTS: u32 = 1 << 3;
 }
 
 /// `running` while no CPU runs the vCPU.

@@ -1,5 +1,6 @@
 //! Tests of handlers, through the table of calls.
 
+mod assists;
 mod console;
 mod control;
 mod debugkeys;
