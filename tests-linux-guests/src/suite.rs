@@ -20,7 +20,6 @@ pub const CASES: &[Case] = &[
         name: "micro",
         // The checks know that there is one CPU and that dom0 has two vCPUs.
         hypervisor_args: "dom0_max_vcpus=2",
-        tier: Tier::Long,
         script: Script::Micro,
         seconds: 300,
         ..Case::BASE
@@ -327,6 +326,7 @@ pub const CASES: &[Case] = &[
     micro_act("micro-shutdown-crash", "crash=shutdown-crash"),
     micro_act("micro-shutdown-unknown", "crash=shutdown-unknown"),
     micro_act("micro-reboot", "crash=reboot"),
+    micro_act("micro-watchdog", "crash=watchdog"),
 ];
 
 /// A boot in which micro-pv does what must end it and nothing else.

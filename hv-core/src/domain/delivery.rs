@@ -15,6 +15,7 @@ use super::vcpu::{Owed, RunFlags, Vcpu};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
 use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 use crate::grants::{FramePool, SharedFrame};
+use crate::time::Watchdogs;
 use crate::time::runstate::State;
 use crate::time::vtimer::{Arming, VcpuTimers};
 
@@ -147,6 +148,35 @@ impl Domain {
             self.fire_timers(vcpu);
         }
         Ok(())
+    }
+
+    /// Makes, feeds or stops a watchdog; see [`Watchdogs::set`](crate::time::Watchdogs::set).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_watchdog(&self, id: u32, timeout: u32) -> Result<u32, Errno> {
+        let first = self.vcpu(0).ok_or(Errno::EINVAL)?;
+        // Held over the arming: of two changes the later one's deadline stands.
+        let mut watchdogs = self.watchdogs.lock();
+        let done = watchdogs.set(id, timeout, self.machine.now())?;
+        let next = watchdogs.next_deadline();
+        self.change_timers(first, |timers, now| Ok(timers.set_watchdog(next, now)))?;
+        Ok(done)
+    }
+
+    /// Whether a watchdog was not fed in time. To be asked when a timer of the domain fires; asked again it says no.
+    #[must_use]
+    pub fn has_hungry_watchdog(&self) -> bool {
+        let mut watchdogs = self.watchdogs.lock();
+        let hungry = watchdogs.is_hungry(self.machine.now());
+        if hungry {
+            *watchdogs = Watchdogs::new();
+            if let Some(first) = self.vcpu(0) {
+                let _armed =
+                    self.change_timers(first, |timers, now| Ok(timers.set_watchdog(None, now)));
+            }
+        }
+        hungry
     }
 
     /// Delivers what is due of a vCPU's timers and arms the rest.

@@ -17,6 +17,7 @@ use crate::events::{self, Events};
 use crate::grants::Grants;
 use crate::pv::ports::PortMap;
 use crate::sched::Scheduler;
+use crate::time::Watchdogs;
 use crate::time::pvclock::SharedWords;
 use crate::time::runstate::Runstate;
 use crate::time::wallclock::WallClock;
@@ -127,6 +128,8 @@ pub struct Domain {
     pub shutdown: Mutex<Option<ShutdownReason>>,
     /// What the guest said its shutdown would mean (SCHEDOP_shutdown_code); all ones: nothing.
     pub shutdown_code: AtomicU32,
+    /// Its watchdogs; the earliest deadline is among the timers of vCPU 0.
+    pub watchdogs: Mutex<Watchdogs>,
     /// The memory map that a toolstack has made for it; empty without.
     pub memory_map: Mutex<Vec<E820Entry>>,
     /// VMASST_* bits that are on.
@@ -195,6 +198,7 @@ impl Domain {
             dying: AtomicBool::new(false),
             shutdown: Mutex::new(rank::DOMAIN_SHUTDOWN, None),
             shutdown_code: AtomicU32::new(u32::MAX),
+            watchdogs: Mutex::new(rank::WATCHDOGS, Watchdogs::new()),
             memory_map: Mutex::new(rank::DOMAIN_MEMORY_MAP, Vec::new()),
             assists: AtomicU64::new(0),
             dirty_cpus: [const { AtomicU64::new(0) }; 2],

@@ -8,7 +8,7 @@ use spin::Once;
 use crate::base::lock::{Mutex, rank};
 use crate::base::{CpuId, Mfn, PAGE_SIZE, VcpuId};
 use crate::pv::state::StateBox;
-use crate::sched::Unit;
+use crate::sched::{Affinity, Unit};
 use crate::time::runstate::Runstate;
 use crate::time::vtimer::VcpuTimers;
 
@@ -37,6 +37,8 @@ impl Owed {
     pub const RUNSTATE: u32 = 1 << 1;
     /// The time in `vcpu_info` is to be written.
     pub const TIME: u32 = 1 << 2;
+    /// The domain's assists changed: the state follows.
+    pub const ASSISTS: u32 = 1 << 3;
 }
 
 /// `running` while no CPU runs the vCPU.
@@ -64,6 +66,8 @@ pub struct Vcpu {
     pub runstate_area: AtomicU64,
     /// Guest address of its secondary time area, 0 for none.
     pub time_area: AtomicU64,
+    /// The affinity to go back to after `SCHEDOP_pin_override`.
+    pub pinned_from: Mutex<Option<Affinity>>,
     /// Singleshot, periodic and poll timers.
     pub timers: Mutex<VcpuTimers>,
     /// The CPU it ran on last.
@@ -86,6 +90,7 @@ impl Vcpu {
             runstate: Mutex::new(rank::VCPU_RUNSTATE, runstate),
             runstate_area: AtomicU64::new(0),
             time_area: AtomicU64::new(0),
+            pinned_from: Mutex::new(rank::VCPU_PIN, None),
             timers: Mutex::new(rank::VCPU_TIMERS, VcpuTimers::new()),
             last_cpu: AtomicU32::new(0),
             running: AtomicU32::new(NOWHERE),

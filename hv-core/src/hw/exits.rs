@@ -3,7 +3,7 @@
 use hv_core::base::GuestVa;
 use hv_core::domain::{Owed, ShutdownReason};
 use hv_core::events;
-use hv_core::hypercall::{Ctx, Host, Outcome, descriptors, front};
+use hv_core::hypercall::{Ctx, Host, Outcome, descriptors, front, misc};
 use hv_core::mm::ptdecode::Regs;
 use hv_core::mm::ptwrite::{WriteFault, emulate_write};
 use hv_core::pv::bounce::{self, Undeliverable};
@@ -47,6 +47,9 @@ pub fn before_entry(l: &mut Loaded) -> bool {
 /// Does what the vCPU is owed; `false`: look at everything again, the domain may even have been stopped.
 #[cold]
 fn pay(l: &mut Loaded) -> bool {
+    if l.vcpu().take_owed(Owed::ASSISTS) != 0 {
+        misc::follow_assists(&l.domain, &mut l.state);
+    }
     // An NMI waits while the guest handles one.
     let nmi = if l.state.takes_nmi() { Owed::NMI } else { 0 };
     let owed = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE | nmi);

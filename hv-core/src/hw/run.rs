@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{GuestVa, VcpuId, lock};
-use hv_core::domain::{Domain, Hypervisor, Vcpu};
+use hv_core::domain::{Domain, Hypervisor, ShutdownReason, Vcpu};
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::StateBox;
@@ -149,6 +149,10 @@ fn timer(this: &PerCpu) {
             && let Some(vcpu) = domain.vcpu(vcpu)
         {
             domain.fire_timers(vcpu);
+            if vcpu.id == 0 && domain.has_hungry_watchdog() {
+                log::error!("d{}: its watchdog was not fed", domain.id);
+                hv().shut_down(&domain, ShutdownReason(xen_abi::sched::SHUTDOWN_watchdog));
+            }
         }
     });
     serial_line::poll();

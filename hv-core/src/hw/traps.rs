@@ -52,7 +52,9 @@ fn fixup(rip: u64) -> Option<u64> {
 /// # Safety
 /// Only the entry code may call it, with the frame it has just pushed.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn host_trap(frame: &mut GuestFrame) {
+unsafe extern "C" fn host_trap(pushed: *mut GuestFrame) {
+    // SAFETY: the entry code's frame is ours alone, but where `bad_guest_frame` deals with it.
+    let frame = unsafe { &mut *pushed };
     let vector = frame.entry & 0xff;
     if vector >= FIRST_INTERRUPT {
         irq::host_interrupt(vector as u8);
@@ -67,7 +69,7 @@ unsafe extern "C" fn host_trap(frame: &mut GuestFrame) {
         _ => {
             let rip = frame.rip;
             if rip == (&raw const guest_iret) as u64 {
-                bad_guest_frame(frame);
+                bad_guest_frame(pushed);
             } else if let Some(next) = fixup(rip) {
                 frame.rip = next;
             } else {
@@ -79,25 +81,26 @@ unsafe extern "C" fn host_trap(frame: &mut GuestFrame) {
 
 /// The IRET into the guest faulted: put the guest's registers back into the frame and return from
 /// `enter_guest` with the reason.
-fn bad_guest_frame(frame: &mut GuestFrame) {
-    percpu::this().failed_vector.set(frame.entry & 0xff);
+fn bad_guest_frame(pushed: *const GuestFrame) {
     let info = percpu::info();
-    let mut saved = *frame;
-    // SAFETY: this CPU's own block; the frame was pushed below it, in the gap and over the part of
-    // `regs` that had already been loaded (see FRAME_GAP), and has been copied.
-    let regs = unsafe { &mut (*info).regs };
-    let (rip, cs, rflags, rsp, ss) = (regs.rip, regs.cs, regs.rflags, regs.rsp, regs.ss);
-    let (es, ds, fs, gs) = (regs.es, regs.ds, regs.fs, regs.gs);
-    (saved.rip, saved.cs, saved.rflags, saved.rsp, saved.ss) = (rip, cs, rflags, rsp, ss);
-    (saved.es, saved.ds, saved.fs, saved.gs) = (es, ds, fs, gs);
-    let host_rsp = percpu_host_rsp(info);
-    // The trap returns by its own frame, which may overlap `regs`: resume on the host's stack, with
-    // the new frame built there.
-    let error = frame.error_code;
-    saved.error_code = error;
-    // SAFETY: see above; the assembly below does not come back.
+    // SAFETY: this CPU's own block. The frame was pushed below `regs`, in the gap and over the part that had been
+    // loaded already (see FRAME_GAP): the two overlap, so both are pointers, and the frame is copied before
+    // anything is written.
     unsafe {
-        (*info).regs = saved;
+        let mut saved = pushed.read();
+        percpu::this().failed_vector.set(saved.entry & 0xff);
+        // Above the registers lies what IRET was to load, as it was.
+        let loaded = &raw const (*info).regs;
+        (saved.rip, saved.cs, saved.rflags) = ((*loaded).rip, (*loaded).cs, (*loaded).rflags);
+        (saved.rsp, saved.ss) = ((*loaded).rsp, (*loaded).ss);
+        (saved.es, saved.ds) = ((*loaded).es, (*loaded).ds);
+        (saved.fs, saved.gs) = ((*loaded).fs, (*loaded).gs);
+        (&raw mut (*info).regs).write(saved);
+    }
+    // The trap would return by its own frame, over which `regs` has been written: go on on the host's stack.
+    let host_rsp = percpu_host_rsp(info);
+    // SAFETY: that stack is as `enter_guest` left it; this does not come back.
+    unsafe {
         core::arch::asm!("mov rsp, {0}", "jmp {1}", in(reg) host_rsp, in(reg) (&raw const guest_iret_failed) as u64, options(noreturn));
     }
 }

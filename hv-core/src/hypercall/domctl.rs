@@ -13,7 +13,7 @@ use super::domain_info;
 use super::interface::{Interface, spoken};
 use crate::base::{PAGE_SHIFT, VcpuId};
 use crate::domain::{Domain, DomainKind, Family, Vcpu};
-use crate::sched::{Affinity, Params, Unit};
+use crate::sched::{Affinity, CpuSet, Params, Unit};
 
 /// domctl(request).
 ///
@@ -45,12 +45,19 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     if op.cmd == abi::XEN_DOMCTL_getdomaininfo {
         return describe(cx, op);
     }
-    if let Some(name) = missing(op.cmd) {
-        cx.hv
-            .note_missing_once(cx.domain.id, Family::Domctl, op.cmd, name);
-        return Err(Errno::EOPNOTSUPP);
+    if op.cmd == abi::XEN_DOMCTL_createdomain {
+        return Err(refuse(cx, op.cmd));
     }
     let domain = cx.hv.domain(op.domain).ok_or(Errno::ESRCH)?;
+    let of_others = [
+        abi::XEN_DOMCTL_destroydomain,
+        abi::XEN_DOMCTL_resumedomain,
+        abi::XEN_DOMCTL_setvcpucontext,
+        abi::XEN_DOMCTL_max_vcpus,
+    ];
+    if domain.id == cx.domain.id && of_others.contains(&op.cmd) {
+        return Err(Errno::EINVAL);
+    }
     let u = &mut op.u;
     match op.cmd {
         abi::XEN_DOMCTL_pausedomain => pause(cx, &domain),
@@ -58,6 +65,8 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
         abi::XEN_DOMCTL_getvcpuinfo => answer(edit(u, |r| vcpu_info(&domain, r))),
         abi::XEN_DOMCTL_setvcpuaffinity => set_affinity(cx, &domain, &argument(u)?),
         abi::XEN_DOMCTL_getvcpuaffinity => get_affinity(cx, &domain, &argument(u)?),
+        abi::XEN_DOMCTL_getnodeaffinity => nodes(cx, &argument(u)?),
+        abi::XEN_DOMCTL_setnodeaffinity => set_nodes(cx, &domain, &argument(u)?),
         abi::XEN_DOMCTL_scheduler_op => scheduler(&domain, u),
         abi::XEN_DOMCTL_max_mem => max_mem(&domain, argument(u)?),
         abi::XEN_DOMCTL_setdomainhandle => {
@@ -68,8 +77,18 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
         abi::XEN_DOMCTL_sendtrigger => send_trigger(&domain, argument(u)?),
         abi::XEN_DOMCTL_get_address_size => answer(edit(u, |r| address_size(&domain, r))),
         abi::XEN_DOMCTL_set_address_size => set_address_size(&domain, argument(u)?),
-        _ => Err(Errno::ENOSYS),
+        other => Err(refuse(cx, other)),
     }
+}
+
+/// The errno for what is not done, and its name on the log.
+fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
+    let Some(name) = missing(cmd) else {
+        return Errno::ENOSYS;
+    };
+    cx.hv
+        .note_missing_once(cx.domain.id, Family::Domctl, cmd, name);
+    Errno::EOPNOTSUPP
 }
 
 fn answer(done: Result<(), Errno>) -> Result<After, Errno> {
@@ -119,8 +138,6 @@ fn missing(cmd: u32) -> Option<&'static str> {
         abi::XEN_DOMCTL_audit_p2m => "domctl audit_p2m",
         abi::XEN_DOMCTL_set_virq_handler => "domctl set_virq_handler",
         abi::XEN_DOMCTL_set_broken_page_p2m => "domctl set_broken_page_p2m",
-        abi::XEN_DOMCTL_setnodeaffinity => "domctl setnodeaffinity",
-        abi::XEN_DOMCTL_getnodeaffinity => "domctl getnodeaffinity",
         abi::XEN_DOMCTL_get_vcpu_msrs => "domctl get_vcpu_msrs",
         abi::XEN_DOMCTL_set_vcpu_msrs => "domctl set_vcpu_msrs",
         abi::XEN_DOMCTL_setvnumainfo => "domctl setvnumainfo",
@@ -196,12 +213,13 @@ fn vcpu_info(domain: &Domain, request: &mut abi::DomctlGetVcpuInfo) -> Result<()
     Ok(())
 }
 
+/// Which sets are meant: the hard one, the soft one.
 fn checked_flags(request: &abi::DomctlVcpuAffinity) -> Result<(bool, bool), Errno> {
     let (hard, soft) = (
         request.flags & abi::XEN_VCPUAFFINITY_HARD != 0,
         request.flags & abi::XEN_VCPUAFFINITY_SOFT != 0,
     );
-    if hard || soft {
+    if request.flags != 0 {
         Ok((hard, soft))
     } else {
         Err(Errno::EINVAL)
@@ -214,9 +232,18 @@ fn set_affinity<H: Host>(
     domain: &Domain,
     request: &abi::DomctlVcpuAffinity,
 ) -> Result<After, Errno> {
-    let (_, unit) = vcpu_of(domain, request.vcpu)?;
+    let (vcpu, unit) = vcpu_of(domain, request.vcpu)?;
     let (hard, soft) = checked_flags(request)?;
+    let force = request.flags & abi::XEN_VCPUAFFINITY_FORCE != 0;
     let mut wanted: Affinity = domain.sched.affinity(unit).ok_or(Errno::ESRCH)?;
+    {
+        let mut overridden = vcpu.pinned_from.lock();
+        if overridden.is_some() && !force {
+            let why = "its kernel keeps it on one CPU for a while";
+            return Err(refused(domain, "setvcpuaffinity", why, Errno::EBUSY));
+        }
+        wanted = overridden.take().unwrap_or(wanted);
+    }
     if hard {
         wanted.hard = cx.read_cpus(&request.cpumap_hard)?;
     }
@@ -256,6 +283,24 @@ fn get_affinity<H: Host>(
         cx.write_cpus(&request.cpumap_soft, &affinity.soft)?;
     }
     Ok(After::Nothing)
+}
+
+/// The nodes whose memory a domain prefers: there is one, number 0.
+fn nodes<H: Host>(cx: &Ctx<'_, H>, request: &abi::DomctlNodeAffinity) -> Result<After, Errno> {
+    cx.write_cpus(&request.nodemap, &CpuSet::single(0))?;
+    Ok(After::Nothing)
+}
+
+fn set_nodes<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Domain,
+    request: &abi::DomctlNodeAffinity,
+) -> Result<After, Errno> {
+    if cx.read_cpus(&request.nodemap)?.contains(0) {
+        return Ok(After::Nothing);
+    }
+    let why = "node 0 is the only one";
+    Err(refused(domain, "setnodeaffinity", why, Errno::EINVAL))
 }
 
 /// Scheduling parameters; those of credit2 have a weight and a cap.

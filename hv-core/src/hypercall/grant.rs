@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply};
 use super::grant_host::Caller;
-use crate::base::{DomId, PhysAddr};
+use crate::base::{DomId, Mfn, PhysAddr};
 use crate::domain::{Domain, Family};
 use crate::grants::copy::{CopyRequest, copy};
 use crate::grants::map::{map_grant_ref, prepare_unmap};
@@ -20,6 +20,7 @@ use crate::grants::status::code;
 use crate::grants::{
     FrameKind, GrantError, GrantHandle, MapRequest, PendingUnmap, UnmapRequest, Version, cache,
 };
+use crate::mm::Owner;
 use crate::sched::CpuSet;
 
 /// Bits of the command that are the command; above stands where a cache flush goes on.
@@ -52,6 +53,7 @@ pub fn grant_table_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::GNTTABOP_map_grant_ref => each(cx, args, map),
         abi::GNTTABOP_unmap_grant_ref => unmap::<H, abi::GnttabUnmapGrantRef>(cx, args),
         abi::GNTTABOP_unmap_and_replace => unmap::<H, abi::GnttabUnmapAndReplace>(cx, args),
+        abi::GNTTABOP_transfer => transfer(cx, args),
         abi::GNTTABOP_copy => each(cx, args, copy_one),
         abi::GNTTABOP_swap_grant_ref => each(cx, args, swap),
         abi::GNTTABOP_query_size => single(cx, args, query_size),
@@ -60,19 +62,9 @@ pub fn grant_table_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::GNTTABOP_get_status_frames => single(cx, args, status_frames),
         abi::GNTTABOP_set_version => set_version(cx, args),
         abi::GNTTABOP_cache_flush => flush_cache(cx, args, from),
-        other => Err(refuse(cx, other)),
+        // Dumping a table is in the ABI, but was never made by anybody.
+        _ => Err(Errno::ENOSYS),
     }
-}
-
-fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
-    let name = match cmd {
-        abi::GNTTABOP_transfer => "grant_table_op transfer",
-        // Dumping a table was never made by anybody.
-        _ => return Errno::ENOSYS,
-    };
-    cx.hv
-        .note_missing_once(cx.domain.id, Family::Grant, cmd, name);
-    Errno::EOPNOTSUPP
 }
 
 /// An argument of the ABI, as plain bytes.
@@ -121,6 +113,41 @@ fn map<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabMapGrantRef) {
         op.handle = mapped.handle;
         op.dev_bus_addr = mapped.dev_bus_addr;
     }
+}
+
+/// Giving pages away: requests are checked, but no page changes its owner.
+///
+/// Errors: `EFAULT`; `EOPNOTSUPP` at the first request that would have to be carried out.
+fn transfer<H: Host>(cx: &mut Ctx<'_, H>, [cmd, mut at, mut left, ..]: Args) -> Reply {
+    while left != 0 {
+        let mut op: abi::GnttabTransfer = cx.read(at)?;
+        op.status = check_transfer(cx, &op)?.code();
+        cx.write(at, &op)?;
+        at = cx.element::<abi::GnttabTransfer>(at, 1)?;
+        left -= 1;
+        if left != 0 && cx.host.preempt_pending() {
+            return Ok(Outcome::Restart([cmd, at, left, 0, 0, 0]));
+        }
+    }
+    DONE
+}
+
+/// Why a transfer fails.
+fn check_transfer<H: Host>(cx: &Ctx<'_, H>, op: &abi::GnttabTransfer) -> Result<GrantError, Errno> {
+    let frame = cx.host.frame(Mfn(op.mfn));
+    // A page that is used by anything, a mapping for one, cannot be taken from its owner.
+    let own = Owner::Domain(cx.domain.id);
+    let free = frame.is_some_and(|f| f.owner() == own && f.is_allocated() && f.references() == 1);
+    if !free {
+        return Ok(GrantError::BadPage);
+    }
+    if cx.hv.domain(op.domid).is_none() {
+        return Ok(GrantError::BadDomain);
+    }
+    let name = "grant_table_op transfer";
+    let (family, number) = (Family::Grant, abi::GNTTABOP_transfer);
+    cx.hv.note_missing_once(cx.domain.id, family, number, name);
+    Err(Errno::EOPNOTSUPP)
 }
 
 fn copy_one<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabCopy) {

@@ -6,7 +6,8 @@ use xen_abi::xen as abi;
 
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply, SegmentBase, TaskSwitched};
 use crate::base::GuestVa;
-use crate::pv::state::ring3;
+use crate::domain::{Domain, Owed};
+use crate::pv::state::{IoplPlace, PvState, ring3};
 
 /// VMASST types that a 64-bit PV guest may turn on. Page-table writes are always emulated, CR3 is
 /// always wide and there are no 4 GiB segments to speak of: those are accepted as in effect. The others are acted on:
@@ -62,7 +63,19 @@ pub fn vm_assist<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::VMASST_CMD_disable => cx.domain.assists.fetch_and(!bit, Relaxed),
         _ => return Err(Errno::ENOSYS),
     };
+    // The others follow when they next enter the guest.
+    cx.domain.vcpus().iter().for_each(|v| v.owe(Owed::ASSISTS));
+    follow_assists(cx.domain, cx.state);
     DONE
+}
+
+/// Brings a vCPU's state up to date with what its domain has turned on. The vCPU is owed that by `vm_assist`.
+pub fn follow_assists(domain: &Domain, state: &mut PvState) {
+    state.iopl_place = if domain.has_assist(abi::VMASST_TYPE_architectural_iopl) {
+        IoplPlace::Flags
+    } else {
+        IoplPlace::Hypercall
+    };
 }
 
 /// set_segment_base(which, base).

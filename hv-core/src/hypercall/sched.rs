@@ -6,8 +6,10 @@ use xen_abi::errno::Errno;
 use xen_abi::sched as abi;
 
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use crate::base::CpuId;
 use crate::domain::{RunFlags, ShutdownReason};
 use crate::events::{self, EventHost, PollStart};
+use crate::sched::Affinity;
 
 /// Most ports in one SCHEDOP_poll.
 const MAX_POLL_PORTS: u32 = 128;
@@ -52,13 +54,49 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             cx.hv.shut_down(&target, ShutdownReason(request.reason));
             DONE
         }
-        abi::SCHEDOP_watchdog | abi::SCHEDOP_pin_override => {
-            cx.hv
-                .note_missing(cx.domain.id, "sched_op watchdog or pin_override");
-            Err(Errno::ENOSYS)
+        abi::SCHEDOP_watchdog => {
+            let request: abi::SchedWatchdog = cx.read(args[1])?;
+            let number = cx.domain.set_watchdog(request.id, request.timeout)?;
+            Ok(Outcome::Return(number.into()))
+        }
+        abi::SCHEDOP_pin_override => {
+            let request: abi::SchedPinOverride = cx.read(args[1])?;
+            cx.require_control()?;
+            pin_override(cx, request.pcpu)
         }
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// Keeps the calling vCPU on one CPU whatever its affinity says, for firmware that must be called there; a negative
+/// number ends that.
+fn pin_override<H: Host>(cx: &Ctx<'_, H>, pcpu: i32) -> Reply {
+    let (sched, now) = (cx.domain.sched, cx.domain.machine.now());
+    let &unit = cx.vcpu.unit.get().ok_or(Errno::EINVAL)?;
+    let mut kept = cx.vcpu.pinned_from.lock();
+    let wanted = match (CpuId::try_from(pcpu), *kept) {
+        (Ok(cpu), _) if !sched.online().contains(cpu) => return Err(Errno::EINVAL),
+        (Ok(_), Some(_)) => return Err(Errno::EBUSY),
+        (Ok(cpu), None) => {
+            *kept = Some(sched.affinity(unit).ok_or(Errno::EINVAL)?);
+            Affinity::pinned(cpu)
+        }
+        (Err(_), None) => return Err(Errno::EINVAL),
+        (Err(_), Some(before)) => {
+            *kept = None;
+            before
+        }
+    };
+    // The CPUs of the affinity before may have gone offline meanwhile: then it runs anywhere.
+    let again = sched
+        .set_affinity(unit, &wanted, now)
+        .or_else(|_| sched.set_affinity(unit, &Affinity::ANY, now))?;
+    drop(kept);
+    if let Some(cpu) = again {
+        cx.domain.machine.reschedule(cpu);
+    }
+    cx.host.reschedule_here();
+    DONE
 }
 
 /// Unmasks events and waits for one, unless one is pending (SCHEDOP_block).

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use xen_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, TI_IF};
 
 use super::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
-use super::state::{Callback, Mode};
+use super::state::{Callback, IoplPlace, Mode, PvState};
 use crate::base::{DomId, VcpuId};
 use crate::hypercall::{Ctx, Host};
 
@@ -178,7 +178,10 @@ fn enter<H: Host>(
         None => UPCALL_MASKED,
     };
     let r = &*cx.regs;
-    let seen = r.rflags & !(rflags::IF | rflags::IOPL);
+    let mut seen = r.rflags & !(rflags::IF | rflags::IOPL);
+    if cx.state.iopl_place == IoplPlace::Flags {
+        seen |= privilege_shown(cx.state);
+    }
     let flags = if masked == 0 { seen | rflags::IF } else { seen };
     let cs = r.cs & selector_bits | masked << 24;
     let (rip, rsp, ss) = (r.rip, r.rsp, r.ss & 0xffff);
@@ -218,6 +221,12 @@ fn enter<H: Host>(
     // canonical when they were registered.
     r.entry = RETURN_BY_SYSRET;
     Ok(())
+}
+
+/// The guest's own I/O privilege, as its kernel finds it in the flags.
+#[cold]
+fn privilege_shown(state: &PvState) -> u64 {
+    u64::from(state.iopl) << rflags::IOPL.trailing_zeros()
 }
 
 #[cold]

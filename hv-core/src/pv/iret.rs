@@ -6,7 +6,7 @@ use xen_abi::arch_x86::VGCF_in_syscall;
 
 use super::bounce::{UPCALL_MASK, UPCALL_MASKED, who};
 use super::frame::{RETURN_BY_SYSRET, rflags};
-use super::state::{Mode, ring3};
+use super::state::{IoplPlace, Mode, PvState, ring3};
 use crate::base::{DomId, GuestVa, VcpuId};
 use crate::hypercall::{Ctx, Host, Outcome, Reply};
 
@@ -27,6 +27,9 @@ pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
         cx.state.mode = Mode::User;
         cx.host.swap_gs();
         cx.host.load_root(cx.state);
+    }
+    if cx.state.iopl_place == IoplPlace::Flags {
+        take_privilege(cx.state, frame.rflags);
     }
     let regs = &mut *cx.regs;
     regs.rax = frame.rax;
@@ -53,6 +56,12 @@ pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
     }
     cx.state.nmi_masked = false;
     Ok(Outcome::Resume)
+}
+
+/// The I/O privilege in the flags is the guest's own; the processor's stays 0.
+#[cold]
+fn take_privilege(state: &mut PvState, flags: u64) {
+    state.iopl = (flags >> rflags::IOPL.trailing_zeros() & 3) as u8;
 }
 
 #[cold]

@@ -121,6 +121,8 @@ pub struct PvState {
     pub cr4: u64,
     /// The I/O privilege that the guest asked for (PHYSDEVOP_set_iopl).
     pub iopl: u8,
+    /// Where its kernel sees and sets that.
+    pub iopl_place: IoplPlace,
     /// Ports that it allows beside that.
     pub port_bitmap: PortBitmap,
     /// Whether an NMI is being handled: the next waits for its IRET.
@@ -129,6 +131,16 @@ pub struct PvState {
     pub xcr0: u64,
     /// FPU image; its length is fixed by the machine.
     pub fpu: Vec<FpuLine>,
+}
+
+/// How a guest's kernel deals with its I/O privilege.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IoplPlace {
+    /// By hypercall; the flags say 0, and the kernel counts as ring 1.
+    #[default]
+    Hypercall,
+    /// In the flags of its frames, as ring 0 (VMASST_TYPE_architectural_iopl).
+    Flags,
 }
 
 /// A state on the heap. `Box::new` would abort where memory has run out, hence the detour by a vector.
@@ -193,6 +205,7 @@ impl PvState {
             task_switched: false,
             cr4: 0,
             iopl: 0,
+            iopl_place: IoplPlace::default(),
             port_bitmap: PortBitmap::default(),
             nmi_masked: false,
             xcr0: 0,

@@ -3,8 +3,8 @@
 //! One clock for all: nanoseconds since boot ("system time"), computed from the TSC by the same
 //! arithmetic that guests use. [`mod@reference`] and [`mod@calibrate`] find the TSC's rate, [`scale`] turns
 //! it into factors, [`pvclock`] and [`wallclock`] publish to guests, [`timers`] holds a CPU's
-//! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time. [`warp`] finds CPUs
-//! whose TSC is not everybody's.
+//! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time, [`watchdog`] is one of a domain.
+//! [`warp`] finds CPUs whose TSC is not everybody's.
 
 pub mod calibrate;
 pub mod pvclock;
@@ -15,6 +15,7 @@ pub mod timers;
 pub mod vtimer;
 pub mod wallclock;
 pub mod warp;
+pub mod watchdog;
 
 pub use calibrate::{CalibrationError, calibrate};
 pub use reference::{Counter, Rate, Reference};
@@ -23,3 +24,4 @@ pub use scale::{Clock, TscScale};
 pub use timers::{DeadlineHeap, TimerId};
 pub use vtimer::VcpuTimers;
 pub use warp::WarpMeter;
+pub use watchdog::Watchdogs;

@@ -1,4 +1,5 @@
-//! The timers of a vCPU: one-shot and periodic (vcpu.h), and the timeout of `SCHEDOP_poll`.
+//! The timers of a vCPU: one-shot and periodic (vcpu.h), the timeout of `SCHEDOP_poll`, and when its domain's watchdogs
+//! are to be looked at.
 //!
 //! A pure state machine: it says when it wants to be asked again ([`VcpuTimers::next_deadline`])
 //! and what is owed then ([`VcpuTimers::expire`]). The hardware, or the heap of the CPU that the
@@ -55,6 +56,7 @@ pub struct VcpuTimers {
     singleshot: Option<Nanos>,
     periodic: Option<Periodic>,
     poll: Option<Nanos>,
+    watchdog: Option<Nanos>,
 }
 
 impl Default for VcpuTimers {
@@ -74,6 +76,7 @@ impl VcpuTimers {
                 next: None,
             }),
             poll: None,
+            watchdog: None,
         }
     }
 
@@ -150,11 +153,18 @@ impl VcpuTimers {
         self.arming(now)
     }
 
+    /// The domain's watchdogs are to be looked at then, or need not be. [`Self::expire`] leaves this as it is: who
+    /// looks at them sets it anew.
+    pub fn set_watchdog(&mut self, at: Option<Nanos>, now: Nanos) -> Arming {
+        self.watchdog = at;
+        self.arming(now)
+    }
+
     /// When there is something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Nanos> {
         let periodic = self.periodic.and_then(|periodic| periodic.next);
-        [self.singleshot, periodic, self.poll]
+        [self.singleshot, periodic, self.poll, self.watchdog]
             .into_iter()
             .flatten()
             .min()
@@ -230,6 +240,15 @@ mod tests {
         let last = i64::MAX as u64;
         assert_eq!(timers.set_singleshot(last, 50), Arming::At(last));
         assert_eq!(timers.stop_singleshot(50), Arming::Idle);
+    }
+
+    #[test]
+    fn a_watchdog_waits_for_who_looks_at_it() {
+        let mut timers = VcpuTimers::new();
+        assert_eq!(timers.set_watchdog(Some(9), 5), Arming::At(9));
+        assert_eq!(timers.expire(9), Expired::default());
+        assert_eq!(timers.arming(9), Arming::Due);
+        assert_eq!(timers.set_watchdog(None, 9), Arming::Idle);
     }
 
     #[test]

@@ -39,6 +39,7 @@ macro_rules! ranks {
 ranks! {
     10 WALLCLOCK "the time of day"
     10 NEXT_ID "the next domain id"
+    10 WATCHDOGS "a domain's watchdogs"
     20 LEDGER "a domain's event channels, numbered by the domain's id"
     21 BINDING "the binding of a port"
     22 QUEUES "the event queues of a vCPU, numbered by the vCPU"
@@ -47,6 +48,7 @@ ranks! {
     32 IO_APIC "the registers of an I/O APIC"
     40 GRANTS "a grant table"
     40 MAPTRACK "a domain's mappings of grants"
+    50 VCPU_PIN "the affinity that a vCPU goes back to"
     50 VCPU_TIMERS "a vCPU's timers"
     50 VCPU_RUNSTATE "a vCPU's runstate"
     50 VCPU_STATE "a vCPU's state"

@@ -171,6 +171,27 @@ fn affinity(flags: u32) -> abi::DomctlVcpuAffinity {
     }
 }
 
+/// Sets the hard affinity of vCPU 0 of dom0 to the bitmap at `at`.
+pub fn set_hard(f: &mut Fixture, at: u64, flags: u32) -> Result<(), Errno> {
+    let mut request = affinity(abi::XEN_VCPUAFFINITY_HARD | flags);
+    request.cpumap_hard.bitmap = GuestHandle::new(at);
+    op(f, abi::XEN_DOMCTL_setvcpuaffinity, 0, request).map(drop)
+}
+
+#[test]
+fn node_0_is_the_only_one() {
+    let mut f = Fixture::control();
+    let map = affinity(0).cpumap_hard;
+    let request = abi::DomctlNodeAffinity { nodemap: map };
+    f.put(HARD, &!0_u16);
+    op(&mut f, abi::XEN_DOMCTL_getnodeaffinity, 0, request).unwrap();
+    assert_eq!(f.get::<u16>(HARD), 1);
+    let set = |f: &mut Fixture| op(f, abi::XEN_DOMCTL_setnodeaffinity, 0, request).map(drop);
+    assert_eq!(set(&mut f), Ok(()));
+    f.put(HARD, &2_u16);
+    assert_eq!(set(&mut f), Err(Errno::EINVAL));
+}
+
 #[test]
 fn affinity_is_set_and_read_back() {
     let mut f = Fixture::control();
@@ -327,9 +348,23 @@ fn what_is_not_there_is_refused() {
         plain(&mut f, abi::XEN_DOMCTL_createdomain, 0xffff),
         Err(Errno::EOPNOTSUPP)
     );
+    for cmd in [
+        abi::XEN_DOMCTL_destroydomain,
+        abi::XEN_DOMCTL_resumedomain,
+        abi::XEN_DOMCTL_setvcpucontext,
+        abi::XEN_DOMCTL_max_vcpus,
+    ] {
+        assert_eq!(plain(&mut f, cmd, 0), Err(Errno::EINVAL), "the caller");
+        assert_eq!(plain(&mut f, cmd, 77), Err(Errno::ESRCH));
+    }
+    f.add(1);
     assert_eq!(
-        plain(&mut f, abi::XEN_DOMCTL_destroydomain, 0),
+        plain(&mut f, abi::XEN_DOMCTL_destroydomain, 1),
         Err(Errno::EOPNOTSUPP)
+    );
+    assert_eq!(
+        plain(&mut f, abi::XEN_DOMCTL_shadow_op, 77),
+        Err(Errno::ESRCH)
     );
     assert_eq!(
         plain(&mut f, abi::XEN_DOMCTL_getvcpucontext, 0),

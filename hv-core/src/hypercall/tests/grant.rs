@@ -392,6 +392,32 @@ fn versions_and_swaps() {
 }
 
 #[test]
+fn transfers_are_checked() {
+    let mut w = World::new();
+    let call = |w: &mut World, mfn: u64, domid| {
+        let request = abi::GnttabTransfer {
+            mfn,
+            domid,
+            ..Default::default()
+        };
+        w.f.put(LIST, &request);
+        let done = w.f.call(CALL, &[abi::GNTTABOP_transfer.into(), LIST, 1]);
+        done.map(|_| w.f.get::<abi::GnttabTransfer>(LIST).status)
+    };
+    let (own, used) = (w.f.machine.page_of(0).0, w.table.0);
+    let theirs = w.f.machine.page_of(1).0;
+    for mfn in [used, theirs, 1 << 40, u64::MAX] {
+        assert_eq!(call(&mut w, mfn, 1), Ok(abi::GNTST_bad_page));
+    }
+    assert_eq!(call(&mut w, own, 77), Ok(abi::GNTST_bad_domain));
+    assert_eq!(call(&mut w, own, 1), Err(Errno::EOPNOTSUPP));
+    assert_eq!(w.references(Mfn(own)), 1, "still the caller's");
+    let transfer = u64::from(abi::GNTTABOP_transfer);
+    assert_eq!(w.f.call(CALL, &[transfer, NOWHERE, 1]), Err(Errno::EFAULT));
+    assert_eq!(w.f.call(CALL, &[transfer, NOWHERE, 0]), Ok(0));
+}
+
+#[test]
 fn calls_that_make_no_sense() {
     let mut w = World::new();
     let map = u64::from(abi::GNTTABOP_map_grant_ref);
@@ -404,9 +430,10 @@ fn calls_that_make_no_sense() {
     );
     let query = u64::from(abi::GNTTABOP_query_size);
     assert_eq!(w.f.call(CALL, &[query, LIST, 2]), Err(Errno::EINVAL));
-    let transfer = u64::from(abi::GNTTABOP_transfer);
-    assert_eq!(w.f.call(CALL, &[transfer, LIST, 1]), Err(Errno::EOPNOTSUPP));
-    assert_eq!(w.f.call(CALL, &[13, LIST, 1]), Err(Errno::ENOSYS));
+    for unknown in [abi::GNTTABOP_dump_table.into(), 13] {
+        let refused = w.f.call(CALL, &[unknown, LIST, 1]);
+        assert_eq!(refused, Err(Errno::ENOSYS));
+    }
     let mut guest = Fixture::guest();
     let flush = u64::from(abi::GNTTABOP_cache_flush);
     assert_eq!(guest.call(CALL, &[flush, LIST, 1]), Err(Errno::EOPNOTSUPP));

@@ -16,6 +16,9 @@ use crate::sched::Unit;
 /// Frames of RAM.
 pub const FRAMES: usize = 96;
 
+/// What L4 entry 256 of every root is; those behind it count up.
+pub const FIRST_SLOT: u64 = 0x5000;
+
 /// The machine. Frames stay for good, as RAM does.
 pub struct FakeMachine {
     pub frames: Vec<Frame>,
@@ -41,7 +44,7 @@ impl FakeMachine {
             // Frame 0 is never given out: its number would pass for "none".
             free: Mutex::new((1..FRAMES as u64).rev().collect()),
             now: AtomicU64::new(1_000_000),
-            slots: [0; HYPERVISOR_SLOTS],
+            slots: std::array::from_fn(|i| FIRST_SLOT + i as u64),
             kicked: Mutex::new(Vec::new()),
             sleep: Mutex::new(None),
             flushes: AtomicU32::new(0),

@@ -1,5 +1,6 @@
 //! Tests of handlers, through the table of calls.
 
+mod assists;
 mod callback;
 mod console;
 mod control;
@@ -13,6 +14,7 @@ mod hypfs;
 pub(super) mod machine;
 mod memory;
 mod platform;
+mod sched;
 mod sysctl;
 mod sysctl_cpu;
 mod sysctl_power;

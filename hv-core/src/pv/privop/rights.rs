@@ -3,11 +3,13 @@
 use super::PrivEnv;
 use super::execute::Refusal;
 use crate::pv::ports::Width;
-use crate::pv::state::{Mode, PvState};
+use crate::pv::state::{IoplPlace, Mode, PvState};
 
-/// Refuses without I/O privilege. The guest's kernel counts as ring 1 and its user programs as ring 3.
+/// Refuses without I/O privilege. The guest's user programs count as ring 3, its kernel as ring 1, or as ring 0 where
+/// it asked for that.
 pub(super) fn require_privilege(state: &PvState) -> Result<(), Refusal> {
     let level = match state.mode {
+        Mode::Kernel if state.iopl_place == IoplPlace::Flags => 0,
         Mode::Kernel => 1,
         Mode::User => 3,
     };

@@ -5,7 +5,7 @@ use crate::base::Mfn;
 use crate::domain::Rights;
 use crate::pv::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use crate::pv::privop::{CodeSegment, Effect, Stepping, Trap, Verdict, emulate, hardware_cr4};
-use crate::pv::state::{Mode, PortBitmap, PvState, StateBox};
+use crate::pv::state::{IoplPlace, Mode, PortBitmap, PvState, StateBox};
 
 const DONE: Verdict = Verdict::Done(Effect::Nothing, Stepping::Off);
 const FORCED_CPUID: &[u8] = b"\x0f\x0bxen\x0f\xa2";
@@ -175,6 +175,13 @@ fn ports_need_privilege() {
         let verdict = world.run(&mut regs, &mut state, b"\xec", GP);
         assert_eq!(verdict, if allowed { DONE } else { Verdict::Reflect });
         assert_eq!(world.ports_taken().len(), usize::from(allowed));
+    }
+    // A kernel of ring 0 needs none, its programs do.
+    state.iopl = 0;
+    state.iopl_place = IoplPlace::Flags;
+    for (mode, verdict) in [(Mode::Kernel, DONE), (Mode::User, Verdict::Reflect)] {
+        state.mode = mode;
+        assert_eq!(world.run(&mut regs, &mut state, b"\xec", GP), verdict);
     }
 }
 
