@@ -1,6 +1,7 @@
 //! The final address space: built once from the memory map, with the real permissions.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
@@ -47,12 +48,19 @@ pub fn map_ram(memory: &MemoryMap) {
     paging::load_master();
 }
 
-/// Makes the tables that have an entry for each frame.
-///
-/// Returns the frames of the M2P, one for each GiB that has RAM.
-pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
-    map_frame_table(memory);
-    let m2p = map_m2p(memory);
+/// The tables that have an entry for each frame.
+pub struct Tables {
+    /// The first frames of the M2P's pages, one for each GiB that has RAM.
+    pub m2p: Vec<Option<Mfn>>,
+    /// What aligning them left over.
+    pub spare: Range<Mfn>,
+}
+
+/// Makes the tables.
+pub fn build(memory: &MemoryMap) -> Tables {
+    let mut chunks = Chunks::take(chunks_wanted(memory));
+    map_frame_table(memory, &mut chunks);
+    let m2p = map_m2p(memory, &mut chunks);
     host::set_frames(memory.max_page());
     mark_holes(memory);
     for first in m2p.iter().flatten() {
@@ -61,7 +69,10 @@ pub fn build(memory: &MemoryMap) -> Vec<Option<Mfn>> {
             debug_assert_eq!(taken, Some(Ok(())), "frames of the M2P are RAM of ours");
         }
     }
-    m2p
+    Tables {
+        m2p,
+        spare: chunks.spare,
+    }
 }
 
 /// The image by sections: text to run, rodata to read, the rest to write.
@@ -134,30 +145,65 @@ fn has_ram(memory: &MemoryMap, first: u64, count: u64) -> bool {
         .any(|run| run.start.0 < first + count && run.end.0 > first)
 }
 
-fn chunk() -> Mfn {
-    let pages = LARGE as usize / PAGE_SIZE;
-    // Twice the size, to find an aligned part: the boot's allocator does not align.
-    let first =
-        pages::alloc_run(2 * pages - 1).unwrap_or_else(|| short_of_ram("the tables of frames"));
-    let aligned = Mfn(first.0.next_multiple_of(pages as u64));
-    if aligned.0 > first.0 {
-        // The part above stays unused; below it is given back only if it was the last taken.
-        pages::free_run(first, (aligned.0 - first.0) as usize);
-    }
-    for page in 0..pages as u64 {
-        pages::zero(Mfn(aligned.0 + page));
-    }
-    aligned
+/// How many pages of 2 MiB the tables take.
+fn chunks_wanted(memory: &MemoryMap) -> usize {
+    let with_ram = |frames: u64| {
+        let all = memory.max_page().div_ceil(frames);
+        let used = (0..all).filter(|index| has_ram(memory, index * frames, frames));
+        (used.count(), all as usize)
+    };
+    let ((frame_table, all), (m2p, _)) = (with_ram(FRAMES_PER_CHUNK), with_ram(M2P_PER_CHUNK));
+    frame_table + usize::from(frame_table < all) + m2p
 }
 
-fn map_frame_table(memory: &MemoryMap) {
+/// Pages of 2 MiB, taken all at once: the boot's allocator does not align.
+struct Chunks {
+    next: u64,
+    left: usize,
+    /// What is left over above them.
+    spare: Range<Mfn>,
+}
+
+impl Chunks {
+    const PAGES: u64 = LARGE / PAGE_SIZE as u64;
+
+    fn take(count: usize) -> Self {
+        let pages = Self::PAGES as usize;
+        let all = (count + 1) * pages - 1;
+        let first = pages::alloc_run(all).unwrap_or_else(|| short_of_ram("the tables of frames"));
+        let next = first.0.next_multiple_of(Self::PAGES);
+        let (used, end) = (next + count as u64 * Self::PAGES, first.0 + all as u64);
+        // It was the last that was taken, so what lies below goes back.
+        pages::free_run(first, (next - first.0) as usize);
+        Self {
+            next,
+            left: count,
+            spare: Mfn(used)..Mfn(end),
+        }
+    }
+
+    /// The next one, of zeros.
+    fn next(&mut self) -> Mfn {
+        let Some(left) = self.left.checked_sub(1) else {
+            short_of_ram("the tables of frames")
+        };
+        let first = self.next;
+        (self.left, self.next) = (left, first + Self::PAGES);
+        for page in first..self.next {
+            pages::zero(Mfn(page));
+        }
+        Mfn(first)
+    }
+}
+
+fn map_frame_table(memory: &MemoryMap, chunks: &mut Chunks) {
     let mut empty = None;
     for index in 0..memory.max_page().div_ceil(FRAMES_PER_CHUNK) {
         let ram = has_ram(memory, index * FRAMES_PER_CHUNK, FRAMES_PER_CHUNK);
         let frame = if ram {
-            chunk()
+            chunks.next()
         } else {
-            *empty.get_or_insert_with(empty_chunk)
+            *empty.get_or_insert_with(|| empty_chunk(chunks))
         };
         map(
             FRAME_TABLE + index * LARGE,
@@ -170,8 +216,8 @@ fn map_frame_table(memory: &MemoryMap) {
 }
 
 /// Entries that all say "no RAM", shared by every part of the table without RAM behind it.
-fn empty_chunk() -> Mfn {
-    let first = chunk();
+fn empty_chunk(chunks: &mut Chunks) -> Mfn {
+    let first = chunks.next();
     let entries = super::layout::direct(first.addr()) as *const Frame;
     for index in 0..FRAMES_PER_CHUNK as usize {
         // SAFETY: the chunk is ours, zeroed, and large enough; a zeroed `Frame` is valid.
@@ -211,14 +257,14 @@ fn mark_holes(memory: &MemoryMap) {
 
 /// The M2P in 2 MiB pages: read-only with US for guests, writable for us. Frames without a guest frame
 /// read as all ones.
-fn map_m2p(memory: &MemoryMap) -> Vec<Option<Mfn>> {
+fn map_m2p(memory: &MemoryMap, chunks: &mut Chunks) -> Vec<Option<Mfn>> {
     let mut frames = Vec::new();
     for index in 0..memory.max_page().div_ceil(M2P_PER_CHUNK) {
         if !has_ram(memory, index * M2P_PER_CHUNK, M2P_PER_CHUNK) {
             frames.push(None);
             continue;
         }
-        let first = chunk();
+        let first = chunks.next();
         for page in 0..LARGE / PAGE_SIZE as u64 {
             paging::table(Mfn(first.0 + page))
                 .iter()

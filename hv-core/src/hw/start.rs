@@ -121,8 +121,8 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     console::console()
         .lock()
         .enlarge(command_line.options.conring_size);
-    let m2p = memory::build(&memory);
-    hand_over_pages(&free, &info, &early);
+    let memory::Tables { m2p, spare } = memory::build(&memory);
+    hand_over_pages(&free, &info, &early, spare);
     say!(
         "System RAM: {} MiB ({} KiB)",
         memory.total_frames() >> 8,
@@ -274,7 +274,7 @@ fn read_acpi(info: &BootInfo) -> AcpiFacts {
 }
 
 /// Gives all free RAM to the page allocator, and the modules' RAM as pages that are in use.
-fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns) {
+fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns, spare: Range<Mfn>) {
     let mut rest = free.clone();
     for range in [&early.taken, &early.current] {
         rest.carve_out(
@@ -284,6 +284,9 @@ fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns) {
     }
     let mut buddy = Buddy::new();
     rest.runs().for_each(|run| add(&mut buddy, run));
+    if spare.start < spare.end {
+        add(&mut buddy, spare);
+    }
     for module in &info.modules {
         let frames = module_frames(module);
         add(&mut buddy, frames.clone());
