@@ -132,7 +132,7 @@ fn syscall(l: &mut Loaded) {
     let good = if l.state.mode == Mode::User {
         user_syscall(l).is_ok()
     } else if with_context(l, |cx| cx.regs.rax == u64::from(__HYPERVISOR_iret)) {
-        with_context(l, iret::iret) == Ok(Outcome::Resume)
+        with_context(l, iret::load) == Outcome::Resume
     } else {
         hypercall(l)
     };

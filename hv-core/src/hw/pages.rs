@@ -3,15 +3,12 @@
 //! A page that a guest had may still be in a TLB. It waits in a quarantine until every CPU has flushed
 //! since it was given back; so whoever takes a page from the allocator, ourselves included, has it alone.
 
-use core::sync::atomic::Ordering;
-
 use arrayvec::ArrayVec;
 use hv_core::base::lock::{Mutex, rank};
-use hv_core::base::{Mfn, PhysAddr};
-use hv_core::mm::buddy::Buddy;
+use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::mm::buddy::{Buddy, MAX_ORDER};
 
 use super::layout::direct_frame;
-use super::paging::table;
 use super::{percpu, tlb};
 
 #[allow(
@@ -92,12 +89,16 @@ pub fn free_run(mfn: Mfn, count: usize) {
 /// Pages that the allocator does not take back stay unused: that is a defect of ours, but no reason to
 /// stop the machine.
 fn give(buddy: &mut Buddy, frames: core::ops::Range<u64>) {
-    for frame in frames {
-        let given = buddy.free(Mfn(frame), 0);
+    let mut first = frames.start;
+    while first < frames.end {
+        let fits = (frames.end - first).ilog2();
+        let order = first.trailing_zeros().min(fits).min(MAX_ORDER);
+        let given = buddy.free(Mfn(first), order);
         debug_assert!(
             given.is_ok(),
             "a page is freed once, and came from the allocator"
         );
+        first += 1 << order;
     }
 }
 
@@ -161,9 +162,15 @@ pub fn free_count() -> u64 {
 
 /// Fills a page with zeros.
 pub fn zero(mfn: Mfn) {
-    for word in table(mfn) {
-        word.store(0, Ordering::Relaxed);
-    }
+    // SAFETY: RAM is in the direct map for good, and what is in a page that others may use is only accessed
+    // as atomics.
+    unsafe {
+        core::arch::asm!(
+            "rep stosq",
+            inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") direct_frame(mfn) => _, in("rax") 0u64,
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// Bytes of RAM that is only read, such as a boot module.

@@ -87,7 +87,7 @@ pub fn args32(regs: &GuestFrame) -> Args {
 /// stopped for it.
 pub fn pv64<H: Host>(cx: &mut Ctx<'_, H>) -> bool {
     let (call, args) = (cx.regs.rax, args64(cx.regs));
-    match dispatch(cx, call, args) {
+    match dispatch_here(cx, call, args) {
         Ok(Outcome::Return(value)) => cx.regs.rax = value,
         Err(e) => cx.regs.rax = e.to_ret() as u64,
         Ok(Outcome::Resume) => {}
@@ -110,7 +110,13 @@ fn restart(regs: &mut GuestFrame, call: u64, args: Args) {
 ///
 /// # Errors
 /// The handler's; `ENOSYS` for a call that does not exist.
+#[inline(never)]
 pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
+    dispatch_here(cx, call, args)
+}
+
+#[inline(always)]
+fn dispatch_here<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
     let Ok(number) = u32::try_from(call) else {
         return Err(Errno::ENOSYS);
     };

@@ -29,11 +29,18 @@ const PV_FEATURES: u32 = 1 << feat::XENFEAT_mmu_pt_update_preserve_ad
 /// `EFAULT`, `EINVAL` for an unknown word of features, `ENOSYS` for an unknown command, and those
 /// of the build id.
 pub fn xen_version<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    // Guests make this call only to have their events looked at: nothing else may happen here.
+    if args[0] as u32 == abi::XENVER_version {
+        return Ok(Outcome::Return(number(&cx.hv.identity)));
+    }
+    other_than_version(cx, args)
+}
+
+#[inline(never)]
+fn other_than_version<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let identity = &cx.hv.identity;
     let at = args[1];
     match args[0] as u32 {
-        // Guests make this call only to have their events looked at: nothing else may happen here.
-        abi::XENVER_version => Ok(Outcome::Return(number(identity))),
         abi::XENVER_extraversion => {
             put_text::<{ abi::XEN_EXTRAVERSION_LEN }, H>(cx, at, &identity.extra)
         }

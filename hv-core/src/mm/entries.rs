@@ -46,7 +46,7 @@ impl Whose {
 }
 
 /// The frame's entry if the number names RAM.
-#[inline]
+#[inline(always)]
 fn ram<M: PtMachine>(m: &M, mfn: Mfn) -> Option<&Frame> {
     m.frame(mfn).filter(|f| !f.is_io())
 }
@@ -56,7 +56,7 @@ fn ram<M: PtMachine>(m: &M, mfn: Mfn) -> Option<&Frame> {
 ///
 /// Errors: Invalid for forbidden bits; Busy for RAM of the wrong owner or in use as a table; Denied where
 /// the right is missing. Restart while another CPU changes the frame's type.
-#[inline]
+#[inline(always)]
 pub fn take_l1<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> {
     if !entry.is_present() {
         return Ok(entry);
@@ -71,7 +71,7 @@ pub fn take_l1<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> 
     Ok(granted.adjusted(Level::L1, m.globals()))
 }
 
-#[inline]
+#[inline(always)]
 fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> PtResult<Pte> {
     let mfn = entry.mfn();
     let owner = match whose.pages {
@@ -174,7 +174,7 @@ fn check_io<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> {
 }
 
 /// Drops the references of an L1 entry that was taken out of a table.
-#[inline]
+#[inline(always)]
 pub fn drop_l1<M: PtMachine>(m: &M, entry: Pte) {
     if !entry.is_present() || ram(m, entry.mfn()).is_none() {
         return;

@@ -71,6 +71,7 @@ pub enum Swap {
 /// Takes hold of a frame of `owner` if it is a page table in use, of whatever level.
 ///
 /// Errors: Invalid where it is not `owner`'s, Busy where it is no table in use.
+#[inline]
 pub fn hold_table<M: PtMachine>(
     m: &M,
     mfn: Mfn,
@@ -99,10 +100,12 @@ pub fn hold_table<M: PtMachine>(
 }
 
 /// Ends a hold. If it was the table's last reference the table is taken apart, perhaps later (`owed`).
+#[inline(always)]
 pub fn release_table<M: PtMachine>(m: &M, hold: Hold, owed: &mut OwedPuts) -> PtResult {
     owed.put(m, hold.mfn)
 }
 
+#[inline(always)]
 fn entry<'m, M: PtMachine>(m: &'m M, hold: &Hold, slot: usize) -> PtResult<&'m AtomicU64> {
     m.table(hold.mfn)
         .get(slot)
@@ -146,7 +149,7 @@ pub fn update_entry<M: PtMachine>(
 /// may hold a reference whose dropping was interrupted, and the outcome stands all the same.
 ///
 /// Errors: as [`update_entry`]; nothing changed then.
-#[inline]
+#[inline(always)]
 pub fn swap_entry<M: PtMachine>(
     m: &M,
     whose: &Whose,
@@ -173,7 +176,7 @@ fn exchange(word: &AtomicU64, seen: Pte, new: Pte) -> Swap {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn swap_l1<M: PtMachine>(
     m: &M,
     whose: &Whose,
@@ -276,6 +279,39 @@ pub fn end_batch<M: PtMachine>(m: &M, held: &mut Option<Hold>, owed: &mut OwedPu
     }
 }
 
+/// The commonest update in the shortest way: one entry of an L1 table of the caller's, with a page of its own.
+///
+/// `false`: nothing is decided, and [`mmu_update`] is to do it. The entry may already have its new value, in which
+/// case doing it again is harmless.
+#[inline(always)]
+pub fn update_own_l1<M: PtMachine>(
+    m: &M,
+    owner: DomId,
+    at: PhysAddr,
+    val: u64,
+    keep: Keep,
+    owed: &mut OwedPuts,
+) -> bool {
+    let mfn = at.mfn();
+    let Some(frame) = m.frame(mfn) else {
+        return false;
+    };
+    let common = owed.is_empty() && at.0.is_multiple_of(8) && frame.belongs_to(owner);
+    if !common || !frame.ty.join_held(PageType::L1, Reach::Owner) {
+        return false;
+    }
+    let mut done = false;
+    // Between the look and the reference the frame could have changed hands.
+    if frame.belongs_to(owner)
+        && let Some(word) = m.table(mfn).get(at.offset() / 8)
+    {
+        let seen = word.load(Ordering::Acquire);
+        let new = Pte(keep.apply(seen, val));
+        done = swap_l1(m, &Whose::own(owner), word, Pte(seen), new) == Ok(Swap::Done);
+    }
+    owed.put(m, mfn).is_ok() && done
+}
+
 fn write_data<M: PtMachine>(
     m: &M,
     whose: &Whose,
@@ -311,21 +347,22 @@ pub fn walk<M: PtMachine>(m: &M, owner: DomId, root: Mfn, va: GuestVa) -> Option
     if !va.is_canonical() || is_hypervisor_slot(Level::L4.slot(va.0)) {
         return None;
     }
-    let mut table = root;
-    for level in [Level::L4, Level::L3, Level::L2] {
-        let entry = Pte(table_of(m, owner, table)?
-            .get(level.slot(va.0))?
-            .load(Ordering::Acquire));
-        if !entry.is_present() {
-            return None;
-        }
-        table = entry.mfn();
-    }
+    let table = below(m, owner, root, Level::L4, va)?;
+    let table = below(m, owner, table, Level::L3, va)?;
+    let table = below(m, owner, table, Level::L2, va)?;
     table_of(m, owner, table)?;
     Some(Slot {
         table,
         index: Level::L1.slot(va.0),
     })
+}
+
+/// The table that an entry of this one leads to, if it is present.
+#[inline(always)]
+fn below<M: PtMachine>(m: &M, owner: DomId, table: Mfn, level: Level, va: GuestVa) -> Option<Mfn> {
+    let word = table_of(m, owner, table)?.get(level.slot(va.0))?;
+    let entry = Pte(word.load(Ordering::Acquire));
+    entry.is_present().then(|| entry.mfn())
 }
 
 /// The entry that maps an address, for looking only. The guest may change it at any time.

@@ -10,19 +10,24 @@ use super::state::{IoplPlace, Mode, PvState, ring3};
 use crate::base::{DomId, GuestVa, VcpuId};
 use crate::hypercall::{Ctx, Host, Outcome, Reply};
 
-/// Loads the frame at the guest's stack pointer (`struct iret_context`).
+/// The hypercall's handler: loads the frame at the guest's stack pointer (`struct iret_context`).
 ///
 /// # Errors
 /// None: a frame that cannot be read or makes no sense stops the domain.
-#[inline]
 pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
+    Ok(load(cx))
+}
+
+/// The same where every instruction counts: each system call ends with it.
+#[inline(always)]
+pub fn load<H: Host>(cx: &mut Ctx<'_, H>) -> Outcome {
     let Ok(frame) = cx.host.load_iret_frame(cx.regs.rsp) else {
-        return Ok(unreadable(who(cx), cx.regs.rsp));
+        return unreadable(who(cx), cx.regs.rsp);
     };
     // RPL 3 means the guest's user mode: its kernel sees its own selectors with RPL 0.
     if frame.cs & 3 == 3 {
         if cx.state.roots.user.is_none() {
-            return Ok(no_user_root(who(cx)));
+            return no_user_root(who(cx));
         }
         cx.state.mode = Mode::User;
         cx.host.swap_gs();
@@ -55,7 +60,7 @@ pub fn iret<H: Host>(cx: &mut Ctx<'_, H>) -> Reply {
         }
     }
     cx.state.nmi_masked = false;
-    Ok(Outcome::Resume)
+    Outcome::Resume
 }
 
 /// The I/O privilege in the flags is the guest's own; the processor's stays 0.
