@@ -177,6 +177,9 @@ pub fn command(
     qemu
 }
 
+/// RAM in MiB above which the host is not asked to set it aside.
+const LARGE_MIB: u32 = 16 << 10;
+
 /// The command for `machine` with nothing to boot yet.
 #[must_use]
 pub fn machine_alone(machine: &Machine, files: &Files, terminal: Terminal) -> Command {
@@ -202,6 +205,11 @@ pub fn machine_alone(machine: &Machine, files: &Files, terminal: Terminal) -> Co
     }
     if !machine.board.is_empty() {
         qemu.args(["-machine", machine.board]);
+    }
+    if machine.memory_mib > LARGE_MIB {
+        let size = machine.memory_mib;
+        let backend = format!("memory-backend-ram,id=ram,size={size}M,reserve=off");
+        qemu.args(["-object", &backend, "-machine", "memory-backend=ram"]);
     }
     if machine.clock == Clock::Instructions {
         qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1"])

@@ -165,6 +165,17 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        // The host need not have it: what is not touched takes no room.
+        name: "memory-128g",
+        tier: Tier::Long,
+        machine: Machine {
+            memory_mib: 131_072,
+            ..Machine::BASE
+        },
+        script: Script::Guest("toolstack"),
+        ..Case::BASE
+    },
+    Case {
         name: "smp8-work",
         tier: Tier::Long,
         machine: Machine {
