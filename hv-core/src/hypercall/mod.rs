@@ -25,6 +25,7 @@ pub mod memory;
 pub mod misc;
 pub mod mmu;
 pub mod multicall;
+pub mod narrow;
 pub mod physdev;
 mod physmap;
 pub mod platform;

@@ -46,6 +46,7 @@ fn call() -> impl Strategy<Value = (u32, Option<u32>)> {
         Just((nr::__HYPERVISOR_console_io, None)),
         Just((nr::__HYPERVISOR_grant_table_op, None)),
         Just((nr::__HYPERVISOR_event_channel_op, None)),
+        Just((nr::__HYPERVISOR_hypfs_op, None)),
         Just((nr::__HYPERVISOR_dm_op, None)),
         Just((nr::__HYPERVISOR_xenpmu_op, None)),
     ]

@@ -1,0 +1,217 @@
+//! The front for callers in 32-bit code: firmware of HVM guests, and 32-bit kernels in them.
+//!
+//! Arguments are 32-bit registers. Where the ABI's structures are the same for both widths the call goes
+//! straight to its handler. Where they hold pointers or `unsigned long`, the front reads the narrow
+//! structure, and the handler finds the wide one, and arrays of words too, through [`host::Wide`]. A call for which
+//! neither is done does not exist here (`ENOSYS`): no handler ever reads a structure by the wrong layout.
+//!
+//! Nothing calls this yet; it is generic, so it costs the image nothing until something does.
+
+use xen_abi::GuestHandle;
+use xen_abi::errno::Errno;
+use xen_abi::memory::{self as mem, AddToPhysmap, MemoryMap, MemoryReservation};
+use xen_abi::sched::{self as sch, SchedPoll};
+use xen_abi::{hypercall as nr, vcpu, version};
+use zerocopy::IntoBytes;
+
+use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::front;
+use crate::pv::frame::GuestFrame;
+
+mod host;
+#[cfg(test)]
+mod tests;
+
+use host::{STRUCTURE, Wide};
+
+/// First address that 32-bit PV guests leave to the hypervisor (__HYPERVISOR_VIRT_START_PAE of
+/// arch-x86/xen-x86_32.h). It means nothing to others, who may ask all the same.
+const VIRT_START: u32 = 0xf580_0000;
+/// Bits of memory_op's command that are the command; above stands the extent to go on with.
+const COMMAND_BITS: u32 = 6;
+
+/// xen_memory_reservation as 32-bit code has it.
+type NarrowReservation = [u32; 5];
+/// xen_add_to_physmap likewise.
+type NarrowAddToPhysmap = [u32; 4];
+/// xen_memory_map likewise.
+type NarrowMemoryMap = [u32; 2];
+/// sched_poll likewise; the timeout is the last two words.
+type NarrowPoll = [u32; 4];
+
+/// Handles the hypercall that 32-bit code made with an instruction of `length` bytes; `false` when the domain
+/// must be stopped for it.
+pub fn call<H: Host>(cx: &mut Ctx<'_, H>, length: u8) -> bool {
+    let (number, args) = (cx.regs.rax & 0xffff_ffff, front::args32(cx.regs));
+    cx.regs.rax = match dispatch(cx, number, args) {
+        Ok(Outcome::Return(value)) => u64::from(narrowed(value)),
+        Err(errno) => u64::from(errno.to_ret() as u32),
+        Ok(Outcome::Resume) => return true,
+        Ok(Outcome::Restart(args)) => {
+            restart(cx.regs, length, args);
+            number
+        }
+        Ok(Outcome::Crash) => return false,
+    };
+    true
+}
+
+/// A result as a 32-bit `long`: counts that do not fit are as large as can be.
+fn narrowed(value: u64) -> u32 {
+    match value as i64 {
+        negative if negative < 0 => negative as u32,
+        positive => positive.min(i64::from(i32::MAX)) as u32,
+    }
+}
+
+/// Sets the registers so that the instruction runs again.
+fn restart(regs: &mut GuestFrame, length: u8, args: Args) {
+    regs.rip = u64::from((regs.rip as u32).wrapping_sub(length.into()));
+    // No call has a sixth argument: ebp is the caller's to keep.
+    let [first, second, third, fourth, fifth, _] = args;
+    [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi] =
+        [first, second, third, fourth, fifth].map(|arg| arg & 0xffff_ffff);
+}
+
+/// Runs one call.
+fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, number: u64, args: Args) -> Reply {
+    let command = args[0] as u32;
+    match number as u32 {
+        nr::__HYPERVISOR_xen_version if command == version::XENVER_platform_parameters => {
+            cx.write(args[1], &VIRT_START)?;
+            DONE
+        }
+        nr::__HYPERVISOR_memory_op => memory_op(cx, args),
+        nr::__HYPERVISOR_sched_op => sched_op(cx, args),
+        // 64 bits of time in two registers.
+        nr::__HYPERVISOR_set_timer_op => {
+            let deadline = args[0] | args[1] << 32;
+            front::dispatch(cx, number, [deadline, 0, 0, 0, 0, 0])
+        }
+        nr::__HYPERVISOR_vcpu_op => match command {
+            vcpu::VCPUOP_up | vcpu::VCPUOP_down | vcpu::VCPUOP_is_up => {
+                front::dispatch(cx, number, args)
+            }
+            _ => Err(Errno::ENOSYS),
+        },
+        // Structures of numbers of fixed size, each at a multiple of its size, or bytes.
+        nr::__HYPERVISOR_xen_version
+        | nr::__HYPERVISOR_console_io
+        | nr::__HYPERVISOR_event_channel_op
+        | nr::__HYPERVISOR_hvm_op => front::dispatch(cx, number, args),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let number = nr::__HYPERVISOR_sched_op;
+    match args[0] as u32 {
+        sch::SCHEDOP_yield
+        | sch::SCHEDOP_block
+        | sch::SCHEDOP_shutdown
+        | sch::SCHEDOP_shutdown_code
+        | sch::SCHEDOP_remote_shutdown => front::dispatch(cx, number.into(), args),
+        sch::SCHEDOP_poll => {
+            let [ports, nr_ports, low, high] = cx.read::<NarrowPoll>(args[1])?;
+            let wide = SchedPoll {
+                ports: GuestHandle::new(ports.into()),
+                nr_ports,
+                timeout: u64::from(high) << 32 | u64::from(low),
+                ..SchedPoll::default()
+            };
+            widened(cx, number, args, wide.as_bytes(), None).map(|(outcome, _)| outcome)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let number = nr::__HYPERVISOR_memory_op;
+    match args[0] as u32 & ((1 << COMMAND_BITS) - 1) {
+        mem::XENMEM_maximum_ram_page
+        | mem::XENMEM_current_reservation
+        | mem::XENMEM_maximum_reservation
+        | mem::XENMEM_maximum_gpfn
+        | mem::XENMEM_get_sharing_freed_pages
+        | mem::XENMEM_get_sharing_shared_pages => front::dispatch(cx, number.into(), args),
+        mem::XENMEM_increase_reservation
+        | mem::XENMEM_decrease_reservation
+        | mem::XENMEM_populate_physmap => reservation(cx, args),
+        mem::XENMEM_add_to_physmap => {
+            let [who, space, idx, gpfn] = cx.read::<NarrowAddToPhysmap>(args[1])?;
+            let wide = AddToPhysmap {
+                domid: who as u16,
+                size: (who >> 16) as u16,
+                space,
+                idx: idx.into(),
+                gpfn: gpfn.into(),
+            };
+            widened(cx, number, args, wide.as_bytes(), None).map(|(outcome, _)| outcome)
+        }
+        mem::XENMEM_memory_map => {
+            let [nr_entries, buffer] = cx.read::<NarrowMemoryMap>(args[1])?;
+            let wide = MemoryMap {
+                nr_entries,
+                buffer: GuestHandle::new(buffer.into()),
+                ..MemoryMap::default()
+            };
+            let (outcome, after) = widened(cx, number, args, wide.as_bytes(), None)?;
+            // The count, which is the first member of both, is also an answer.
+            let count: [u8; 4] = after[..4].try_into().map_err(|_| Errno::EFAULT)?;
+            cx.write(args[1], &u32::from_le_bytes(count))?;
+            Ok(outcome)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// The calls with a list of extents. As for wide callers there are no errors: the result is how many are done.
+fn reservation<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let start = args[0] >> COMMAND_BITS;
+    let Ok([list, count, order, flags, who]) = cx.read::<NarrowReservation>(args[1]) else {
+        return Ok(Outcome::Return(start));
+    };
+    // The extent to go on with must fit beside the command.
+    if count > u32::MAX >> COMMAND_BITS {
+        return Ok(Outcome::Return(start));
+    }
+    let wide = MemoryReservation {
+        extent_start: GuestHandle::new(host::ARRAY),
+        nr_extents: count.into(),
+        extent_order: order,
+        mem_flags: flags,
+        domid: who as u16,
+        ..MemoryReservation::default()
+    };
+    let number = nr::__HYPERVISOR_memory_op;
+    widened(cx, number, args, wide.as_bytes(), Some(list)).map(|(outcome, _)| outcome)
+}
+
+/// Makes the call with a wide structure in place of its second argument, and with an array of words in the
+/// caller's memory that looks like one of 64-bit words. Also gives the structure as it is after the call.
+fn widened<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    number: u32,
+    args: Args,
+    structure: &[u8],
+    array: Option<u32>,
+) -> Result<(Outcome, host::Structure), Errno> {
+    let host = Wide::new(cx.host, structure, array);
+    let mut wide = Ctx {
+        hv: cx.hv,
+        host: &host,
+        domain: cx.domain,
+        vcpu: cx.vcpu,
+        state: &mut *cx.state,
+        regs: &mut *cx.regs,
+    };
+    let [command, pointer, third, fourth, fifth, sixth] = args;
+    let given = [command, STRUCTURE, third, fourth, fifth, sixth];
+    let outcome = match front::dispatch(&mut wide, number.into(), given)? {
+        Outcome::Restart([command, ..]) => {
+            Outcome::Restart([command, pointer, third, fourth, fifth, sixth])
+        }
+        other => other,
+    };
+    Ok((outcome, host.structure()))
+}
