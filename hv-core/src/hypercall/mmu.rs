@@ -5,6 +5,7 @@ use xen_abi::xen::{self as abi, MmuUpdate, MmuextOp};
 
 use super::context::{Args, Ctx, Flush, Host, Outcome, Reply};
 use crate::base::{DomId, GuestVa, Mfn, PhysAddr};
+use crate::domain::Domain;
 use crate::mm::entries::{Pages, Whose};
 use crate::mm::pins::{self, RootKind};
 use crate::mm::pte::{HYPERVISOR_SLOT_FIRST, Level};
@@ -418,10 +419,8 @@ pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>)
         root,
         &mut state.owed_puts,
     )?;
-    if let Some(root) = root
-        && cx.domain.has_assist(abi::VMASST_TYPE_m2p_strict)
-    {
-        show_m2p(cx.host, cx.domain.id, kind, root);
+    if let Some(root) = root {
+        show_m2p(cx.host, cx.domain, kind, root);
     }
     if kind == RootKind::Kernel {
         super::descriptors::forget_ldt(cx);
@@ -438,11 +437,14 @@ pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>)
     Ok(())
 }
 
-/// A domain that asked for it keeps the machine-to-physical table from its user programs. The root was just
-/// validated or is about to be loaded, and we hold it: nobody else writes these slots.
-fn show_m2p<H: Host>(host: &H, domain: DomId, kind: RootKind, root: Mfn) {
+/// Keeps the machine-to-physical table from a domain's user programs, if it asked for that. The root was just
+/// validated or is about to be loaded, and a reference holds it: nobody else writes these slots.
+pub fn show_m2p<H: Host>(host: &H, domain: &Domain, kind: RootKind, root: Mfn) {
+    if !domain.has_assist(abi::VMASST_TYPE_m2p_strict) {
+        return;
+    }
     let entry = match kind {
-        RootKind::Kernel => host.hypervisor_slots(domain)[0],
+        RootKind::Kernel => host.hypervisor_slots(domain.id)[0],
         RootKind::User => 0,
     };
     host.table(root)[HYPERVISOR_SLOT_FIRST].store(entry, core::sync::atomic::Ordering::Relaxed);

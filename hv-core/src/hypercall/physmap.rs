@@ -39,6 +39,13 @@ pub(super) fn command<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Op
     })
 }
 
+/// Logs once that a command is not implemented.
+fn note_missing<H: Host>(cx: &Ctx<'_, H>, command: u32, name: &str) {
+    if cx.hv.first_missing_memory_op(command) {
+        cx.hv.note_missing(cx.domain.id, name);
+    }
+}
+
 /// `EACCES` for a PV domain that exists: there is nothing to map into.
 fn own_translation<H: Host>(cx: &Ctx<'_, H>, id: DomId) -> Reply {
     cx.target(id)?;
@@ -71,7 +78,7 @@ fn claim<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     match (target.flatten(), pages) {
         (Some(_), Ok(0)) if plain => DONE,
         (Some(_), Ok(_)) if plain => {
-            cx.hv.note_missing(cx.domain.id, "memory_op claim_pages");
+            note_missing(cx, abi::XENMEM_claim_pages, "memory_op claim_pages");
             Err(Errno::ENOSYS)
         }
         _ => Err(Errno::EINVAL),
@@ -135,7 +142,7 @@ fn acquire<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     if target.id == cx.domain.id || !cx.domain.is_control() {
         return Err(Errno::EPERM);
     }
-    cx.hv
-        .note_missing(cx.domain.id, "memory_op acquire_resource");
+    let name = "memory_op acquire_resource";
+    note_missing(cx, abi::XENMEM_acquire_resource, name);
     Err(Errno::EOPNOTSUPP)
 }

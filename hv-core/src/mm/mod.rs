@@ -30,6 +30,11 @@
 //! paging-structure caches: a table is unlinked before it is stamped, so a CPU flushed later cannot
 //! walk into it any more. A frame is stamped again when its last general reference goes, for the allocator.
 //!
+//! # Caches
+//! A guest may map its RAM other than write-back (graphics memory). The lines of such a page are written back before it is
+//! mapped so, and once more when it was mapped writable that way and becomes a table: what is checked is then what the
+//! processor's table walk reads.
+//!
 //! # Preemption
 //! What can take long ends in [`Stop::Restart`]: the caller encodes a continuation and calls again
 //! with the same arguments. Progress is kept in the frame. A reference whose dropping was

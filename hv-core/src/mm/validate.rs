@@ -123,6 +123,10 @@ fn check_l1<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId, start: usize) -> Scan {
                 Ok(entry) => adjust(word, raw, entry),
                 Err(stop) => return stopped(m, mfn, slot, raw, stop),
             }
+            // Writing back a page's lines takes some microseconds; all else here is short.
+            if raw.has_cache_bits() && m.preempt_pending() {
+                return Scan::Suspended(slot + 1);
+            }
         }
     }
     Scan::Complete

@@ -10,7 +10,7 @@ use super::frame::{GuestFrame, rflags};
 use super::state::{Callback, GDT_PAGES, Mode, PvState, SegmentBases, StateBox, TrapEntry, ring3};
 use crate::base::{GuestVa, Mfn, PhysAddr};
 use crate::domain::Domain;
-use crate::hypercall::Host;
+use crate::hypercall::{Host, mmu};
 use crate::mm::Stop;
 use crate::mm::pins::{self, OwedPuts, RootKind};
 use crate::mm::refs::get_page_and_type;
@@ -177,6 +177,7 @@ fn take_frames<H: Host>(
         owed,
     )?;
     debug_assert!(old.is_none(), "a new state has no root");
+    mmu::show_m2p(host, domain, RootKind::Kernel, kernel);
     if wanted.ctrlreg[1] & 1 != 0 {
         let user = PhysAddr(wanted.ctrlreg[1]).mfn();
         let old = pins::set_base(
@@ -188,6 +189,7 @@ fn take_frames<H: Host>(
             owed,
         )?;
         debug_assert!(old.is_none(), "a new state has no root");
+        mmu::show_m2p(host, domain, RootKind::User, user);
     }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! What a kernel turns on by vm_assist.
 
-use xen_abi::arch_x86::IretContext;
+use xen_abi::arch_x86::{IretContext, VcpuGuestContext};
 use xen_abi::errno::Errno;
-use xen_abi::hypercall::{__HYPERVISOR_iret, __HYPERVISOR_mmuext_op, __HYPERVISOR_vm_assist};
+use xen_abi::hypercall::{
+    __HYPERVISOR_iret, __HYPERVISOR_mmuext_op, __HYPERVISOR_vcpu_op, __HYPERVISOR_vm_assist,
+};
+use xen_abi::vcpu::VCPUOP_initialise;
 use xen_abi::xen::*;
+use zerocopy::FromZeros;
 
 use crate::base::Mfn;
 use crate::domain::Machine;
@@ -104,4 +108,12 @@ fn a_strict_domain_hides_the_m2p_from_its_programs() {
     base(&mut f, MMUEXT_NEW_USER_BASEPTR, kernel);
     base(&mut f, MMUEXT_NEW_BASEPTR, user);
     assert_eq!((slot(kernel), slot(user)), (0, FIRST_SLOT));
+    // The same for a vCPU that starts with both.
+    let mut context = VcpuGuestContext::new_zeroed();
+    context.ctrlreg[3] = kernel.addr().0;
+    context.ctrlreg[1] = user.addr().0 | 1;
+    f.put(GUEST, &context);
+    let initialise = [VCPUOP_initialise.into(), 1, GUEST];
+    assert_eq!(f.call(__HYPERVISOR_vcpu_op, &initialise), Ok(0));
+    assert_eq!((slot(kernel), slot(user)), (FIRST_SLOT, 0));
 }

@@ -336,6 +336,26 @@ fn what_was_mapped_past_the_caches_is_written_back_before_it_is_a_table() {
 }
 
 #[test]
+fn checking_a_table_of_uncached_pages_can_be_interrupted() {
+    let m = chain();
+    for slot in 0..8 {
+        m.poke(6, slot, pte(7, P | RW | 1 << 4));
+    }
+    let owed = &mut OwedPuts::new();
+    m.preempt.store(!0, core::sync::atomic::Ordering::Relaxed);
+    for done in 1..8 {
+        let again = pin(&m, DOM, Mfn(6), Level::L1, owed);
+        assert_eq!(again, Err(Stop::Restart), "{done} entries");
+        assert_eq!(m.f(7).type_state().count(), done);
+    }
+    m.preempt.store(0, core::sync::atomic::Ordering::Relaxed);
+    pin_ok(&m, 6, Level::L1);
+    assert_eq!(m.f(7).type_state().count(), 8);
+    assert_eq!(unpin(&m, DOM, Mfn(6), owed), Ok(()));
+    assert_eq!(m.f(7).type_state().count(), 0);
+}
+
+#[test]
 fn va_mapping_walks_the_root() {
     let m = chain();
     pin_ok(&m, 0, Level::L4);
