@@ -185,8 +185,8 @@ pub fn upcall_due<D: EventHost>(d: &D, vcpu: VcpuId) -> bool {
 #[inline(always)]
 #[must_use]
 pub fn is_due(word: &AtomicU64) -> bool {
-    let flags = word.load(Ordering::SeqCst);
-    flags & UPCALL_PENDING != 0 && flags & UPCALL_MASK == 0
+    // One comparison: the mask byte, which is the upper one, is zero and the pending byte is not.
+    (1..=UPCALL_PENDING).contains(&(word.load(Ordering::SeqCst) & (UPCALL_PENDING | UPCALL_MASK)))
 }
 
 /// Makes a port pending. The caller holds its binding, or that of its peer.

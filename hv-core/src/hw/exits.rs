@@ -37,9 +37,8 @@ pub fn before_entry(l: &mut Loaded) -> bool {
     if !l.vcpu().owes_nothing() && !pay(l) {
         return false;
     }
-    let event = l.state.callbacks.event;
-    if event.address != 0 && with_context(l, |cx| cx.upcall_word().is_some_and(events::is_due)) {
-        return upcall(l, event);
+    if with_context(l, |cx| cx.upcall_word().is_some_and(events::is_due)) {
+        return upcall(l);
     }
     true
 }
@@ -59,12 +58,15 @@ fn pay(l: &mut Loaded) -> bool {
     owed == 0
 }
 
-/// Enters the event callback; `false` when that ended the domain.
-fn upcall(l: &mut Loaded, event: Callback) -> bool {
+/// Enters the event callback, where the guest has one; `false` when that ended the domain.
+fn upcall(l: &mut Loaded) -> bool {
     let event = Callback {
         masks_events: true,
-        ..event
+        ..l.state.callbacks.event
     };
+    if event.address == 0 {
+        return true;
+    }
     let delivered = with_context(l, |cx| bounce::callback(cx, event, "event"));
     if delivered.is_err() {
         crash(l);

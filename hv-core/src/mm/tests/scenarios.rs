@@ -72,6 +72,71 @@ fn pin_twice_unpin_twice_and_wrong_levels_are_refused() {
 }
 
 #[test]
+fn the_short_way_of_an_update_is_the_long_one() {
+    let live = || {
+        let m = chain();
+        pin_ok(&m, 0, Level::L4);
+        m
+    };
+    let counts = |m: &Fake| -> Vec<_> {
+        let both = |f: &Frame| (f.type_state().count(), f.references());
+        m.frames.iter().map(both).collect()
+    };
+    let values = [
+        0,
+        0x1230,
+        pte(4, P | US),
+        pte(4, P | RW),
+        pte(5, P | RW | US),
+    ];
+    // A table, a device's frame, one that there is not, a memory type.
+    let refused = [
+        pte(3, P | RW),
+        pte(0, P),
+        pte(999, P),
+        pte(5, P | US | 1 << 3),
+    ];
+    let mut shortened = 0;
+    for (table, slot) in [(3, 0), (3, 7), (2, 1), (4, 0), (6, 0)] {
+        for val in values.into_iter().chain(refused) {
+            let (short, long) = (live(), live());
+            let at = PhysAddr(table << 12 | slot << 3);
+            let owed = &mut OwedPuts::new();
+            let done = update_own_l1(&short, DOM, at, val, Keep::Nothing, owed);
+            check(&short, &[]);
+            if done {
+                shortened += 1;
+                assert_eq!(
+                    set(&long, table, slot, val),
+                    Ok(()),
+                    "{table} {slot} {val:#x}"
+                );
+            }
+            assert_eq!(counts(&short), counts(&long), "{table} {slot} {val:#x}");
+            let entry = |m: &Fake| m.peek(table, slot as usize);
+            assert_eq!(entry(&short), entry(&long));
+        }
+    }
+    assert!(
+        shortened >= 10,
+        "only {shortened} updates went the short way"
+    );
+    let m = live();
+    let owed = &mut OwedPuts::new();
+    let at = PhysAddr(3 << 12 | 4);
+    assert!(
+        !update_own_l1(&m, DOM, at, 0, Keep::Nothing, owed),
+        "not aligned"
+    );
+    let at = PhysAddr(3 << 12);
+    assert!(
+        !update_own_l1(&m, OTHER, at, 0, Keep::Nothing, owed),
+        "not theirs"
+    );
+    check(&m, &[]);
+}
+
+#[test]
 fn a_table_is_never_mapped_writable() {
     let m = chain();
     pin_ok(&m, 0, Level::L4);
