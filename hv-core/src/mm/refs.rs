@@ -14,7 +14,11 @@ const PATIENCE: u32 = 4096;
 /// [`put_page`].
 #[inline(always)]
 pub fn get_page<M: PtMachine>(m: &M, mfn: Mfn, owner: Owner) -> Result<(), RefError> {
-    let frame = m.frame(mfn).ok_or(RefError::NotRam)?;
+    get_frame(m, mfn, m.frame(mfn).ok_or(RefError::NotRam)?, owner)
+}
+
+#[inline(always)]
+fn get_frame<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame, owner: Owner) -> Result<(), RefError> {
     match frame.get(owner) {
         Ok(()) => Ok(()),
         Err(GetError::Refused(why)) => Err(why),
@@ -66,9 +70,24 @@ pub fn get_page_and_type<M: PtMachine>(
     {
         return outcome;
     }
+    take_use(m, mfn, frame, owner, want, reach)
+}
+
+/// As [`get_page_and_type`] for a frame that is perhaps not in use as `want` yet.
+fn take_use<M: PtMachine>(
+    m: &M,
+    mfn: Mfn,
+    frame: &Frame,
+    owner: DomId,
+    want: PageType,
+    reach: Reach,
+) -> PtResult {
     let owner = Owner::Domain(owner);
-    if want == PageType::None || get_page(m, mfn, owner).is_err() {
+    if want == PageType::None || get_frame(m, mfn, frame, owner).is_err() {
         return Err(Refusal::Invalid.into());
+    }
+    if want == PageType::Writable && frame.ty.open_writable(reach) {
+        return Ok(());
     }
     let (outcome, general) = acquire(m, mfn, frame, want, reach);
     match general {
@@ -109,7 +128,7 @@ pub(super) fn get_writable<M: PtMachine>(
 ) -> PtResult {
     match join_writable(m, mfn, frame, owner, reach) {
         Some(outcome) => outcome,
-        None => get_page_and_type(m, mfn, owner, PageType::Writable, reach),
+        None => take_use(m, mfn, frame, owner, PageType::Writable, reach),
     }
 }
 

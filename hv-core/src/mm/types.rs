@@ -304,6 +304,18 @@ impl TypeWord {
         self.0.fetch_or(INCOHERENT, Ordering::AcqRel);
     }
 
+    /// Adds the first reference as `Writable` where that needs no claim; a fast part of [`Self::join`].
+    #[inline(always)]
+    pub(super) fn open_writable(&self, reach: Reach) -> bool {
+        let cur = self.0.load(Ordering::Acquire);
+        let from = PageType::from_bits(cur);
+        if cur & (COUNT | BUSY) != 0 || !matches!(from, PageType::Writable | PageType::None) {
+            return false;
+        }
+        let (next, _first) = plan_open(cur, from, PageType::Writable, foreign_bit(reach));
+        self.replace(cur, next).is_ok()
+    }
+
     /// Drops a reference that is not the last; the fast half of [`Self::leave`].
     #[inline(always)]
     pub(super) fn leave_shared(&self) -> bool {
@@ -477,6 +489,7 @@ fn plan_join(cur: u64, want: PageType, foreign: u64) -> Result<(u64, Join), Join
 }
 
 /// The first reference of an idle word.
+#[inline(always)]
 fn plan_open(cur: u64, from: PageType, want: PageType, foreign: u64) -> (u64, Join) {
     // What other domains' CPUs may have cached stays of interest while the type does not change.
     let kept = if from == want { cur & FOREIGN } else { 0 };
