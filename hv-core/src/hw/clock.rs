@@ -148,7 +148,7 @@ pub fn calibrate_apic_timer() {
     for _ in 0..3 {
         apic::set_timer(u32::MAX);
         let (t0, a0) = (rdtsc(), apic::timer_left());
-        delay_us(3_000);
+        delay_us(1_000);
         let (a1, t1) = (apic::timer_left(), rdtsc());
         apic::set_timer(0);
         let rate = (u128::from(a0.wrapping_sub(a1)) * u128::from(tsc_hz())

@@ -39,3 +39,11 @@ pub mod vga;
 
 core::arch::global_asm!(include_str!("boot.S"));
 core::arch::global_asm!(include_str!("ap.S"), options(att_syntax));
+core::arch::global_asm!(
+    include_str!("mem.S"),
+    // In the place of the compiler's own.
+    ".global memcpy, memmove, memset",
+    ".set memcpy, fast_memcpy",
+    ".set memmove, fast_memmove",
+    ".set memset, fast_memset",
+);
