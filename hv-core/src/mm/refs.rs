@@ -70,6 +70,9 @@ pub fn get_page_and_type<M: PtMachine>(
     if want == PageType::None || get_page(m, mfn, owner).is_err() {
         return Err(Refusal::Invalid.into());
     }
+    if want == PageType::Writable && frame.ty.open_writable(reach) {
+        return Ok(());
+    }
     let (outcome, general) = acquire(m, mfn, frame, want, reach);
     match general {
         General::Kept => {}

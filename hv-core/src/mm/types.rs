@@ -304,6 +304,25 @@ impl TypeWord {
         self.0.fetch_or(INCOHERENT, Ordering::AcqRel);
     }
 
+    /// The first writable reference, where the word is Idle(Writable or None); a part of [`Self::join`]. The caller's
+    /// general reference belongs to the type then.
+    #[inline(always)]
+    pub(super) fn open_writable(&self, reach: Reach) -> bool {
+        let mut cur = self.0.load(Ordering::Acquire);
+        while cur & (BUSY | COUNT) == 0 {
+            let from = PageType::from_bits(cur);
+            let (next, Join::First) = plan_open(cur, from, PageType::Writable, foreign_bit(reach))
+            else {
+                return false;
+            };
+            match self.replace(cur, next) {
+                Ok(()) => return true,
+                Err(now) => cur = now,
+            }
+        }
+        false
+    }
+
     /// Drops a reference that is not the last; the fast half of [`Self::leave`].
     #[inline(always)]
     pub(super) fn leave_shared(&self) -> bool {
@@ -477,6 +496,7 @@ fn plan_join(cur: u64, want: PageType, foreign: u64) -> Result<(u64, Join), Join
 }
 
 /// The first reference of an idle word.
+#[inline(always)]
 fn plan_open(cur: u64, from: PageType, want: PageType, foreign: u64) -> (u64, Join) {
     // What other domains' CPUs may have cached stays of interest while the type does not change.
     let kept = if from == want { cur & FOREIGN } else { 0 };
