@@ -155,15 +155,7 @@ fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
             load: None,
             flags: (0, 0),
         },
-        Op::Stos(step) => {
-            let destination = Reg::destination();
-            let next = destination.read(regs, Width::Qword).wrapping_add(step);
-            Effect {
-                store: Some(Reg::accumulator().read(regs, width)),
-                load: Some((destination, next)),
-                flags: (0, 0),
-            }
-        }
+        Op::Stos(step) => stos(regs, width, step),
         Op::Xchg(reg) => Effect {
             store: Some(reg.read(regs, width)),
             load: Some((reg, old)),
@@ -208,6 +200,16 @@ fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
                 flags: (flag::CF, carry),
             }
         }
+    }
+}
+
+fn stos(regs: &impl Regs, width: Width, step: u64) -> Effect {
+    let destination = Reg::destination();
+    let next = destination.read(regs, Width::Qword).wrapping_add(step);
+    Effect {
+        store: Some(Reg::accumulator().read(regs, width)),
+        load: Some((destination, next)),
+        flags: (0, 0),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the page-table core on a made-up machine.
 
+mod caches;
 mod checker;
 mod machine;
 mod model;

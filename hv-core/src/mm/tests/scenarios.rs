@@ -14,7 +14,7 @@ const BUSY: PtResult = Err(Stop::Refused(Refusal::Busy));
 const DENIED: PtResult = Err(Stop::Refused(Refusal::Denied));
 
 /// Frames 0..4 are L4..L1 over each other, slot 0; the L1 maps 4 writable in slot 0.
-fn chain() -> Fake {
+pub fn chain() -> Fake {
     let m = Fake::with_domain(12);
     for t in 0..3 {
         m.poke(t, 0, pte(t + 1, P | RW | US));
@@ -23,12 +23,12 @@ fn chain() -> Fake {
     m
 }
 
-fn pin_ok(m: &Fake, mfn: u64, level: Level) {
+pub fn pin_ok(m: &Fake, mfn: u64, level: Level) {
     assert_eq!(pin(m, DOM, Mfn(mfn), level, &mut OwedPuts::new()), Ok(()));
     check(m, &[]);
 }
 
-fn set(m: &Fake, mfn: u64, slot: u64, val: u64) -> PtResult {
+pub fn set(m: &Fake, mfn: u64, slot: u64, val: u64) -> PtResult {
     set_as(m, &Whose::own(DOM), mfn, slot, val)
 }
 
@@ -371,53 +371,6 @@ fn io_and_shared_frames() {
     assert_eq!(m.f(9).references(), 2);
     assert_eq!(set(&m, 3, 4, 0), Ok(()));
     assert_eq!(m.f(9).references(), 1);
-}
-
-#[test]
-fn what_was_mapped_past_the_caches_is_written_back_before_it_is_a_table() {
-    let m = chain();
-    pin_ok(&m, 0, Level::L4);
-    let uc = 1 << 4;
-    let written = |m: &Fake| std::mem::take(&mut *m.written_back.lock().unwrap());
-    assert_eq!(set(&m, 3, 1, pte(6, P | RW)), Ok(()));
-    assert_eq!(set(&m, 3, 1, 0), Ok(()));
-    pin_ok(&m, 6, Level::L1);
-    assert_eq!(unpin(&m, DOM, Mfn(6), &mut OwedPuts::new()), Ok(()));
-    assert_eq!(written(&m), [0; 0], "write-back is coherent");
-    assert_eq!(set(&m, 3, 1, pte(6, P | uc)), Ok(()));
-    assert_eq!(written(&m), [6], "nothing older shows through");
-    assert_eq!(set(&m, 3, 1, pte(6, P | RW | uc)), Ok(()));
-    assert_eq!(written(&m), [6]);
-    assert_eq!(set(&m, 3, 1, pte(6, P | RW)), Ok(()));
-    assert_eq!(set(&m, 3, 1, 0), Ok(()));
-    assert_eq!(set(&m, 3, 1, pte(6, P | RW)), Ok(()));
-    assert_eq!(set(&m, 3, 1, 0), Ok(()));
-    assert_eq!(written(&m), [0; 0]);
-    pin_ok(&m, 6, Level::L1);
-    assert_eq!(written(&m), [6], "checked as the table walk will see it");
-    assert_eq!(unpin(&m, DOM, Mfn(6), &mut OwedPuts::new()), Ok(()));
-    pin_ok(&m, 6, Level::L2);
-    assert_eq!(written(&m), [0; 0], "once is enough");
-}
-
-#[test]
-fn checking_a_table_of_uncached_pages_can_be_interrupted() {
-    let m = chain();
-    for slot in 0..8 {
-        m.poke(6, slot, pte(7, P | RW | 1 << 4));
-    }
-    let owed = &mut OwedPuts::new();
-    m.preempt.store(!0, core::sync::atomic::Ordering::Relaxed);
-    for done in 1..8 {
-        let again = pin(&m, DOM, Mfn(6), Level::L1, owed);
-        assert_eq!(again, Err(Stop::Restart), "{done} entries");
-        assert_eq!(m.f(7).type_state().count(), done);
-    }
-    m.preempt.store(0, core::sync::atomic::Ordering::Relaxed);
-    pin_ok(&m, 6, Level::L1);
-    assert_eq!(m.f(7).type_state().count(), 8);
-    assert_eq!(unpin(&m, DOM, Mfn(6), owed), Ok(()));
-    assert_eq!(m.f(7).type_state().count(), 0);
 }
 
 #[test]
