@@ -92,6 +92,19 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "smp2-nmi-work",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        nmis: Nmis::Many,
+        script: Script::Guest("work"),
+        expected: &["NMI received for unknown reason"],
+        seconds: 900,
+        ..Case::BASE
+    },
+    Case {
         name: "smp2-work",
         tier: Tier::Long,
         machine: Machine {
