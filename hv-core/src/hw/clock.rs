@@ -13,7 +13,7 @@ use super::percpu::{self, softirq};
 use super::{apic, paging};
 
 /// How long the TSC is measured.
-const INTERVAL: Nanos = 20_000_000;
+const INTERVAL: Nanos = 10_000_000;
 
 static CLOCK: Once<Clock> = Once::new();
 static HZ: AtomicU64 = AtomicU64::new(0);

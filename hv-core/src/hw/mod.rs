@@ -38,7 +38,6 @@ pub mod traps;
 pub mod vga;
 
 core::arch::global_asm!(include_str!("boot.S"));
-core::arch::global_asm!(include_str!("mem.S"));
 core::arch::global_asm!(include_str!("ap.S"), options(att_syntax));
 core::arch::global_asm!(
     include_str!("mem.S"),

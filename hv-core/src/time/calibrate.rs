@@ -3,7 +3,7 @@
 //! Each sample brackets one reading of the reference by two of the TSC. A host that preempts us
 //! inside a bracket makes it long, and long ones are dropped; preemption between samples does no
 //! harm. A line is fitted through all good samples, which averages the reference's coarse ticks
-//! away: within 40 ms even the PIT (838 ns per tick) gives a few parts in a million. Five windows
+//! away: within 10 ms even the PIT (838 ns per tick) gives a few parts in a million. Five windows
 //! are fitted separately too, and must agree: that shows a counter that lost a turn or stopped.
 
 use super::reference::{Counter, Reference};
@@ -97,8 +97,7 @@ impl Fit {
     }
 }
 
-/// TSC ticks per second, measured for `interval` nanoseconds (20 to 50 ms give about 1e-6 with an
-/// HPET or PM timer).
+/// TSC ticks per second, measured for `interval` nanoseconds (10 ms give about 1e-6 with an HPET or PM timer).
 ///
 /// # Errors
 /// See [`CalibrationError`]: try the next reference.
