@@ -1,4 +1,4 @@
-# memcpy and memmove (Intel syntax). The compiler's library has them too, for want of better with string
+# memcpy, memmove and memset (Intel syntax). The compiler's library has them too, for want of better with string
 # instructions whatever the length; here short copies, nearly all of them when a kernel is unpacked, are a few
 # loads and then as many stores. As all loads come first, they may overlap.
 
@@ -81,4 +81,25 @@ memmove:
     rep movsq
     cld
     mov [rax], r8
+    ret
+
+# memset(rdi = to, sil = byte, rdx = bytes) -> to
+.balign 16
+.global memset
+.type memset, @function
+memset:
+    mov r9, rdi
+    movzx eax, sil
+    movabs r10, 0x0101010101010101
+    imul rax, r10
+    mov rcx, rdx
+    cmp rdx, 8
+    jb  1f
+    mov [rdi + rdx - 8], rax
+    shr rcx, 3
+    rep stosq
+    mov rax, r9
+    ret
+1:  rep stosb
+    mov rax, r9
     ret

@@ -61,11 +61,21 @@ pub fn get_page_and_type<M: PtMachine>(
     let Some(frame) = m.frame(mfn) else {
         return Err(Refusal::Invalid.into());
     };
-    if want == PageType::Writable
-        && let Some(outcome) = join_writable(m, mfn, frame, owner, reach)
-    {
-        return outcome;
+    if want == PageType::Writable {
+        return get_writable(m, mfn, frame, owner, reach);
     }
+    get_other(m, mfn, frame, owner, want, reach)
+}
+
+/// [`get_page_and_type`] by the general way.
+fn get_other<M: PtMachine>(
+    m: &M,
+    mfn: Mfn,
+    frame: &Frame,
+    owner: DomId,
+    want: PageType,
+    reach: Reach,
+) -> PtResult {
     let owner = Owner::Domain(owner);
     if want == PageType::None || get_page(m, mfn, owner).is_err() {
         return Err(Refusal::Invalid.into());
@@ -112,7 +122,7 @@ pub(super) fn get_writable<M: PtMachine>(
 ) -> PtResult {
     match join_writable(m, mfn, frame, owner, reach) {
         Some(outcome) => outcome,
-        None => get_page_and_type(m, mfn, owner, PageType::Writable, reach),
+        None => get_other(m, mfn, frame, owner, PageType::Writable, reach),
     }
 }
 
