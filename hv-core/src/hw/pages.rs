@@ -138,9 +138,18 @@ fn drain() {
     // All of them were unmapped before now: who has flushed after this moment is clean.
     tlb::flush_stale(percpu::online(), tlb::clock());
     if let State::Ready(buddy) = &mut *PAGES.lock() {
-        for page in pages {
-            give(buddy, page.0..page.0 + 1);
+        // Pages often come back in their order, up or down: as many at once as follow each other.
+        let mut run = 0..0;
+        for Mfn(page) in pages {
+            if page == run.end {
+                run.end += 1;
+            } else if page + 1 == run.start {
+                run.start = page;
+            } else {
+                give(buddy, core::mem::replace(&mut run, page..page + 1));
+            }
         }
+        give(buddy, run);
     }
 }
 

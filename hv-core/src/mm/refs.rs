@@ -65,10 +65,8 @@ pub fn get_page_and_type<M: PtMachine>(
     let Some(frame) = m.frame(mfn) else {
         return Err(Refusal::Invalid.into());
     };
-    if want == PageType::Writable
-        && let Some(outcome) = join_writable(m, mfn, frame, owner, reach)
-    {
-        return outcome;
+    if want == PageType::Writable {
+        return get_writable(m, mfn, frame, owner, reach);
     }
     take_use(m, mfn, frame, owner, want, reach)
 }
