@@ -123,24 +123,3 @@ fast_memset:
     rep stosq
 5:  mov rax, r8
     ret
-
-# memset(rdi = to, sil = byte, rdx = bytes) -> to
-.balign 16
-.global memset
-.type memset, @function
-memset:
-    mov r9, rdi
-    movzx eax, sil
-    movabs r10, 0x0101010101010101
-    imul rax, r10
-    mov rcx, rdx
-    cmp rdx, 8
-    jb  1f
-    mov [rdi + rdx - 8], rax
-    shr rcx, 3
-    rep stosq
-    mov rax, r9
-    ret
-1:  rep stosb
-    mov rax, r9
-    ret
