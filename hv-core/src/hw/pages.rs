@@ -93,12 +93,17 @@ fn give(buddy: &mut Buddy, frames: core::ops::Range<u64>) {
     while first < frames.end {
         let fits = (frames.end - first).ilog2();
         let order = first.trailing_zeros().min(fits).min(MAX_ORDER);
-        let given = buddy.free(Mfn(first), order);
+        if buddy.free(Mfn(first), order).is_ok() {
+            first += 1 << order;
+            continue;
+        }
+        // Where two regions of the allocator meet, a block may lie in both: page by page, then.
+        let given = buddy.free(Mfn(first), 0);
         debug_assert!(
             given.is_ok(),
             "a page is freed once, and came from the allocator"
         );
-        first += 1 << order;
+        first += 1;
     }
 }
 
