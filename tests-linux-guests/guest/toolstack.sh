@@ -85,9 +85,10 @@ check_lists() {
     runs xl vcpu-list
     equal "xl vcpu-list's rows" "$(echo "$OUT" | tail -n +2 | wc -l)" "$vcpus"
     local cpu
+    # A vCPU that was just woken neither runs nor waits.
     for cpu in $(seq 0 $((vcpus - 1))); do
         matches "xl vcpu-list's row $cpu" "$OUT" \
-            "^Domain-0 +0 +$cpu +[0-9]+ +(r--|-b-) +[0-9]+\.[0-9] +all / all$"
+            "^Domain-0 +0 +$cpu +[0-9]+ +(r--|-b-|---) +[0-9]+\.[0-9] +all / all$"
     done
     between "xl vcpu-list's running vCPUs" "$(echo "$OUT" | grep -c ' r-- ')" 1 "$vcpus"
 }
