@@ -2,6 +2,7 @@
 
 mod caches;
 mod checker;
+mod interrupted;
 mod machine;
 mod model;
 mod ptdecode;
