@@ -65,7 +65,7 @@ unsafe extern "C" fn host_trap(pushed: *mut GuestFrame) {
         // SAFETY: clearing the status bits has no other effect.
         1 => unsafe { cpu::set_dr6(0xffff_0ff0) },
         2 => nmi::from_host(frame.rip, frame.rflags),
-        18 => fatal(frame, "machine check"),
+        18 => fatal(frame, "machine check", machine_check_banks),
         _ => {
             let rip = frame.rip;
             if rip == (&raw const guest_iret) as u64 {
@@ -73,7 +73,7 @@ unsafe extern "C" fn host_trap(pushed: *mut GuestFrame) {
             } else if let Some(next) = fixup(rip) {
                 frame.rip = next;
             } else {
-                fatal(frame, name(vector));
+                fatal(frame, name(vector), |_| ());
             }
         }
     }
@@ -152,11 +152,42 @@ pub fn enter_crash() {
 
 /// A machine check hit while a guest ran: what it damaged is not known, so nothing may go on.
 pub fn guest_machine_check() -> ! {
-    fatal(&GuestFrame::default(), "machine check while a guest ran")
+    // SAFETY: this CPU's own frame; the guest is out.
+    let regs = unsafe { (*percpu::info()).regs };
+    fatal(
+        &regs,
+        "machine check while a guest ran",
+        machine_check_banks,
+    )
 }
 
-/// Ends the hypervisor with registers and a back-trace.
-fn fatal(frame: &GuestFrame, what: &str) -> ! {
+/// What the machine-check registers hold (AMD APM vol. 2, 9.3).
+fn machine_check_banks(out: &mut Raw) {
+    const MCG_CAP: u32 = 0x179;
+    const FIRST_STATUS: u32 = 0x401;
+    const VALID: u64 = 1 << 63;
+    const ADDRESS_VALID: u64 = 1 << 58;
+    let banks = cpu::rdmsr_safe(MCG_CAP).unwrap_or(0) as u32 & 0xff;
+    for bank in 0..banks {
+        let register = FIRST_STATUS + 4 * bank;
+        let Some(status) = cpu::rdmsr_safe(register).filter(|s| s & VALID != 0) else {
+            continue;
+        };
+        let _ = write!(
+            out,
+            "(XEN) machine check bank {bank}: status {status:#018x}"
+        );
+        if status & ADDRESS_VALID != 0
+            && let Some(address) = cpu::rdmsr_safe(register + 1)
+        {
+            let _ = write!(out, ", address {address:#x}");
+        }
+        let _ = writeln!(out);
+    }
+}
+
+/// Ends the hypervisor with what `more` tells, registers and a back-trace.
+fn fatal(frame: &GuestFrame, what: &str, more: impl FnOnce(&mut Raw)) -> ! {
     enter_crash();
     let mut out = Raw;
     let _ = writeln!(out, "\n(XEN) ****************************************");
@@ -166,6 +197,7 @@ fn fatal(frame: &GuestFrame, what: &str) -> ! {
         cpu_number(),
         frame.error_code
     );
+    more(&mut out);
     let _ = writeln!(
         out,
         "(XEN) rip {:#018x}  cs {:#06x}  rflags {:#010x}",
