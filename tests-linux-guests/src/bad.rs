@@ -34,6 +34,8 @@ pub struct BadBoot {
     pub expected: &'static [&'static str],
     /// After these: keys to press, each with what must then appear.
     pub keys: &'static [(&'static str, &'static str)],
+    /// A line for QEMU's monitor once all that is there, and parts of lines that answer it, in order.
+    pub monitor: Option<(&'static str, &'static [&'static str])>,
     /// Parts of lines that must not appear.
     pub forbidden: &'static [&'static str],
     /// Parts of the hypervisor's functions that its back-trace must lead through.
@@ -66,6 +68,7 @@ impl BadBoot {
         kernel_args: "",
         expected: &[],
         keys: &[],
+        monitor: None,
         forbidden: &[],
         back_trace: &[],
         end: End::Stays,
@@ -74,11 +77,12 @@ impl BadBoot {
     /// Whether the line is one that this boot is about.
     #[must_use]
     pub fn wants(&self, line: &str) -> bool {
-        let answers = self.keys.iter().map(|(_, answer)| *answer);
+        let monitor = self.monitor.iter().flat_map(|(_, answers)| *answers);
+        let answers = self.keys.iter().map(|(_, answer)| answer).chain(monitor);
         self.expected
             .iter()
             .copied()
-            .chain(answers)
+            .chain(answers.copied())
             .any(|wanted| wanted.contains(line))
     }
 

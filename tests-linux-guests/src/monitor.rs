@@ -36,6 +36,18 @@ impl NmiButton {
         }
     }
 
+    /// Says one line to the monitor instead. It is heard for as long as the result is kept.
+    ///
+    /// # Errors
+    /// The monitor does not answer.
+    pub fn say(&self, line: &str) -> std::io::Result<UnixStream> {
+        let mut monitor = UnixStream::connect(&self.socket)?;
+        // It greets when it listens.
+        let _greeting = monitor.read(&mut [0; 512])?;
+        monitor.write_all(format!("{line}\n").as_bytes())?;
+        Ok(monitor)
+    }
+
     /// Begins to press it.
     ///
     /// # Errors

@@ -469,6 +469,21 @@ pub const BOOTS: &[BadBoot] = &[
         ..BadBoot::BASE
     },
     BadBoot {
+        name: "bad-machine-check",
+        kernel: Kernel::Idle,
+        expected: &["Serial input to DOM0"],
+        monitor: Some((
+            "mce 0 9 0xbd000000000000c0 0x5 0x12340000 0x8c",
+            &[
+                "Xenolith crashed on CPU 0: machine check",
+                "machine check bank 9: status 0xbd000000000000c0, address 0x12340000",
+                "rip 0x",
+                STOPPED,
+            ],
+        )),
+        ..BadBoot::BASE
+    },
+    BadBoot {
         name: "bad-crash-reboot",
         kernel: Kernel::Idle,
         hypervisor_args: "dom0_mem=128M",

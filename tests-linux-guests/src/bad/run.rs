@@ -7,6 +7,7 @@ use super::{BadBoot, End};
 use crate::case::FORBIDDEN;
 use crate::console::{Console, Missed};
 use crate::emulator::{self, Files, Terminal};
+use crate::monitor::NmiButton;
 use crate::report::Check;
 use crate::runner::{Outcome, wait};
 
@@ -30,12 +31,15 @@ pub fn run(boot: &BadBoot, files: &Files, folder: &Path, log: &Path) -> std::io:
         qemu.args(["-initrd", module.trim_end()]);
     }
     boot.tables.give(&mut qemu, folder)?;
+    let monitor = NmiButton::attach(&mut qemu, boot.name);
     let mut console = Console::start(&mut qemu, log, LIMIT)?;
     let trouble = FORBIDDEN.iter().filter(|line| !boot.wants(line));
     console.forbid(&trouble.copied().collect::<Vec<_>>());
     console.forbid(boot.forbidden);
     let mut checks = Vec::new();
-    if shows_all(boot, &mut console, &mut checks) {
+    if shows_all(boot, &mut console, &mut checks)
+        && answers_monitor(boot, &monitor, &mut console, &mut checks)
+    {
         checks.push(ends(boot.end, &mut console));
     }
     for line in boot.expected {
@@ -67,6 +71,29 @@ fn shows_all(boot: &BadBoot, console: &mut Console, checks: &mut Vec<Check>) -> 
             }
             wait(console, checks, &name, answer)
         })
+}
+
+/// Says what is to be said to QEMU's monitor, and waits for what comes of it.
+fn answers_monitor(
+    boot: &BadBoot,
+    monitor: &NmiButton,
+    console: &mut Console,
+    checks: &mut Vec<Check>,
+) -> bool {
+    let Some((line, answers)) = boot.monitor else {
+        return true;
+    };
+    let _heard = match monitor.say(line) {
+        Ok(heard) => heard,
+        Err(error) => {
+            checks.push(Check::failed("the monitor listens", error.to_string()));
+            return false;
+        }
+    };
+    answers.iter().all(|answer| {
+        let name = format!("\"{line}\" in the monitor leads to \"{answer}\"");
+        wait(console, checks, &name, answer)
+    })
 }
 
 fn ends(end: End, console: &mut Console) -> Check {
