@@ -1,4 +1,4 @@
-//! QEMU's monitor, for what only the machine's operator can do: pressing the NMI button.
+//! QEMU's monitor, for what only the machine's operator or broken hardware can do: the NMI button, machine checks.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Time between two NMIs.
 const INTERVAL: Duration = Duration::from_millis(40);
 
-/// Someone who presses the NMI button again and again, until dropped.
+/// Someone at the monitor: says a line, or presses the NMI button again and again, until dropped.
 #[derive(Debug)]
 pub struct NmiButton {
     socket: PathBuf,
