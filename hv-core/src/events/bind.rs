@@ -204,6 +204,25 @@ pub fn bind_vcpu<D: EventHost>(d: &D, number: PortNumber, vcpu: VcpuId) -> Resul
     Ok(())
 }
 
+/// A vCPU runs on another CPU than before: its physical interrupts follow it there.
+pub fn vcpu_moved<D: EventHost>(d: &D, vcpu: VcpuId) {
+    let events = d.events();
+    if events.pirqs.is_empty() {
+        return;
+    }
+    // As in `bind_vcpu`: whoever comes later sees where both are.
+    let _ledger = events.ledger();
+    for (pirq, slot) in events.pirqs.iter().enumerate() {
+        let number = slot.load(Ordering::Acquire);
+        if number != 0
+            && let Ok(port) = events.port(number)
+            && port.target().vcpu == vcpu
+        {
+            d.route_pirq(pirq as u32, vcpu);
+        }
+    }
+}
+
 /// Takes a port and binds it.
 fn allocate<D: EventHost>(d: &D, to: Binding<D>) -> Result<PortNumber, Errno> {
     let events = d.events();

@@ -49,7 +49,7 @@ mod tests;
 
 pub use bind::{
     alloc_unbound, alloc_unbound_internal, bind_interdomain, bind_ipi, bind_pirq, bind_vcpu,
-    bind_virq,
+    bind_virq, vcpu_moved,
 };
 pub use close::{Progress, close, free_internal, reset, teardown};
 pub use dump::dump;

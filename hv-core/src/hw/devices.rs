@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use hv_core::base::{CpuId, DomId, Nanos};
 use hv_core::boot::acpi::AcpiFacts;
@@ -47,7 +48,8 @@ impl IrqHost for IrqMachine {
     }
 
     fn apic_id_of(&self, cpu: CpuId) -> Option<u32> {
-        percpu::apic_id(cpu)
+        let stops = percpu::remote(cpu)?.stops.load(Ordering::SeqCst);
+        (!stops).then(|| percpu::apic_id(cpu)).flatten()
     }
 
     fn now(&self) -> Nanos {
@@ -114,6 +116,25 @@ pub fn arrived(vector: u8) {
     }
     if irqs.next_storm_end().is_some() {
         clock::program();
+    }
+}
+
+/// Sends the interrupts of a CPU that is about to stop to another, and from now on none to it. It still
+/// handles what it has accepted, and for as long as an interrupt may be on its way (a millisecond is plenty),
+/// in its run loop with interrupts on; then it may stop.
+#[allow(dead_code, reason = "for taking CPUs offline")]
+pub fn evacuate(cpu: CpuId) {
+    if let (Some(irqs), Some(remote)) = (IRQS.get(), percpu::remote(cpu)) {
+        remote.stops.store(true, Ordering::SeqCst);
+        irqs.evacuate(cpu);
+    }
+}
+
+/// A CPU that was evacuated takes interrupts again.
+#[allow(dead_code, reason = "as above")]
+pub fn admit(cpu: CpuId) {
+    if let Some(remote) = percpu::remote(cpu) {
+        remote.stops.store(false, Ordering::SeqCst);
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Remote {
     pub vectors: [AtomicU64; 4],
     /// The CPU takes part in scheduling and flushes.
     pub online: AtomicBool,
+    /// The CPU is about to stop: no device may interrupt it.
+    pub stops: AtomicBool,
     /// The CPU is in its idle halt: nothing of a guest is in use.
     pub idle: AtomicBool,
     /// TLB flush clock at this CPU's last full flush.

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use hv_core::base::{GuestVa, VcpuId, lock};
 use hv_core::domain::{Domain, Hypervisor, ShutdownReason, Vcpu};
+use hv_core::events;
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::StateBox;
@@ -317,7 +318,11 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
     let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
+    let moved = l.vcpu().cpu() != this.id;
     l.vcpu().set_running(Some(this.id));
+    if moved {
+        events::vcpu_moved(&*l.domain, id);
+    }
     l.vcpu()
         .runstate
         .lock()

@@ -7,7 +7,7 @@ use super::ioapic::{Entry, Gate, IoApic};
 use super::routing::{LineMode, Trigger};
 use super::storm::Storm;
 use super::vectors::Vectors;
-use crate::base::{DomId, Nanos};
+use crate::base::{CpuId, DomId, Nanos};
 use crate::events::PirqSharing;
 
 /// Most domains that share one line.
@@ -24,6 +24,13 @@ pub(super) type Targets = ArrayVec<Target, MAX_SHARERS>;
 pub(super) struct Pin<'a> {
     pub chip: &'a IoApic,
     pub pin: u8,
+}
+
+/// Where interrupts go: a CPU and its APIC id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Destination {
+    pub cpu: CpuId,
+    pub apic_id: u8,
 }
 
 /// A domain bound to the line.
@@ -74,6 +81,8 @@ pub(super) struct LineState {
     in_service: bool,
     /// Allocated at the first use, kept for good.
     vector: Option<u8>,
+    /// Where its interrupts go; of no meaning without a vector.
+    cpu: CpuId,
     storm: Storm,
     /// What the mask bit was last set to.
     gate: Gate,
@@ -92,6 +101,7 @@ impl LineState {
             guests: ArrayVec::new(),
             in_service: false,
             vector: None,
+            cpu: 0,
             storm: Storm::default(),
             gate: Gate::Masked,
             arrived: 0,
@@ -141,12 +151,13 @@ impl LineState {
     }
 
     /// Writes the entry, masked, for the first user of the line.
-    fn start(&mut self, pin: Pin<'_>, vector: u8, destination: u8) {
+    fn start(&mut self, pin: Pin<'_>, vector: u8, to: Destination) {
         self.vector = Some(vector);
+        self.cpu = to.cpu;
         self.gate = Gate::Masked;
         let entry = Entry {
             vector,
-            destination,
+            destination: to.apic_id,
             mode: self.mode,
             gate: Gate::Masked,
         };
@@ -189,7 +200,7 @@ impl LineState {
         pin: Pin<'_>,
         (vectors, line): (&Vectors, u32),
         (target, sharing): (Target, PirqSharing),
-        destination: u8,
+        to: Destination,
     ) -> Result<(), Errno> {
         let exclusive = |s: PirqSharing| s == PirqSharing::Exclusive;
         let refused = self.holder != Holder::Guests
@@ -203,7 +214,7 @@ impl LineState {
         }
         if self.guests.is_empty() {
             let vector = self.vector(vectors, line)?;
-            self.start(pin, vector, destination);
+            self.start(pin, vector, to);
         }
         self.guests.push(Guest {
             target,
@@ -221,9 +232,23 @@ impl LineState {
     }
 
     /// Sends interrupts to another CPU, if the domain is the one that decides: the first bound.
-    pub fn route(&mut self, pin: Pin<'_>, target: Target, destination: u8) {
+    pub fn route(&mut self, pin: Pin<'_>, target: Target, to: Destination) {
         if self.guests.first().is_some_and(|g| g.target == target) {
-            pin.chip.set_destination(pin.pin, destination);
+            self.send_to(pin, to);
+        }
+    }
+
+    /// Sends interrupts to another CPU than one that stops, if they go there.
+    pub fn evacuate(&mut self, pin: Pin<'_>, cpu: CpuId, to: Destination) {
+        if self.vector.is_some() && self.cpu == cpu {
+            self.send_to(pin, to);
+        }
+    }
+
+    fn send_to(&mut self, pin: Pin<'_>, to: Destination) {
+        if self.cpu != to.cpu {
+            self.cpu = to.cpu;
+            pin.chip.set_destination(pin.pin, to.apic_id);
         }
     }
 
@@ -259,13 +284,13 @@ impl LineState {
         pin: Pin<'_>,
         (vectors, line): (&Vectors, u32),
         name: &'static str,
-        destination: u8,
+        to: Destination,
     ) -> Result<u8, Errno> {
         if self.in_use() {
             return Err(Errno::EBUSY);
         }
         let vector = self.vector(vectors, line)?;
-        self.start(pin, vector, destination);
+        self.start(pin, vector, to);
         self.holder = Holder::Driven(name);
         self.settle(pin);
         Ok(vector)
@@ -339,8 +364,8 @@ impl LineState {
         let (gate, vector) = (self.gate, self.vector.unwrap_or(0));
         write!(
             out,
-            "GSI {gsi:3}: {trigger:?}/{polarity:?} {gate:?} vector {vector:#04x} count {}",
-            self.arrived
+            "GSI {gsi:3}: {trigger:?}/{polarity:?} {gate:?} vector {vector:#04x} CPU {} count {}",
+            self.cpu, self.arrived
         )?;
         if self.unwanted + self.storms != 0 {
             write!(out, ", {} unwanted, {} storms", self.unwanted, self.storms)?;

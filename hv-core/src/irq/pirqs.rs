@@ -9,7 +9,7 @@ use xen_abi::errno::Errno;
 
 use super::eoi_page::{self, AtEnd};
 use super::ioapic::{ChipPlace, Entry, IoApic, Register};
-use super::line::{LineState, Meaning, Pin, Targets};
+use super::line::{Destination, LineState, Meaning, Pin, Targets};
 use super::numbers::{NumberTable, Numbering};
 use super::pci::PciDevices;
 use super::routing::{LineMode, Override, Place, Routing, Span, Trigger};
@@ -30,7 +30,7 @@ const NEVER: Nanos = Nanos::MAX;
 pub trait IrqHost: Send + Sync {
     /// Tells the local APIC of this CPU that the interrupt in service is over.
     fn local_eoi(&self);
-    /// The APIC id of a CPU; `None` when there is no such CPU.
+    /// The APIC id of a CPU; `None` when there is no such CPU or it stops.
     fn apic_id_of(&self, cpu: CpuId) -> Option<u32>;
     /// System time.
     fn now(&self) -> Nanos;
@@ -161,9 +161,8 @@ impl Irqs {
     /// # Errors
     /// `EINVAL` for no line, `EBUSY` when it is used, `ENOSPC` when no vector is left.
     pub fn claim(&self, gsi: u32, name: &'static str, cpu: CpuId) -> Result<u8, Errno> {
-        let destination = self.destination(cpu);
         let (pin, mut line) = self.line(gsi)?;
-        line.claim(pin, (&self.vectors, gsi), name, destination)
+        line.claim(pin, (&self.vectors, gsi), name, self.destination(cpu))
     }
 
     /// Our driver has dealt with the interrupt of its line.
@@ -406,13 +405,12 @@ impl Irqs {
         sharing: PirqSharing,
         cpu: CpuId,
     ) -> Result<Trigger, Errno> {
-        let destination = self.destination(cpu);
         // Held until bound, so that nobody takes the number back in between.
         let numbers = self.numbers.read();
         let gsi = numbers.line_of(domain, pirq).ok_or(Errno::EPERM)?;
         let (pin, mut line) = self.line(gsi)?;
         let guest = ((domain, pirq), sharing);
-        line.bind(pin, (&self.vectors, gsi), guest, destination)?;
+        line.bind(pin, (&self.vectors, gsi), guest, self.destination(cpu))?;
         Ok(line.mode().trigger)
     }
 
@@ -427,10 +425,22 @@ impl Irqs {
 
     /// Moves a binding to another CPU.
     pub(super) fn route_line(&self, domain: DomId, pirq: u32, cpu: CpuId) {
-        let destination = self.destination(cpu);
         let gsi = self.numbers.read().line_of(domain, pirq);
         if let Some(Ok((pin, mut line))) = gsi.map(|g| self.line(g)) {
-            line.route(pin, (domain, pirq), destination);
+            line.route(pin, (domain, pirq), self.destination(cpu));
+        }
+    }
+
+    /// Sends every line that goes to a CPU elsewhere, because it stops; [`IrqHost::apic_id_of`] has no
+    /// answer for it any more, so that nothing is sent there afterwards.
+    ///
+    /// Interrupts that it has accepted before stay with it: it handles them before it stops, for as long
+    /// as one that was on its way may take.
+    pub fn evacuate(&self, cpu: CpuId) {
+        for gsi in 0..self.line_count() {
+            if let Ok((pin, mut line)) = self.line(gsi) {
+                line.evacuate(pin, cpu, self.destination(0));
+            }
         }
     }
 
@@ -472,14 +482,17 @@ impl Irqs {
         Ok((pin, line.state.lock()))
     }
 
-    /// The APIC id to which an I/O APIC sends for a CPU. It knows 8 bits, all ones being broadcast;
-    /// CPUs beyond that get their interrupts by way of the boot CPU.
-    fn destination(&self, cpu: CpuId) -> u8 {
+    /// Where interrupts for a CPU go. APIC ids have 8 bits there, all ones being broadcast; CPUs beyond that,
+    /// and those that stop, get theirs by way of the boot CPU. To be asked with the line locked: `evacuate`
+    /// then comes before, and the answer is another, or after, and moves the line.
+    fn destination(&self, cpu: CpuId) -> Destination {
         let reachable = |cpu| {
-            let id = u8::try_from(self.host.apic_id_of(cpu)?).ok()?;
-            (id != u8::MAX).then_some(id)
+            let apic_id = u8::try_from(self.host.apic_id_of(cpu)?).ok()?;
+            (apic_id != u8::MAX).then_some(Destination { cpu, apic_id })
         };
-        reachable(cpu).or_else(|| reachable(0)).unwrap_or(0)
+        reachable(cpu)
+            .or_else(|| reachable(0))
+            .unwrap_or(Destination { cpu: 0, apic_id: 0 })
     }
 
     fn raise(&self, targets: &Targets) {

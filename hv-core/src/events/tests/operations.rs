@@ -391,3 +391,17 @@ fn the_dump_names_every_port_in_use() {
     assert_eq!(out.lines().count(), 3, "{out}");
     destroy(&a);
 }
+
+#[test]
+fn physical_interrupts_follow_a_vcpu_that_moves() {
+    let d = Fake::new(1, 3);
+    for (pirq, vcpu) in [(1, 0), (2, 1), (3, 1)] {
+        let port = bind_pirq(&*d, pirq, PirqSharing::Shared).unwrap();
+        bind_vcpu(&*d, port, vcpu).unwrap();
+    }
+    d.news();
+    vcpu_moved(&*d, 1);
+    assert_eq!(d.news(), [Told::RoutePirq(2, 1), Told::RoutePirq(3, 1)]);
+    vcpu_moved(&*d, 2);
+    assert_eq!(d.news(), []);
+}

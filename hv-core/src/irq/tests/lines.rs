@@ -127,6 +127,29 @@ fn a_foreign_vector_is_ended_and_ignored() {
 }
 
 #[test]
+fn a_cpu_that_stops_loses_its_interrupts() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let (machine, irqs) = Machine::start(Setup::default());
+    bind(&irqs, 1);
+    bind(&irqs, 20);
+    irqs.claim(4, "test", 2).unwrap();
+    irqs.route_line(0, 1, 2);
+    irqs.route_line(0, 20, 3);
+    // One is on its way.
+    machine.pulse(1);
+    machine.stopping.store(2, Relaxed);
+    irqs.evacuate(2);
+    assert_eq!([1, 4, 20].map(|i| machine.destination(i)), [0, 0, 6]);
+    assert_eq!(machine.take(&irqs, 2), Some(Arrival::Guests));
+    // Nothing is sent there any more, whoever wants it.
+    irqs.route_line(0, 20, 2);
+    assert_eq!(machine.destination(20), 0);
+    machine.stopping.store(u32::MAX, Relaxed);
+    irqs.route_line(0, 20, 2);
+    assert_eq!(machine.destination(20), 4);
+}
+
+#[test]
 fn an_interrupt_follows_its_vcpu() {
     let (machine, irqs) = Machine::start(Setup::default());
     bind(&irqs, 1);

@@ -78,6 +78,8 @@ pub struct Machine {
     wires: Mutex<Wires>,
     cpu: AtomicU32,
     now: AtomicU64,
+    /// A CPU that stops; all ones for none.
+    pub stopping: AtomicU32,
 }
 
 /// How the I/O APICs are set up.
@@ -127,6 +129,7 @@ impl Machine {
             }),
             cpu: AtomicU32::new(0),
             now: AtomicU64::new(0),
+            stopping: AtomicU32::new(u32::MAX),
         }));
         let chips = setup.bases.iter().enumerate().map(|(i, base)| ChipPlace {
             id: i as u8,
@@ -225,6 +228,7 @@ impl IrqHost for Machine {
 
     fn apic_id_of(&self, cpu: CpuId) -> Option<u32> {
         match cpu {
+            _ if cpu == self.stopping.load(Ordering::Relaxed) => None,
             0..4 => Some(cpu * 2),
             // A CPU that an I/O APIC cannot name.
             4 => Some(0x1ff),
