@@ -97,7 +97,7 @@ fn unsafe_code(layout: &Layout) -> Result<()> {
 const LAYERS: &[&[&str]] = &[
     &["base"],
     &["boot", "console"],
-    &["mm", "time"],
+    &["mm", "pci", "time"],
     &[
         "domain",
         "sched",

@@ -17,6 +17,7 @@ pub mod grants;
 pub mod hypercall;
 pub mod irq;
 pub mod mm;
+pub mod pci;
 pub mod pv;
 pub mod sched;
 pub mod time;

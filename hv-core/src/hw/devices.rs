@@ -4,18 +4,20 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use hv_core::base::{CpuId, DomId, Nanos};
-use hv_core::boot::acpi::AcpiFacts;
+use hv_core::base::{CpuId, DomId, Mfn, Nanos, PhysAddr};
 use hv_core::events;
 use hv_core::irq::{Arrival, ChipPlace, IoApicRegs, IrqHost, Irqs};
+use hv_core::pci::PciAddress;
+use hv_core::pci::guard::Guarded;
 use spin::Once;
 
 use super::host::HV;
-use super::start::refuse;
+use super::pci::{self, Pci};
+use super::start::{Boot, refuse};
 use super::{apic, clock, paging, percpu, serial, serial_line};
 
-/// PIRQ numbers above the lines, for message interrupts.
-const MESSAGE_PIRQS: u32 = 200;
+/// Message interrupts, which have the numbers above the lines: more than there are vectors.
+const MESSAGES: u32 = 200;
 
 static IRQS: Once<&'static Irqs> = Once::new();
 
@@ -64,7 +66,8 @@ impl IrqHost for IrqMachine {
 }
 
 /// Takes over the I/O APICs; claims the lines of what we drive ourselves.
-pub fn init(acpi: &AcpiFacts) -> &'static Irqs {
+pub fn init(boot: &Boot) -> &'static Irqs {
+    let acpi = &boot.acpi;
     let chips = acpi.madt.iter().flat_map(|m| &m.io_apics);
     let places: Vec<_> = chips
         .map(|a| ChipPlace {
@@ -80,7 +83,7 @@ pub fn init(acpi: &AcpiFacts) -> &'static Irqs {
         .flat_map(|m| &m.overrides)
         .map(Into::into)
         .collect();
-    let irqs: &'static Irqs = match Irqs::new(&IrqMachine, places, overrides, MESSAGE_PIRQS) {
+    let irqs: &'static Irqs = match Irqs::new(&IrqMachine, places, overrides, &Pci, MESSAGES) {
         Ok(irqs) => Box::leak(Box::new(irqs)),
         Err(why) => refuse(format_args!("interrupts: {why}")),
     };
@@ -97,6 +100,7 @@ pub fn init(acpi: &AcpiFacts) -> &'static Irqs {
             Err(why) => note("serial console", Err(why)),
         }
     }
+    pci::add_windows(irqs, boot);
     IRQS.call_once(|| irqs);
     irqs
 }
@@ -117,6 +121,21 @@ pub fn arrived(vector: u8) {
     if irqs.next_storm_end().is_some() {
         clock::program();
     }
+}
+
+/// Whether dom0 may only read a frame, because PCI registers are there that we look after.
+pub fn is_guarded(frame: Mfn) -> bool {
+    IRQS.get().is_some_and(|irqs| irqs.pci.guards.guards(frame))
+}
+
+/// What a guarded frame is.
+pub fn guarded(frame: Mfn) -> Option<Guarded> {
+    IRQS.get()?.pci.guarded(frame.addr())
+}
+
+/// Where a register of configuration space is in memory.
+pub fn config_address(at: PciAddress, register: u16) -> Option<PhysAddr> {
+    IRQS.get()?.pci.guards.address_of(at, register)
 }
 
 /// Sends the interrupts of a CPU that is about to stop to another, and from now on none to it. It still

@@ -1,11 +1,13 @@
 //! What brought a PV guest back into the hypervisor, and what is done about it.
 
-use hv_core::base::GuestVa;
+use hv_core::base::{GuestVa, PhysAddr};
 use hv_core::domain::{Owed, ShutdownReason};
 use hv_core::events;
 use hv_core::hypercall::{Ctx, Host, Outcome, descriptors, front, misc};
+use hv_core::mm::PtMachine;
 use hv_core::mm::ptdecode::Regs;
-use hv_core::mm::ptwrite::{WriteFault, emulate_write};
+use hv_core::mm::ptwrite::{WriteFault, decode_plain, emulate_write};
+use hv_core::mm::update::look_up;
 use hv_core::pv::bounce::{self, Undeliverable};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::iret;
@@ -18,7 +20,7 @@ use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
 use super::host::{HW, Hw, hv};
 use super::layout::{GDT_OFFSET, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_GUEST_END, cpu_area};
 use super::run::Loaded;
-use super::{context, cpu, irq, nmi, percpu, privileged, publish, traps};
+use super::{context, cpu, devices, irq, nmi, percpu, privileged, publish, traps};
 
 /// Page-fault error code bits (AMD APM vol. 2, 8.4.2).
 mod pf {
@@ -251,6 +253,9 @@ fn page_fault(l: &mut Loaded, address: u64) -> Delivered {
         cpu::sti();
         match with_context(l, |cx| table_write(cx, address)) {
             WriteFault::Done | WriteFault::Restart => return Ok(()),
+            WriteFault::NotHandled if with_context(l, |cx| device_write(cx, address)) => {
+                return Ok(());
+            }
             WriteFault::NotHandled => {}
         }
     }
@@ -321,21 +326,8 @@ fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
     let Some(root) = cx.state.roots.kernel else {
         return WriteFault::NotHandled;
     };
-    let mut code = [0u8; 15];
-    let len = match HW.load_words::<2>(cx.regs.rip) {
-        Ok(words) => {
-            code.copy_from_slice(&words.as_bytes()[..15]);
-            code.len()
-        }
-        // The instruction may end with its page.
-        Err(_) => {
-            let room = 4096 - (cx.regs.rip & 4095) as usize;
-            let len = room.min(code.len());
-            if cx.host.copy_in(&mut code[..len], cx.regs.rip).is_err() {
-                return WriteFault::NotHandled;
-            }
-            len
-        }
+    let Some((code, len)) = instruction(cx) else {
+        return WriteFault::NotHandled;
     };
     emulate_write(
         cx.host,
@@ -346,6 +338,57 @@ fn table_write(cx: &mut Ctx<'_, Hw>, address: u64) -> WriteFault {
         &mut GuestRegs(cx.regs),
         &mut cx.state.owed_puts,
     )
+}
+
+/// The bytes at the guest's rip, as many as can be read.
+#[inline(always)]
+fn instruction(cx: &mut Ctx<'_, Hw>) -> Option<([u8; 15], usize)> {
+    let mut code = [0u8; 15];
+    let len = match HW.load_words::<2>(cx.regs.rip) {
+        Ok(words) => {
+            code.copy_from_slice(&words.as_bytes()[..15]);
+            code.len()
+        }
+        // The instruction may end with its page.
+        Err(_) => {
+            let room = 4096 - (cx.regs.rip & 4095) as usize;
+            let len = room.min(code.len());
+            cx.host.copy_in(&mut code[..len], cx.regs.rip).ok()?;
+            len
+        }
+    };
+    Some((code, len))
+}
+
+/// A plain store of dom0's kernel to PCI registers that it may only read: made as far as it may be. `false` when it is
+/// no such store.
+#[cold]
+fn device_write(cx: &mut Ctx<'_, Hw>, address: u64) -> bool {
+    let Some(root) = cx.state.roots.kernel.filter(|_| cx.domain.is_control()) else {
+        return false;
+    };
+    let Some(frame) = look_up(cx.host, cx.domain.id, root, GuestVa(address)).map(|e| e.mfn())
+    else {
+        return false;
+    };
+    if HW.frame(frame).is_some_and(|f| !f.is_io()) || !devices::is_guarded(frame) {
+        return false;
+    }
+    let Some((code, len)) = instruction(cx) else {
+        return false;
+    };
+    let Some((store, value)) = decode_plain(&code[..len], &GuestRegs(cx.regs), GuestVa(address))
+    else {
+        return false;
+    };
+    let at = PhysAddr(frame.addr().0 + store.va.offset() as u64);
+    let bytes = store.width.bytes() as u8;
+    if !cx.hv.irqs.guarded_write(at, bytes, value) {
+        return false;
+    }
+    let next = cx.regs.rip.wrapping_add(u64::from(store.len));
+    GuestRegs(cx.regs).set_rip(next);
+    true
 }
 
 /// Exceptions other than page faults.

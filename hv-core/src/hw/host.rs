@@ -54,6 +54,11 @@ pub fn set_address_width(bits: u32) {
     IO_LIMIT.store(1 << (bits.clamp(32, 52) - 12), Ordering::Relaxed);
 }
 
+/// First frame number that no address of the CPU's has.
+pub fn address_limit() -> u64 {
+    IO_LIMIT.load(Ordering::Relaxed)
+}
+
 /// Says how many frames the mapped frame table has.
 pub fn set_frames(count: u64) {
     FRAMES.store(count, Ordering::Release);
@@ -93,7 +98,7 @@ impl PtMachine for Hw {
             return IoAccess::Denied;
         }
         // No such address: an entry with it would fault with a reserved bit.
-        if mfn.0 >= IO_LIMIT.load(Ordering::Relaxed) {
+        if mfn.0 >= address_limit() {
             return IoAccess::Denied;
         }
         super::mmio::dom0_access(mfn)

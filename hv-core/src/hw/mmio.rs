@@ -1,4 +1,5 @@
-//! Which frames outside RAM dom0 may map: all but the registers that the hypervisor drives.
+//! Which frames outside RAM dom0 may map: all but the registers that the hypervisor drives; those with PCI
+//! configuration space and MSI-X tables only to read.
 
 use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{Mfn, PhysAddr};
@@ -22,6 +23,14 @@ pub fn reserve(address: PhysAddr, dom0: IoAccess) {
 
 /// What dom0 may do with a frame that is no RAM.
 pub fn dom0_access(mfn: Mfn) -> IoAccess {
+    match ours(mfn) {
+        IoAccess::Full if super::devices::is_guarded(mfn) => IoAccess::ReadOnly,
+        access => access,
+    }
+}
+
+/// What dom0 may do with it as far as our own registers are concerned.
+pub fn ours(mfn: Mfn) -> IoAccess {
     OURS.lock()
         .iter()
         .flatten()

@@ -21,6 +21,7 @@ pub mod mmio;
 pub mod nmi;
 pub mod pages;
 pub mod paging;
+mod pci;
 pub mod percpu;
 pub mod power;
 pub mod privileged;

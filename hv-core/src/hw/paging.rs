@@ -165,6 +165,15 @@ pub fn map_mmio(pa: PhysAddr, len: u64) -> u64 {
     va + offset
 }
 
+/// An address for a page of devices' registers, to be mapped by `set_page` when it is used.
+pub fn device_page() -> u64 {
+    let mut next = LOCK.lock();
+    let va = next.0;
+    map(va, PhysAddr(0), PAGE_SIZE as u64, 0, Largest::Small);
+    next.0 += 2 * PAGE_SIZE as u64;
+    va
+}
+
 /// Takes write permission from the direct map's view of `[pa, pa + len)`: our own text and rodata.
 pub fn protect_alias(pa: PhysAddr, len: u64) {
     map(DIRECT_MAP + pa.0, pa, len, flag::RODATA, Largest::Small);

@@ -24,7 +24,7 @@ use xen_abi::errno::Errno;
 use xen_abi::xen::VCPU_INFO_CR2;
 
 use super::cpu::{self, msr};
-use super::host::{HW, Hw};
+use super::host::{HV, HW, Hw};
 use super::{clock, fpu};
 
 /// CPUID of the CPU that runs this.
@@ -81,7 +81,10 @@ struct Env<'a> {
     vcpu: &'a Vcpu,
 }
 
-impl PortBus for Env<'_> {
+/// The I/O space of the machine.
+pub struct Ports;
+
+impl PortBus for Ports {
     fn port_in(&self, port: u16, width: Width) -> u32 {
         match width {
             Width::Byte => u32::from(cpu::inb(port)),
@@ -95,6 +98,33 @@ impl PortBus for Env<'_> {
             Width::Byte => cpu::outb(port, value as u8),
             Width::Word => cpu::outw(port, value as u16),
             Width::Dword => cpu::outl(port, value),
+        }
+    }
+}
+
+impl PortBus for Env<'_> {
+    fn port_in(&self, port: u16, width: Width) -> u32 {
+        Ports.port_in(port, width)
+    }
+
+    fn port_out(&self, port: u16, width: Width, value: u32) {
+        Ports.port_out(port, width, value);
+    }
+
+    fn guest_config_write(
+        &self,
+        shared: &SharedPorts,
+        (address, lane): (u32, u16),
+        width: Width,
+        value: u32,
+    ) {
+        match (self.domain.is_control(), HV.get()) {
+            (true, Some(hv)) => {
+                let (at, register) = super::pci::decode(address, lane);
+                let bytes = width.bytes() as u8;
+                hv.irqs.config_write(at, register, bytes, value);
+            }
+            _ => shared.config_write(self, address, lane, width, value),
         }
     }
 }

@@ -100,7 +100,7 @@ pub fn hypervisor(boot: &Boot) {
     for cpu in percpu::online() {
         add_cpu(sched, cpu);
     }
-    let irqs = devices::init(&boot.acpi);
+    let irqs = devices::init(boot);
     let backing = Backing {
         machine: &HW,
         sched,

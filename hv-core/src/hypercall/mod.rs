@@ -27,6 +27,7 @@ pub mod mmu;
 pub mod multicall;
 pub mod narrow;
 pub mod physdev;
+mod physdev_pci;
 mod physmap;
 pub mod platform;
 pub mod sched;

@@ -1,16 +1,15 @@
-//! physdev_op: I/O privilege, interrupts of devices and what dom0 tells of PCI (xen/physdev.h).
+//! physdev_op: I/O privilege, interrupts of devices and (in `physdev_pci`) what dom0 tells of PCI (xen/physdev.h).
 
-use core::fmt;
 use core::sync::atomic::Ordering;
 
 use xen_abi::errno::Errno;
 use xen_abi::physdev as abi;
 
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::physdev_pci;
 use crate::base::{Mfn, PhysAddr};
 use crate::domain::Rights;
 use crate::events;
-use crate::irq::pci::{PciAddress, PciDevice, PciKind};
 use crate::irq::{AtEnd, LineMode, Numbering, Polarity, Trigger};
 use crate::pv::state::PortBitmap;
 
@@ -47,53 +46,9 @@ fn control_op<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Reply {
         abi::PHYSDEVOP_unmap_pirq => unmap_pirq(cx, at),
         abi::PHYSDEVOP_get_free_pirq => get_free_pirq(cx, at),
         abi::PHYSDEVOP_setup_gsi => setup_gsi(cx, at),
-        abi::PHYSDEVOP_manage_pci_add => {
-            let request: abi::PhysdevManagePci = cx.read(at)?;
-            add_device(cx, old_address(request), PciKind::Function, None)
-        }
-        abi::PHYSDEVOP_manage_pci_add_ext => manage_pci_add_ext(cx, at),
-        abi::PHYSDEVOP_pci_device_add => pci_device_add(cx, at),
-        abi::PHYSDEVOP_manage_pci_remove => {
-            let request: abi::PhysdevManagePci = cx.read(at)?;
-            remove_device(cx, old_address(request))
-        }
-        abi::PHYSDEVOP_pci_device_remove => {
-            let request: abi::PhysdevPciDevice = cx.read(at)?;
-            remove_device(cx, address(request))
-        }
         abi::PHYSDEVOP_dbgp_op => dbgp_op(cx, at),
-        abi::PHYSDEVOP_restore_msi => {
-            let request: abi::PhysdevManagePci = cx.read(at)?;
-            of_device(cx, old_address(request), "restore_msi")
-        }
-        abi::PHYSDEVOP_restore_msi_ext => {
-            let request: abi::PhysdevPciDevice = cx.read(at)?;
-            of_device(cx, address(request), "restore_msi")
-        }
-        abi::PHYSDEVOP_prepare_msix | abi::PHYSDEVOP_release_msix => {
-            let request: abi::PhysdevPciDevice = cx.read(at)?;
-            of_device(cx, address(request), "prepare_msix, release_msix")
-        }
-        abi::PHYSDEVOP_pci_mmcfg_reserved => {
-            let _: abi::PhysdevPciMmcfgReserved = cx.read(at)?;
-            missing(cx, format_args!("pci_mmcfg_reserved"), Errno::ENOSYS)
-        }
-        _ => Err(Errno::ENOSYS),
+        _ => physdev_pci::operation(cx, command, at),
     }
-}
-
-/// Logs what is missing; only the control domain gets here.
-fn missing<H: Host>(cx: &Ctx<'_, H>, what: fmt::Arguments<'_>, errno: Errno) -> Reply {
-    log::info!("d{}: physdev_op {what}: not implemented", cx.domain.id);
-    Err(errno)
-}
-
-/// What is missing, for a device that was told of; `ENODEV` for any other.
-fn of_device<H: Host>(cx: &Ctx<'_, H>, device: PciAddress, what: &str) -> Reply {
-    if cx.hv.irqs.pci.find(device).is_none() {
-        return Err(Errno::ENODEV);
-    }
-    missing(cx, format_args!("{what}"), Errno::ENOSYS)
 }
 
 /// The interrupt is dealt with.
@@ -189,13 +144,7 @@ fn map_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     match request.r#type {
         abi::MAP_PIRQ_TYPE_GSI => {}
         abi::MAP_PIRQ_TYPE_MSI | abi::MAP_PIRQ_TYPE_MSI_SEG | abi::MAP_PIRQ_TYPE_MULTI_MSI => {
-            let (bus, devfn) = (request.bus & 0xff, request.devfn & 0xff);
-            let (slot, function) = (devfn >> 3, devfn & 7);
-            return missing(
-                cx,
-                format_args!("map_pirq of a message interrupt of {bus:02x}:{slot:02x}.{function}"),
-                Errno::EOPNOTSUPP,
-            );
+            return physdev_pci::map_messages(cx, at, request, target.id);
         }
         _ => return Err(Errno::EINVAL),
     }
@@ -244,88 +193,6 @@ fn setup_gsi<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
         _ => return Err(Errno::EINVAL),
     };
     cx.hv.irqs.set_up(gsi, LineMode { trigger, polarity })?;
-    DONE
-}
-
-fn address(device: abi::PhysdevPciDevice) -> PciAddress {
-    PciAddress {
-        segment: device.seg,
-        bus: device.bus,
-        devfn: device.devfn,
-    }
-}
-
-/// The older commands know one segment.
-fn old_address(device: abi::PhysdevManagePci) -> PciAddress {
-    PciAddress {
-        segment: 0,
-        bus: device.bus,
-        devfn: device.devfn,
-    }
-}
-
-/// What a function is part of; `other` when it is not a virtual one.
-fn kind(virtual_of: Option<abi::PhysdevPhysfn>, other: PciKind) -> PciKind {
-    virtual_of.map_or(other, |physical| PciKind::Virtual {
-        bus: physical.bus,
-        devfn: physical.devfn,
-    })
-}
-
-fn manage_pci_add_ext<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
-    let request: abi::PhysdevManagePciExt = cx.read(at)?;
-    let place = PciAddress {
-        segment: 0,
-        bus: request.bus,
-        devfn: request.devfn,
-    };
-    let physical = (request.is_virtfn != 0).then_some(request.physfn);
-    let other = match request.is_extfn {
-        0 => PciKind::Function,
-        _ => PciKind::Extended,
-    };
-    add_device(cx, place, kind(physical, other), None)
-}
-
-fn pci_device_add<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
-    let request: abi::PhysdevPciDeviceAdd = cx.read(at)?;
-    let has = |flag| request.flags & flag != 0;
-    let proximity = if has(abi::XEN_PCI_DEV_PXM) {
-        let after = size_of::<abi::PhysdevPciDeviceAdd>() as u64;
-        Some(cx.read(at.checked_add(after).ok_or(Errno::EFAULT)?)?)
-    } else {
-        None
-    };
-    let place = PciAddress {
-        segment: request.seg,
-        bus: request.bus,
-        devfn: request.devfn,
-    };
-    let physical = has(abi::XEN_PCI_DEV_VIRTFN).then_some(request.physfn);
-    let other = if has(abi::XEN_PCI_DEV_EXTFN) {
-        PciKind::Extended
-    } else {
-        PciKind::Function
-    };
-    add_device(cx, place, kind(physical, other), proximity)
-}
-
-fn add_device<H: Host>(
-    cx: &Ctx<'_, H>,
-    address: PciAddress,
-    kind: PciKind,
-    proximity: Option<u32>,
-) -> Reply {
-    cx.hv.irqs.pci.add(PciDevice {
-        address,
-        kind,
-        proximity,
-    })?;
-    DONE
-}
-
-fn remove_device<H: Host>(cx: &Ctx<'_, H>, address: PciAddress) -> Reply {
-    cx.hv.irqs.pci.remove(address)?;
     DONE
 }
 

@@ -9,6 +9,8 @@ use super::storm::Storm;
 use super::vectors::Vectors;
 use crate::base::{CpuId, DomId, Nanos};
 use crate::events::PirqSharing;
+use crate::pci::PciHost;
+use crate::pci::message::{Mask, Message};
 
 /// Most domains that share one line.
 pub const MAX_SHARERS: usize = 8;
@@ -19,11 +21,29 @@ pub(super) type Target = (DomId, u32);
 /// Those to be told of an interrupt.
 pub(super) type Targets = ArrayVec<Target, MAX_SHARERS>;
 
-/// An input of an I/O APIC.
+/// What a line is made of.
 #[derive(Clone, Copy)]
-pub(super) struct Pin<'a> {
-    pub chip: &'a IoApic,
-    pub pin: u8,
+pub(super) enum Pin<'a> {
+    /// An input of an I/O APIC.
+    Input(&'a IoApic, u8),
+    /// A message; the line's state knows which.
+    Message(&'a dyn PciHost),
+}
+
+/// What a line is called on the console.
+#[derive(Clone, Copy)]
+pub(super) enum Name {
+    Gsi(u32),
+    Message(Message),
+}
+
+impl core::fmt::Display for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Gsi(gsi) => write!(f, "GSI {gsi}"),
+            Self::Message(message) => message.fmt(f),
+        }
+    }
 }
 
 /// Where interrupts go: a CPU and its APIC id.
@@ -73,6 +93,8 @@ pub(super) struct Came {
 /// The state of a line, behind its lock.
 pub(super) struct LineState {
     mode: LineMode,
+    /// What is sent; none for a line of an I/O APIC, or when nothing is mapped here.
+    message: Option<Message>,
     /// dom0 or the firmware's table has said how it signals, in so many words.
     set_up: bool,
     holder: Holder,
@@ -96,6 +118,7 @@ impl LineState {
     pub fn new(mode: LineMode) -> Self {
         Self {
             mode,
+            message: None,
             set_up: false,
             holder: Holder::Guests,
             guests: ArrayVec::new(),
@@ -122,7 +145,10 @@ impl LineState {
 
     /// Whether there is anything to say about it.
     pub fn is_known(&self) -> bool {
-        self.vector.is_some() || self.set_up || self.holder != Holder::Guests
+        self.vector.is_some()
+            || self.message.is_some()
+            || self.set_up
+            || self.holder != Holder::Guests
     }
 
     /// Whether somebody may get interrupts from it now.
@@ -145,9 +171,61 @@ impl LineState {
     fn settle(&mut self, pin: Pin<'_>) {
         let wanted = self.wanted_gate();
         if wanted != self.gate {
-            pin.chip.set_gate(pin.pin, wanted);
-            self.gate = wanted;
+            self.write_gate(pin, wanted);
         }
+    }
+
+    fn write_gate(&mut self, pin: Pin<'_>, gate: Gate) {
+        match (pin, &self.message) {
+            (Pin::Input(chip, pin), _) => chip.set_gate(pin, gate),
+            (Pin::Message(host), Some(message)) => message.set_mask(host, mask_of(gate)),
+            (Pin::Message(_), None) => {}
+        }
+        self.gate = gate;
+    }
+
+    /// What the line is called; its index is the GSI for those that have one.
+    pub fn name(&self, index: u32) -> Name {
+        self.message.map_or(Name::Gsi(index), Name::Message)
+    }
+
+    /// The message that is sent, if one is mapped here.
+    pub fn message(&self) -> Option<Message> {
+        self.message
+    }
+
+    /// The function's table has moved.
+    pub fn set_message(&mut self, message: Message) {
+        self.message = Some(message);
+    }
+
+    /// Takes a message with its vector; it is held back until somebody is bound.
+    pub fn take_message(&mut self, pin: Pin<'_>, message: Message, vector: u8, to: Destination) {
+        self.message = Some(message);
+        self.start(pin, vector, to);
+        self.write_gate(pin, Gate::Masked);
+    }
+
+    /// Writes a message as it was, after the function has forgotten it.
+    pub fn restore(&mut self, pin: Pin<'_>, to: Destination) {
+        if let Some(vector) = self.vector {
+            let gate = self.gate;
+            self.start(pin, vector, to);
+            self.write_gate(pin, gate);
+        }
+    }
+
+    /// Lets the message go, and whoever was bound; the vector that it had.
+    pub fn drop_message(&mut self, pin: Pin<'_>) -> Option<u8> {
+        self.write_gate(pin, Gate::Masked);
+        let vector = self.vector;
+        *self = Self::new(self.mode);
+        vector
+    }
+
+    /// Where interrupts go now.
+    pub fn cpu(&self) -> CpuId {
+        self.cpu
     }
 
     /// Writes the entry, masked, for the first user of the line.
@@ -155,13 +233,19 @@ impl LineState {
         self.vector = Some(vector);
         self.cpu = to.cpu;
         self.gate = Gate::Masked;
-        let entry = Entry {
-            vector,
-            destination: to.apic_id,
-            mode: self.mode,
-            gate: Gate::Masked,
-        };
-        pin.chip.program(pin.pin, entry);
+        match (pin, &self.message) {
+            (Pin::Input(chip, pin), _) => chip.program(
+                pin,
+                Entry {
+                    vector,
+                    destination: to.apic_id,
+                    mode: self.mode,
+                    gate: Gate::Masked,
+                },
+            ),
+            (Pin::Message(host), Some(message)) => message.program(host, to.apic_id, vector),
+            (Pin::Message(_), None) => {}
+        }
     }
 
     /// The line's vector, allocated if it has none.
@@ -246,9 +330,21 @@ impl LineState {
     }
 
     fn send_to(&mut self, pin: Pin<'_>, to: Destination) {
-        if self.cpu != to.cpu {
+        if self.cpu == to.cpu {
+            return;
+        }
+        let moved = match (pin, &self.message) {
+            (Pin::Input(chip, pin), _) => {
+                chip.set_destination(pin, to.apic_id);
+                true
+            }
+            (Pin::Message(host), Some(message)) => {
+                message.redirect(host, to.apic_id, mask_of(self.gate))
+            }
+            (Pin::Message(_), None) => false,
+        };
+        if moved {
             self.cpu = to.cpu;
-            pin.chip.set_destination(pin.pin, to.apic_id);
         }
     }
 
@@ -307,13 +403,14 @@ impl LineState {
         if !self.in_use() {
             // It was on its way when the line was masked; or the entry is not as we left it.
             self.unwanted += 1;
-            pin.chip.set_gate(pin.pin, Gate::Masked);
-            self.gate = Gate::Masked;
+            self.write_gate(pin, Gate::Masked);
             let meaning = Meaning::Nobody(self.unwanted);
             let storm = None;
             return Came { meaning, storm };
         }
         self.arrived += 1;
+        // One that comes though its line rests could not be held back: who is bound looks when the rest ends.
+        let rests = self.storm.until().is_some();
         let storm = self.storm.count(now, limit);
         self.storms += u64::from(storm.is_some());
         let level = self.mode.trigger == Trigger::Level;
@@ -322,6 +419,7 @@ impl LineState {
                 self.in_service = level;
                 Meaning::Ours
             }
+            _ if rests => Meaning::Guests(Targets::new()),
             Holder::Guests | Holder::Silent(_) => {
                 for guest in &mut self.guests {
                     guest.owes_end = level;
@@ -359,12 +457,16 @@ impl LineState {
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn dump(&self, gsi: u32, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    pub fn dump(&self, index: u32, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         let LineMode { trigger, polarity } = self.mode;
         let (gate, vector) = (self.gate, self.vector.unwrap_or(0));
+        match self.message {
+            Some(message) => write!(out, "{message}:")?,
+            None => write!(out, "GSI {index:3}: {trigger:?}/{polarity:?}")?,
+        }
         write!(
             out,
-            "GSI {gsi:3}: {trigger:?}/{polarity:?} {gate:?} vector {vector:#04x} CPU {} count {}",
+            " {gate:?} vector {vector:#04x} CPU {} count {}",
             self.cpu, self.arrived
         )?;
         if self.unwanted + self.storms != 0 {
@@ -385,5 +487,13 @@ impl LineState {
             write!(out, ", d{domain} pirq {pirq}{owes}")?;
         }
         writeln!(out)
+    }
+}
+
+/// The mask of a message for a line's gate.
+fn mask_of(gate: Gate) -> Mask {
+    match gate {
+        Gate::Open => Mask::Off,
+        Gate::Masked => Mask::On,
     }
 }

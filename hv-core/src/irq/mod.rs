@@ -8,7 +8,8 @@
 //! - `numbers`: the numbers (PIRQs) by which domains name lines.
 //! - [`eoi_page`]: the bitmap in which a domain sees which of its PIRQs want `PHYSDEVOP_eoi`.
 //! - [`pirqs`]: all of it as one object, [`Irqs`].
-//! - [`pci`]: the PCI devices that dom0 has reported.
+//! - `messages`: message interrupts, which are lines too, without an I/O APIC.
+//! - [`pci`]: the PCI functions that dom0 has reported.
 //!
 //! # The rule of a line
 //! A line is unmasked exactly when somebody is bound to it, no storm holds it and, for a level line,
@@ -21,13 +22,14 @@
 //! ended at once: an edge that comes while the first is handled waits in the local APIC.
 //!
 //! # Locks
-//! Only the run loop and hypercalls take them, in this order: the table of numbers, one line, one
-//! I/O APIC. Binding, unbinding and routing are called with the domain's event ledger held, so no
+//! Only the run loop and hypercalls take them, in this order: the PCI functions, the table of numbers, one line,
+//! one I/O APIC or access to PCI. Binding, unbinding and routing are called with the domain's event ledger held, so no
 //! ledger is ever taken under a lock of this layer; interrupts are raised with none of them held.
 
 pub mod eoi_page;
 pub mod ioapic;
 mod line;
+mod messages;
 mod numbers;
 pub mod pci;
 pub mod pirqs;
@@ -40,6 +42,7 @@ pub(crate) mod tests;
 
 pub use eoi_page::AtEnd;
 pub use ioapic::{ChipPlace, IoApicRegs};
+pub use messages::{Messages, TableStays, Unmappable};
 pub use numbers::Numbering;
 pub use pirqs::{Arrival, IrqHost, Irqs, LineStatus};
 pub use routing::{LineMode, Override, Polarity, Trigger};

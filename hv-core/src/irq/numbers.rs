@@ -119,6 +119,50 @@ impl NumberTable {
         Ok(number as u32)
     }
 
+    /// Gives `count` message lines numbers that follow each other, above those of the lines: from the wanted one, or
+    /// the highest that are free. Gives the first.
+    ///
+    /// # Errors
+    /// `EINVAL` for a wanted number out of range, `EEXIST` for one that is taken, `ENOSPC`, `ENOMEM`.
+    pub fn map_messages(
+        &mut self,
+        domain: DomId,
+        line: u32,
+        count: u32,
+        wanted: Option<u32>,
+    ) -> Result<u32, Errno> {
+        let (lines, limit) = (self.lines, self.limit);
+        let last_start = limit.checked_sub(count).ok_or(Errno::ENOSPC)?;
+        let uses = self.of(domain)?;
+        let run = |first: u32| first as usize..(first + count) as usize;
+        let number = match wanted {
+            Some(w) if w < lines || w > last_start => return Err(Errno::EINVAL),
+            Some(w) => {
+                let taken = |u: &Use| matches!(u, Use::Line(_));
+                if uses[run(w)].iter().any(taken) {
+                    return Err(Errno::EEXIST);
+                }
+                w
+            }
+            None => (lines..=last_start)
+                .rev()
+                .find(|first| uses[run(*first)].iter().all(|u| *u == Use::Free))
+                .ok_or(Errno::ENOSPC)?,
+        };
+        for (slot, line) in uses[run(number)].iter_mut().zip(line..) {
+            *slot = Use::Line(line);
+        }
+        Ok(number)
+    }
+
+    /// The first domain's number that stands for a line.
+    pub fn number_of(&self, line: u32) -> Option<(DomId, u32)> {
+        self.domains.iter().find_map(|d| {
+            let at = d.uses.iter().position(|u| *u == Use::Line(line))?;
+            Some((d.domain, at as u32))
+        })
+    }
+
     /// Takes a number back; the line that it stood for, if any.
     ///
     /// # Errors

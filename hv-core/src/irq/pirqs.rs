@@ -18,6 +18,7 @@ use crate::base::lock::{Mutex, MutexGuard, RwLock, rank};
 use crate::base::{CpuId, DomId, Mfn, Nanos, PhysAddr, VcpuId};
 use crate::domain::{Domain, PirqLayer};
 use crate::events::PirqSharing;
+use crate::pci::PciHost;
 
 /// Interrupts of one line in 10 ms above which it is put to rest: 200 000 a second are more than any
 /// device needs and still leave the CPU some time.
@@ -63,19 +64,20 @@ pub struct LineStatus {
 }
 
 /// A line and where it is.
-struct Line {
+pub(super) struct Line {
     place: Option<Place>,
-    state: Mutex<LineState>,
+    pub state: Mutex<LineState>,
 }
 
 /// The physical interrupts of the machine.
 pub struct Irqs {
-    host: &'static dyn IrqHost,
+    pub(super) host: &'static dyn IrqHost,
     chips: Box<[IoApic]>,
     routing: Routing,
-    lines: Box<[Line]>,
-    vectors: Vectors,
-    numbers: RwLock<NumberTable>,
+    /// By GSI; behind them the messages.
+    pub(super) lines: Box<[Line]>,
+    pub(super) vectors: Vectors,
+    pub(super) numbers: RwLock<NumberTable>,
     pirq_limit: u32,
     /// The first end of a storm's rest.
     first_end: AtomicU64,
@@ -86,7 +88,7 @@ pub struct Irqs {
 }
 
 impl Irqs {
-    /// Takes over the I/O APICs, all masked. A domain may have `message_pirqs` numbers beyond the lines.
+    /// Takes over the I/O APICs, all masked. There may be `messages` beyond the lines.
     ///
     /// # Errors
     /// `ENOMEM`.
@@ -94,7 +96,8 @@ impl Irqs {
         host: &'static dyn IrqHost,
         places: Vec<ChipPlace>,
         overrides: Vec<Override>,
-        message_pirqs: u32,
+        pci: &'static dyn PciHost,
+        messages: u32,
     ) -> Result<Self, Errno> {
         let chips: Vec<IoApic> = places.into_iter().map(IoApic::new).collect();
         let spans = chips.iter().map(|c| Span {
@@ -103,17 +106,22 @@ impl Irqs {
         });
         let routing = Routing::new(spans.collect(), overrides);
         let count = routing.lines();
+        let pirq_limit = count + messages.min(0x8000 - count.min(0x8000));
         let mut lines = Vec::new();
         lines
-            .try_reserve_exact(count as usize)
+            .try_reserve_exact(pirq_limit as usize)
             .map_err(|_| Errno::ENOMEM)?;
-        for gsi in 0..count {
+        for index in 0..pirq_limit {
+            let mode = if index < count {
+                routing.mode(index)
+            } else {
+                LineMode::ISA
+            };
             lines.push(Line {
-                place: routing.place(gsi),
-                state: Mutex::new(rank::IRQ_LINE, LineState::new(routing.mode(gsi))),
+                place: routing.place(index),
+                state: Mutex::new(rank::IRQ_LINE, LineState::new(mode)),
             });
         }
-        let pirq_limit = count.saturating_add(message_pirqs).min(0x8000).max(count);
         Ok(Self {
             host,
             chips: chips.into_boxed_slice(),
@@ -124,7 +132,7 @@ impl Irqs {
             pirq_limit,
             first_end: AtomicU64::new(NEVER),
             strays: AtomicU64::new(0),
-            pci: PciDevices::new(),
+            pci: PciDevices::new(pci),
         })
     }
 
@@ -151,7 +159,7 @@ impl Irqs {
     /// # Errors
     /// `EINVAL` for no line, `EBUSY` when it is used.
     pub fn keep(&self, gsi: u32, name: &'static str) -> Result<(), Errno> {
-        let (pin, mut line) = self.line(gsi)?;
+        let (pin, mut line) = self.input(gsi)?;
         line.keep(pin, name)
     }
 
@@ -161,7 +169,7 @@ impl Irqs {
     /// # Errors
     /// `EINVAL` for no line, `EBUSY` when it is used, `ENOSPC` when no vector is left.
     pub fn claim(&self, gsi: u32, name: &'static str, cpu: CpuId) -> Result<u8, Errno> {
-        let (pin, mut line) = self.line(gsi)?;
+        let (pin, mut line) = self.input(gsi)?;
         line.claim(pin, (&self.vectors, gsi), name, self.destination(cpu))
     }
 
@@ -192,13 +200,12 @@ impl Irqs {
             return Arrival::Unwanted;
         };
         let came = line.arrive(pin, self.host.now(), STORM_LIMIT);
+        let name = line.name(gsi);
         drop(line);
         self.host.local_eoi();
         if let Some(until) = came.storm {
             self.first_end.fetch_min(until, Ordering::SeqCst);
-            log::warn!(
-                "GSI {gsi}: more than {STORM_LIMIT} interrupts in 10 ms, masked for a while"
-            );
+            log::warn!("{name}: more than {STORM_LIMIT} interrupts in 10 ms, masked for a while");
         }
         match came.meaning {
             Meaning::Guests(targets) => {
@@ -208,7 +215,7 @@ impl Irqs {
             Meaning::Ours => Arrival::Ours { gsi },
             Meaning::Nobody(count) => {
                 if count.is_power_of_two() {
-                    log::warn!("GSI {gsi}: interrupt that nobody waits for ({count} so far)");
+                    log::warn!("{name}: interrupt that nobody waits for ({count} so far)");
                 }
                 Arrival::Unwanted
             }
@@ -233,8 +240,8 @@ impl Irqs {
         }
         // A storm that begins from here on puts its own end in.
         self.first_end.store(NEVER, Ordering::SeqCst);
-        for gsi in 0..self.line_count() {
-            let Ok((pin, mut line)) = self.line(gsi) else {
+        for index in 0..self.pirq_limit {
+            let Ok((pin, mut line)) = self.line(index) else {
                 continue;
             };
             let targets = line.end_storm(pin, now);
@@ -272,11 +279,14 @@ impl Irqs {
     }
 
     /// Takes a number back (`PHYSDEVOP_unmap_pirq`); a line bound by it is unbound, whatever the
-    /// domain thinks.
+    /// domain thinks. That of the first of several messages takes all back.
     ///
     /// # Errors
-    /// `EINVAL` when the number stands for nothing.
+    /// `EINVAL` when the number stands for nothing, `EBUSY` for that of another message than the first.
     pub fn unmap(&self, domain: DomId, pirq: u32) -> Result<(), Errno> {
+        if self.unmap_messages(domain, pirq)? {
+            return Ok(());
+        }
         let mut numbers = self.numbers.write();
         if let Some(gsi) = numbers.unmap(domain, pirq)?
             && let Ok((pin, mut line)) = self.line(gsi)
@@ -292,7 +302,7 @@ impl Irqs {
     /// `EINVAL` for no line, `EEXIST` when that was said before or the line is ours, `EBUSY` when
     /// somebody is bound and it would change.
     pub fn set_up(&self, gsi: u32, mode: LineMode) -> Result<(), Errno> {
-        let (_, mut line) = self.line(gsi)?;
+        let (_, mut line) = self.input(gsi)?;
         line.set_up(mode)
     }
 
@@ -345,7 +355,7 @@ impl Irqs {
             return Err(Errno::EINVAL);
         }
         let gsi = chip.gsi_base.checked_add(u32::from(pin));
-        let (_, mut line) = self.line(gsi.ok_or(Errno::EINVAL)?)?;
+        let (_, mut line) = self.input(gsi.ok_or(Errno::EINVAL)?)?;
         let mode = Entry::mode_of(value);
         match line.set_up(mode) {
             Err(Errno::EEXIST) if line.mode() == mode => Ok(()),
@@ -389,6 +399,7 @@ impl Irqs {
 
     /// Takes bindings and numbers from a domain.
     pub(super) fn forget(&self, domain: DomId) {
+        self.forget_messages(domain);
         let mut numbers = self.numbers.write();
         for (pirq, gsi) in numbers.mapped(domain) {
             if let Ok((pin, mut line)) = self.line(gsi) {
@@ -437,8 +448,8 @@ impl Irqs {
     /// Interrupts that it has accepted before stay with it: it handles them before it stops, for as long
     /// as one that was on its way may take.
     pub fn evacuate(&self, cpu: CpuId) {
-        for gsi in 0..self.line_count() {
-            if let Ok((pin, mut line)) = self.line(gsi) {
+        for index in 0..self.pirq_limit {
+            if let Ok((pin, mut line)) = self.line(index) {
                 line.evacuate(pin, cpu, self.destination(0));
             }
         }
@@ -455,37 +466,42 @@ impl Irqs {
             "{} lines, {strays} stray interrupts",
             self.line_count()
         )?;
-        for gsi in 0..self.line_count() {
-            if let Ok((_, line)) = self.line(gsi)
+        for index in 0..self.pirq_limit {
+            if let Ok((_, line)) = self.line(index)
                 && line.is_known()
             {
-                line.dump(gsi, out)?;
+                line.dump(index, out)?;
             }
         }
         Ok(())
     }
 
     /// Where a GSI arrives.
-    fn place(&self, gsi: u32) -> Result<(&Line, Place), Errno> {
+    pub(super) fn place(&self, gsi: u32) -> Result<(&Line, Place), Errno> {
         let line = self.lines.get(gsi as usize).ok_or(Errno::EINVAL)?;
         Ok((line, line.place.ok_or(Errno::EINVAL)?))
     }
 
-    /// A line, locked, and its input.
-    fn line(&self, gsi: u32) -> Result<(Pin<'_>, MutexGuard<'_, LineState>), Errno> {
+    /// A line of an I/O APIC, locked, and its input.
+    fn input(&self, gsi: u32) -> Result<(Pin<'_>, MutexGuard<'_, LineState>), Errno> {
         let (line, place) = self.place(gsi)?;
         let chip = self.chips.get(place.chip).ok_or(Errno::EINVAL)?;
-        let pin = Pin {
-            chip,
-            pin: place.pin,
-        };
-        Ok((pin, line.state.lock()))
+        Ok((Pin::Input(chip, place.pin), line.state.lock()))
+    }
+
+    /// A line or message, locked, and what it is made of.
+    pub(super) fn line(&self, index: u32) -> Result<(Pin<'_>, MutexGuard<'_, LineState>), Errno> {
+        if index < self.line_count() {
+            return self.input(index);
+        }
+        let line = self.lines.get(index as usize).ok_or(Errno::EINVAL)?;
+        Ok((Pin::Message(self.pci.host()), line.state.lock()))
     }
 
     /// Where interrupts for a CPU go. APIC ids have 8 bits there, all ones being broadcast; CPUs beyond that,
     /// and those that stop, get theirs by way of the boot CPU. To be asked with the line locked: `evacuate`
     /// then comes before, and the answer is another, or after, and moves the line.
-    fn destination(&self, cpu: CpuId) -> Destination {
+    pub(super) fn destination(&self, cpu: CpuId) -> Destination {
         let reachable = |cpu| {
             let apic_id = u8::try_from(self.host.apic_id_of(cpu)?).ok()?;
             (apic_id != u8::MAX).then_some(Destination { cpu, apic_id })

@@ -2,6 +2,7 @@
 
 mod lines;
 pub(crate) mod machine;
+mod messages;
 mod model;
 mod numbers;
 mod registers;

@@ -83,6 +83,17 @@ pub fn emulate_write<M: PtMachine>(
     }
 }
 
+/// Decodes a plain store that faulted on a page of another kind at `fault`: naturally aligned, of a value. Nothing is
+/// done; for registers of devices, where any other instruction would have to read first.
+#[must_use]
+pub fn decode_plain(bytes: &[u8], regs: &impl Regs, fault: GuestVa) -> Option<(Store, u64)> {
+    let store = decode_at(bytes, regs, fault).ok()?;
+    match store.op {
+        Op::Mov(value) => Some((store, value)),
+        _ => None,
+    }
+}
+
 /// Decodes, and makes sure that the instruction is about the page that faulted and stays in one entry.
 fn decode_at(bytes: &[u8], regs: &impl Regs, fault: GuestVa) -> Result<Store, NotHandled> {
     let store = decode(bytes, regs)?;

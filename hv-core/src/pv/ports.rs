@@ -32,6 +32,9 @@ const RESET_CONTROL: u16 = 0xcf9;
 const PCI_DATA: u16 = 0xcfc;
 /// Set in the configuration address when data accesses are configuration cycles (PCI 3.0, 3.2.2.3.2).
 const PCI_ENABLE: u32 = 1 << 31;
+/// Reserved; on some processors the upper bits of a register above 255, of which nobody here knows whether that is
+/// turned on.
+const PCI_RESERVED: u32 = 0x7f << 24;
 /// Ranges that a map can hold.
 const MAX_RANGES: usize = 64;
 
@@ -76,6 +79,18 @@ pub trait PortBus {
     fn port_in(&self, port: u16, width: Width) -> u32;
     /// OUT.
     fn port_out(&self, port: u16, width: Width, value: u32);
+    /// A domain's write to PCI configuration space, see [`SharedPorts::config_write`]: made as far as the domain may.
+    fn guest_config_write(
+        &self,
+        shared: &SharedPorts,
+        (address, lane): (u32, u16),
+        width: Width,
+        value: u32,
+    ) where
+        Self: Sized,
+    {
+        shared.config_write(self, address, lane, width, value);
+    }
 }
 
 /// Locks of the index and data pairs of the machine: one value for all domains and for ourselves.
@@ -296,7 +311,7 @@ impl PortMap {
             self.config_address.store(value & !3, Ordering::Relaxed);
         } else if let Some((address, lane)) = self.config_cycle(port, width) {
             if let Some(address) = address {
-                shared.config_write(bus, address, lane, width, value);
+                bus.guest_config_write(shared, (address, lane), width, value);
             }
         } else if self.is_plain(port, width) {
             bus.port_out(port, width, value);
@@ -316,7 +331,8 @@ impl PortMap {
             .checked_sub(PCI_DATA)
             .filter(|lane| lane + width.bytes() <= 4)?;
         let address = self.config_address.load(Ordering::Relaxed);
-        let cycle = address & PCI_ENABLE != 0 && self.permits(PCI_ADDRESS, PCI_DATA + 3);
+        let cycle = address & (PCI_ENABLE | PCI_RESERVED) == PCI_ENABLE
+            && self.permits(PCI_ADDRESS, PCI_DATA + 3);
         Some((cycle.then_some(address), lane))
     }
 

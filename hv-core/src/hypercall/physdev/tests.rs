@@ -2,6 +2,7 @@
 //! arrives.
 
 mod host;
+mod messages;
 
 use std::sync::Arc;
 
@@ -263,47 +264,15 @@ fn the_bitmap_of_ports_is_kept() {
 #[test]
 fn what_is_missing_says_so() {
     let world = World::new();
-    for kind in [
-        MAP_PIRQ_TYPE_MSI,
-        MAP_PIRQ_TYPE_MSI_SEG,
-        MAP_PIRQ_TYPE_MULTI_MSI,
-    ] {
-        let request = PhysdevMapPirq {
-            domid: DOMID_SELF,
-            r#type: kind,
-            pirq: -1,
-            ..PhysdevMapPirq::default()
-        };
-        let refused = call(&world, &world.dom0, PHYSDEVOP_map_pirq, request);
-        assert_eq!(refused, Err(Errno::EOPNOTSUPP));
-    }
     for command in [
         PHYSDEVOP_IRQ_UNMASK_NOTIFY,
         PHYSDEVOP_free_irq_vector,
-        PHYSDEVOP_pci_mmcfg_reserved,
         22,
         u32::MAX,
     ] {
         let refused = call(&world, &world.dom0, command, [0_u8; 32]);
         assert_eq!(refused, Err(Errno::ENOSYS), "command {command}");
     }
-    let of_device = [
-        PHYSDEVOP_restore_msi,
-        PHYSDEVOP_restore_msi_ext,
-        PHYSDEVOP_prepare_msix,
-        PHYSDEVOP_release_msix,
-    ];
-    let try_all = |want: Errno| {
-        for command in of_device {
-            let refused = call(&world, &world.dom0, command, [0_u8; 4]);
-            assert_eq!(refused, Err(want), "command {command}");
-        }
-    };
-    try_all(Errno::ENODEV);
-    let device = PhysdevPciDevice::default();
-    call(&world, &world.dom0, PHYSDEVOP_pci_device_add, [0_u8; 16]).unwrap();
-    try_all(Errno::ENOSYS);
-    call(&world, &world.dom0, PHYSDEVOP_pci_device_remove, device).unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::*;
 use crate::base::Nanos;
+use crate::pci::tests::Bus;
 
 /// Inputs of each I/O APIC.
 pub const PINS: usize = 24;
@@ -78,6 +79,8 @@ pub struct Machine {
     wires: Mutex<Wires>,
     cpu: AtomicU32,
     now: AtomicU64,
+    /// Its devices.
+    pub bus: &'static Bus,
     /// A CPU that stops; all ones for none.
     pub stopping: AtomicU32,
 }
@@ -129,6 +132,7 @@ impl Machine {
             }),
             cpu: AtomicU32::new(0),
             now: AtomicU64::new(0),
+            bus: Bus::new(),
             stopping: AtomicU32::new(u32::MAX),
         }));
         let chips = setup.bases.iter().enumerate().map(|(i, base)| ChipPlace {
@@ -140,7 +144,7 @@ impl Machine {
                 first: i * PINS,
             }),
         });
-        let irqs = Irqs::new(machine, chips.collect(), setup.overrides, 40).unwrap();
+        let irqs = Irqs::new(machine, chips.collect(), setup.overrides, machine.bus, 40).unwrap();
         (machine, irqs)
     }
 
