@@ -79,6 +79,17 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        // CPUs go and come back under work; four on a machine with fewer are slow.
+        name: "hotplug",
+        machine: Machine {
+            cpus: 4,
+            ..Machine::BASE
+        },
+        script: Script::Guest("hotplug"),
+        seconds: 900,
+        ..Case::BASE
+    },
+    Case {
         name: "work",
         script: Script::Guest("work"),
         ..Case::BASE

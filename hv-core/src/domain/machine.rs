@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
 
+use super::hotplug::{CpuWay, Progress};
 use crate::base::{CpuId, DomId, Mfn, Nanos, VcpuId};
 use crate::sched::Unit;
 
@@ -77,6 +78,12 @@ pub trait Machine: Send + Sync {
     fn enter_sleep(&self, request: SleepRequest) -> Result<(), Errno>;
     /// How a CPU has idled since boot; nothing for a CPU that was never started.
     fn idle(&self, cpu: CpuId) -> IdleTimes;
+    /// One step of taking a CPU that the scheduler no longer has out of the machine, or of bringing it back. Called
+    /// again while it is pending, for one CPU at a time.
+    ///
+    /// # Errors
+    /// `EIO` when a CPU does not answer or has a clock of its own; it is out then.
+    fn move_cpu(&self, cpu: CpuId, way: CpuWay) -> Result<Progress, Errno>;
     /// Arms the one timer of a vCPU; `None` stops it. When it is due, the run loop calls
     /// `Domain::fire_timers`.
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>);

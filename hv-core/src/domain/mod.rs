@@ -6,6 +6,7 @@ mod delivery;
     reason = "the layer is named after its central type"
 )]
 mod domain;
+mod hotplug;
 mod machine;
 mod notes;
 mod pagecopy;
@@ -15,6 +16,7 @@ mod services;
 mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
+pub use hotplug::{CpuChange, CpuWay, Hotplug, Progress};
 pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};

@@ -12,6 +12,7 @@ use xen_abi::errno::Errno;
 use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC};
 
 use super::domain::{Backing, Domain, ShutdownReason};
+use super::hotplug::Hotplug;
 use super::notes::{Family, Notes};
 use super::processor::Processor;
 use super::services::Services;
@@ -80,6 +81,7 @@ pub struct Hypervisor {
     missing_memory: AtomicU64,
     notes: Notes,
     wallclock: Mutex<Option<WallClock>>,
+    pub(super) hotplug: Hotplug,
 }
 
 impl Hypervisor {
@@ -105,6 +107,7 @@ impl Hypervisor {
             missing_memory: AtomicU64::new(0),
             notes: Notes::default(),
             wallclock: Mutex::new(rank::WALLCLOCK, None),
+            hotplug: Hotplug::default(),
         }
     }
 

@@ -31,6 +31,7 @@ mod reg {
     pub const LDR: u32 = 0xd0;
     pub const DFR: u32 = 0xe0;
     pub const SVR: u32 = 0xf0;
+    pub const IRR: u32 = 0x200;
     pub const ESR: u32 = 0x280;
     pub const ICR: u32 = 0x300;
     pub const ICR_HIGH: u32 = 0x310;
@@ -144,6 +145,19 @@ pub fn eoi() {
 pub fn errors() -> u32 {
     write(reg::ESR, 0);
     read(reg::ESR)
+}
+
+/// Whether an interrupt of a device waits for this CPU to take it.
+pub fn device_interrupt_waits() -> bool {
+    // Request bits of the vectors below ours, 32 in each register.
+    (1..8).any(|word| {
+        let ours = if word == 7 {
+            !0 << (vector::ERROR & 31)
+        } else {
+            0
+        };
+        read(reg::IRR + word * 0x10) & !ours != 0
+    })
 }
 
 /// Starts the one-shot timer: `ticks` of the divided bus clock, 0 stops it.

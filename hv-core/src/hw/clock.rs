@@ -209,6 +209,11 @@ fn set_hardware(deadline: Option<Nanos>) {
     }
 }
 
+/// Stops this CPU's hardware timer.
+pub fn stop() {
+    set_hardware(None);
+}
+
 /// Notes that the hardware timer has fired: it must be set again.
 pub fn fired() {
     percpu::this().armed_for.set(0);

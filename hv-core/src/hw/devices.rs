@@ -141,7 +141,6 @@ pub fn config_address(at: PciAddress, register: u16) -> Option<PhysAddr> {
 /// Sends the interrupts of a CPU that is about to stop to another, and from now on none to it. It still
 /// handles what it has accepted, and for as long as an interrupt may be on its way (a millisecond is plenty),
 /// in its run loop with interrupts on; then it may stop.
-#[allow(dead_code, reason = "for taking CPUs offline")]
 pub fn evacuate(cpu: CpuId) {
     if let (Some(irqs), Some(remote)) = (IRQS.get(), percpu::remote(cpu)) {
         remote.stops.store(true, Ordering::SeqCst);
@@ -150,7 +149,6 @@ pub fn evacuate(cpu: CpuId) {
 }
 
 /// A CPU that was evacuated takes interrupts again.
-#[allow(dead_code, reason = "as above")]
 pub fn admit(cpu: CpuId) {
     if let Some(remote) = percpu::remote(cpu) {
         remote.stops.store(false, Ordering::SeqCst);

@@ -5,7 +5,9 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
-use hv_core::domain::{Domain, Hypervisor, IdleTimes, Machine, ShutdownReason, SleepRequest};
+use hv_core::domain::{
+    CpuWay, Domain, Hypervisor, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest,
+};
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
 use hv_core::mm::{
@@ -21,8 +23,8 @@ use xen_abi::errno::Errno;
 use super::cpu::{self, msr};
 use super::layout::{self, FRAME_TABLE, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_OURS, cpu_area};
 use super::paging::{self, flag};
-use super::percpu::{self, MAX_UNITS, softirq};
-use super::{apic, clock, fpu, guestmem, pages, power, tables, tlb};
+use super::percpu::{self, MAX_UNITS, PerCpu, softirq};
+use super::{apic, clock, fpu, guestmem, pages, power, smp, tables, tlb};
 
 /// The real machine; its state is the hardware's.
 pub struct Hw;
@@ -351,6 +353,13 @@ impl Machine for Hw {
         })
     }
 
+    fn move_cpu(&self, cpu: CpuId, way: CpuWay) -> Result<Progress, Errno> {
+        match way {
+            CpuWay::In => smp::bring_back(cpu),
+            CpuWay::Out => Ok(smp::send_away(cpu)),
+        }
+    }
+
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>) {
         let this = percpu::this();
         let id = TimerId(unit.index() as u32);
@@ -378,6 +387,34 @@ impl Machine for Hw {
             }
         }
         clock::program();
+    }
+}
+
+/// Gives this CPU's deadlines to the boot CPU, which never leaves.
+pub fn hand_over_timers(this: &PerCpu) {
+    let (here, there) = (this.id + 1, 0);
+    loop {
+        let Some((id, at)) = this.timers.lock().pop_due(Nanos::MAX) else {
+            break;
+        };
+        percpu::with_timers(there, |heap| {
+            let moved = TIMER_HOMES[id.0 as usize].compare_exchange(
+                here,
+                there + 1,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            // Unless it was armed elsewhere or stopped since.
+            if moved.is_ok() {
+                let armed = heap.arm(id, at);
+                debug_assert!(armed.is_ok(), "all heaps have the same room");
+            }
+        });
+    }
+    // It programs its hardware timer, for what a storm left to be done as well.
+    if let Some(remote) = percpu::remote(there) {
+        remote.softirq.fetch_or(softirq::TIMER, Ordering::SeqCst);
+        Machine::interrupt(&HW, there);
     }
 }
 

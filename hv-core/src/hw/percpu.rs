@@ -31,6 +31,8 @@ pub struct Remote {
     pub online: AtomicBool,
     /// The CPU is about to stop: no device may interrupt it.
     pub stops: AtomicBool,
+    /// The CPU is to park as soon as it holds nothing of a guest.
+    pub leaving: AtomicBool,
     /// The CPU is in its idle halt: nothing of a guest is in use.
     pub idle: AtomicBool,
     /// TLB flush clock at this CPU's last full flush.
@@ -154,6 +156,20 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
     CPUS[id as usize].store(new, Ordering::Release);
     COUNT.fetch_max(id + 1, Ordering::AcqRel);
     new
+}
+
+impl PerCpu {
+    /// The owner starts, perhaps not for the first time: nothing is left of what it was asked before.
+    pub fn begin(&self) {
+        self.slice_end.set(0);
+        self.armed_for.set(0);
+        self.remote.softirq.store(0, Ordering::SeqCst);
+        for word in &self.remote.vectors {
+            word.store(0, Ordering::SeqCst);
+        }
+        self.remote.idle.store(false, Ordering::SeqCst);
+        self.remote.leaving.store(false, Ordering::SeqCst);
+    }
 }
 
 /// The data of the CPU that runs this.

@@ -16,7 +16,7 @@ use hv_core::time::runstate::State;
 use super::cpuinfo::{CpuInfo, enter_guest};
 use super::host::{HW, SHUTDOWN, hv};
 use super::percpu::{self, PerCpu, softirq};
-use super::{clock, context, cpu, exits, irq, paging, power, publish, serial_line, tlb};
+use super::{clock, context, cpu, exits, irq, paging, power, publish, serial_line, smp, tlb};
 
 /// A vCPU whose state is on this CPU.
 pub struct Loaded {
@@ -96,6 +96,7 @@ pub fn run_cpu() -> ! {
         work(this, &mut loaded);
         match &mut loaded {
             Some(l) if !l.idle => run_guest(this, l),
+            None if this.remote.leaving.load(Ordering::Relaxed) => smp::leave(this),
             _ => idle(this),
         }
     }

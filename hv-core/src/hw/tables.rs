@@ -115,6 +115,19 @@ pub fn create_area(cpu_id: CpuId, percpu: *mut PerCpu) -> Option<*mut CpuInfo> {
     Some(info)
 }
 
+/// Makes a CPU's area as it was before that CPU ran: its TSS may be loaded again. The CPU is not running.
+pub fn renew_area(cpu_id: CpuId) {
+    let area = cpu_area(cpu_id);
+    let (low, _) = tss_descriptor(area + layout::TSS_OFFSET);
+    let at = (area + layout::GDT_OFFSET + u64::from(TSS_SELECTOR)) as *const AtomicU64;
+    // SAFETY: the descriptor lies in that CPU's own GDT page, mapped writable for good.
+    unsafe { (*at).store(low, Ordering::Relaxed) };
+}
+
+fn tss_descriptor(tss: u64) -> (u64, u64) {
+    system_descriptor(tss, 0x67, 0x89)
+}
+
 fn map_pages(va: u64, count: u64) -> Option<()> {
     for page in 0..count {
         let mfn = pages::alloc_zeroed()?;
@@ -133,7 +146,7 @@ fn fill_gdt(mfn: Mfn, tss: u64) {
     set(0xe020, 0x00cf_fb00_0000_ffff);
     set(0xe028, 0x00cf_f300_0000_ffff);
     set(0xe030, 0x00af_fb00_0000_ffff);
-    let (low, high) = system_descriptor(tss, 0x67, 0x89);
+    let (low, high) = tss_descriptor(tss);
     set(TSS_SELECTOR, low);
     set(TSS_SELECTOR + 8, high);
 }

@@ -19,6 +19,7 @@ pub mod exchange;
 pub mod front;
 pub mod grant;
 mod grant_host;
+mod hotplug;
 pub mod hypfs;
 mod interface;
 pub mod memory;

@@ -6,6 +6,7 @@ use xen_abi::xen::XenctlBitmap;
 
 use super::arguments::{argument, edit};
 use super::context::{Args, Ctx, DONE, Host, Reply};
+use super::hotplug;
 use crate::base::CpuId;
 use crate::domain::{Family, SleepRequest};
 use crate::sched::CpuSet;
@@ -46,7 +47,7 @@ pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::XENPF_get_cpu_version => edit(&mut op.u, |info| cpu_version(cx, info))?,
         abi::XENPF_cpu_online | abi::XENPF_cpu_offline => {
             let request: abi::PlatformCpuOl = argument(&op.u)?;
-            return change_cpu(cx, op.cmd, request.cpuid);
+            return hotplug::platform(cx, args, op.cmd, request.cpuid);
         }
         abi::XENPF_core_parking => edit(&mut op.u, |request| core_parking(cx, request))?,
         abi::XENPF_microcode_update => {
@@ -62,17 +63,6 @@ pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     }
     cx.write(at, &op)?;
     DONE
-}
-
-/// CPUs neither come nor go; one that is online already needs nothing.
-fn change_cpu<H: Host>(cx: &Ctx<'_, H>, cmd: u32, cpu: CpuId) -> Reply {
-    if cx.hv.facts.processor.cpus.get(cpu as usize).is_none() {
-        return Err(Errno::EINVAL);
-    }
-    if cmd == abi::XENPF_cpu_online && is_online(cx, cpu) {
-        return DONE;
-    }
-    Err(refuse(cx, cmd))
 }
 
 /// A CPU's power data, of which none is used here. What dom0 is about to tell its firmware that the
@@ -119,8 +109,6 @@ fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
         abi::XENPF_efi_runtime_call => ("platform_op efi_runtime_call", Errno::ENOSYS),
         abi::XENPF_change_freq => ("platform_op change_freq", Errno::EOPNOTSUPP),
         abi::XENPF_set_processor_pminfo => ("platform_op set_processor_pminfo", Errno::EOPNOTSUPP),
-        abi::XENPF_cpu_online => ("platform_op cpu_online", Errno::EOPNOTSUPP),
-        abi::XENPF_cpu_offline => ("platform_op cpu_offline", Errno::EOPNOTSUPP),
         abi::XENPF_cpu_hotadd => ("platform_op cpu_hotadd", Errno::EOPNOTSUPP),
         abi::XENPF_mem_hotadd => ("platform_op mem_hotadd", Errno::EOPNOTSUPP),
         abi::XENPF_core_parking => ("platform_op core_parking", Errno::EOPNOTSUPP),

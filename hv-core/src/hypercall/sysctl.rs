@@ -5,10 +5,10 @@ use xen_abi::domctl::DomctlGetDomainInfo;
 use xen_abi::errno::Errno;
 use xen_abi::sysctl::{self as abi, Sysctl};
 
-use super::arguments::edit;
+use super::arguments::{argument, edit};
 use super::context::{Args, Ctx, DONE, Host, Reply};
 use super::interface::{Interface, spoken};
-use super::{debugkeys, domain_info, sysctl_cpu as cpu, sysctl_power as power};
+use super::{debugkeys, domain_info, hotplug, sysctl_cpu as cpu, sysctl_power as power};
 use crate::console::{AfterRead, ReadRequest};
 use crate::domain::Family;
 
@@ -28,6 +28,9 @@ pub fn sysctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let at = args[0];
     let mut op: Sysctl = cx.read(at)?;
     let Interface::V4_17 = spoken(cx, Family::Sysctl, op.interface_version, op.cmd)?;
+    if op.cmd == abi::XEN_SYSCTL_cpu_hotplug {
+        return hotplug::operation(cx, args, argument(&op.u)?);
+    }
     let result = run(cx, &mut op);
     // Room that is too small is an error that comes with the size needed.
     if result.is_ok() || result == Err(Errno::ENOBUFS) {
@@ -95,7 +98,6 @@ fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
         abi::XEN_SYSCTL_coverage_op => ("sysctl coverage_op", Errno::EOPNOTSUPP),
         abi::XEN_SYSCTL_psr_cmt_op => ("sysctl psr_cmt_op", Errno::ENODEV),
         abi::XEN_SYSCTL_psr_alloc => ("sysctl psr_alloc", Errno::ENODEV),
-        abi::XEN_SYSCTL_cpu_hotplug => ("sysctl cpu_hotplug", Errno::EOPNOTSUPP),
         abi::XEN_SYSCTL_page_offline_op => ("sysctl page_offline_op", Errno::EOPNOTSUPP),
         _ => return Errno::ENOSYS,
     };

@@ -48,7 +48,7 @@ pub(super) fn statistics<H: Host>(
     request: &mut abi::SysctlGetPmstat,
 ) -> Result<(), Errno> {
     let cpu = request.cpuid;
-    if cpu > cx.hv.facts.processor.max_cpu() {
+    if !cx.hv.backing.sched.online().contains(cpu) {
         return Err(Errno::EINVAL);
     }
     match request.r#type {

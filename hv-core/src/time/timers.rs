@@ -55,6 +55,12 @@ impl DeadlineHeap {
         self.heap.first().map(|&(at, _)| at)
     }
 
+    /// Whether nothing is armed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
     /// The deadline of a timer that is armed.
     #[must_use]
     pub fn deadline(&self, id: TimerId) -> Option<Nanos> {

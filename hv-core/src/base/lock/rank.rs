@@ -39,6 +39,7 @@ macro_rules! ranks {
 ranks! {
     10 WALLCLOCK "the time of day"
     10 NEXT_ID "the next domain id"
+    5 HOTPLUG "the CPU that comes or goes"
     10 WATCHDOGS "a domain's watchdogs"
     20 LEDGER "a domain's event channels, numbered by the domain's id"
     21 BINDING "the binding of a port"

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use xen_abi::errno::Errno;
 
 use crate::base::{CpuId, DomId, Mfn, Nanos};
-use crate::domain::{IdleTimes, Machine, ShutdownReason, SleepRequest};
+use crate::domain::{CpuWay, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest};
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
 use crate::mm::refs::{get_page, get_page_and_type, put_page, put_writable};
 use crate::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, TlbScope};
@@ -29,6 +29,8 @@ pub struct FakeMachine {
     /// CPUs that were asked to reschedule or interrupted.
     pub kicked: Mutex<Vec<CpuId>>,
     pub sleep: Mutex<Option<SleepRequest>>,
+    cpu_steps: AtomicU32,
+    cpu_fails: AtomicBool,
     /// Flushes asked for by page-table logic or handlers.
     pub flushes: AtomicU32,
 }
@@ -47,6 +49,8 @@ impl FakeMachine {
             slots: std::array::from_fn(|i| FIRST_SLOT + i as u64),
             kicked: Mutex::new(Vec::new()),
             sleep: Mutex::new(None),
+            cpu_steps: AtomicU32::new(0),
+            cpu_fails: AtomicBool::new(false),
             flushes: AtomicU32::new(0),
         }))
     }
@@ -56,6 +60,11 @@ impl FakeMachine {
         let mfn = self.alloc_page().expect("the test machine has frames");
         self.assign(mfn, owner);
         mfn
+    }
+
+    /// Whether CPUs that are sent for do not answer.
+    pub fn cpu_fails(&self, fails: bool) {
+        self.cpu_fails.store(fails, Ordering::Relaxed);
     }
 
     pub fn frame_of(&self, mfn: Mfn) -> &Frame {
@@ -156,6 +165,19 @@ impl Machine for FakeMachine {
             time: 1000 + u64::from(cpu),
             entries: 3 + u64::from(cpu),
         }
+    }
+
+    fn move_cpu(&self, _: CpuId, _: CpuWay) -> Result<Progress, Errno> {
+        if self.cpu_fails.load(Ordering::Relaxed) {
+            return Err(Errno::EIO);
+        }
+        // Every third step is the last.
+        let step = self.cpu_steps.fetch_add(1, Ordering::Relaxed);
+        Ok(if step % 3 == 2 {
+            Progress::Done
+        } else {
+            Progress::Pending
+        })
     }
 
     fn arm_vcpu_timer(&self, _: Unit, _: Option<Nanos>) {}

@@ -24,7 +24,7 @@ fn request<T: IntoBytes + Immutable>(cmd: u32, value: &T) -> PlatformOp {
     op
 }
 
-fn op<T: FromBytes + IntoBytes + Immutable>(
+pub fn op<T: FromBytes + IntoBytes + Immutable>(
     f: &mut Fixture,
     cmd: u32,
     value: T,
@@ -241,7 +241,7 @@ fn the_rest_is_refused() {
     let mut f = Fixture::control();
     let cpu = abi::PlatformCpuOl { cpuid: 1 };
     assert_eq!(
-        op(&mut f, abi::XENPF_cpu_offline, cpu),
+        op(&mut f, abi::XENPF_cpu_hotadd, cpu),
         Err(Errno::EOPNOTSUPP)
     );
     assert_eq!(

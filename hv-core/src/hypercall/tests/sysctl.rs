@@ -193,7 +193,7 @@ fn what_is_not_there_is_refused_as_tools_expect() {
         (abi::XEN_SYSCTL_perfc_op, Errno::ENOSYS),
         (abi::XEN_SYSCTL_psr_cmt_op, Errno::ENODEV),
         (abi::XEN_SYSCTL_psr_alloc, Errno::ENODEV),
-        (abi::XEN_SYSCTL_cpu_hotplug, Errno::EOPNOTSUPP),
+        (abi::XEN_SYSCTL_page_offline_op, Errno::EOPNOTSUPP),
         (13, Errno::ENOSYS),
         (500, Errno::ENOSYS),
     ] {

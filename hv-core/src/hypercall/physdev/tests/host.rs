@@ -8,8 +8,8 @@ use xen_abi::errno::Errno;
 
 use crate::base::{CpuId, DomId, Mfn, Nanos};
 use crate::domain::{
-    Backing, Domain, DomainKind, Facts, Hypervisor, Identity, IdleTimes, Limits, Machine, Rights,
-    ShutdownReason, SleepRequest,
+    Backing, CpuWay, Domain, DomainKind, Facts, Hypervisor, Identity, IdleTimes, Limits, Machine,
+    Progress, Rights, ShutdownReason, SleepRequest,
 };
 use crate::events;
 use crate::hypercall::testing;
@@ -62,6 +62,9 @@ impl Machine for Ram {
         unreachable!()
     }
     fn idle(&self, _: CpuId) -> IdleTimes {
+        unreachable!()
+    }
+    fn move_cpu(&self, _: CpuId, _: CpuWay) -> Result<Progress, Errno> {
         unreachable!()
     }
     fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512] {
