@@ -22,9 +22,11 @@ pub fn reserve(address: PhysAddr, dom0: IoAccess) {
 
 /// What dom0 may do with a frame that is no RAM.
 pub fn dom0_access(mfn: Mfn) -> IoAccess {
-    OURS.lock()
-        .iter()
-        .flatten()
-        .find(|(f, _)| *f == mfn.0)
-        .map_or(IoAccess::Full, |(_, access)| *access)
+    let ours = OURS.lock();
+    let register = ours.iter().flatten().find(|(f, _)| *f == mfn.0);
+    match register {
+        Some((_, access)) => *access,
+        None if super::efi::keeps(mfn) => IoAccess::ReadOnly,
+        None => IoAccess::Full,
+    }
 }
