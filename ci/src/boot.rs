@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tests_linux_guests::case::Case;
 use tests_linux_guests::emulator::{
-    self, Emulator, Files, Hypervisor, Linux, Loader, Machine, Payload, Software, Terminal,
+    self, Emulator, Files, Hypervisor, Linux, Loader, Machine, Payload, Reset, Software, Terminal,
 };
 
 use crate::arguments::Arguments;
@@ -13,7 +13,7 @@ use crate::failure::{Failure, Result};
 use crate::hypervisor::Profile;
 use crate::image::{self, GrubCommands, IsoContent};
 use crate::layout::Layout;
-use crate::{hypervisor, kernel, process};
+use crate::{hypervisor, kernel, process, uefi};
 
 /// Takes `--hypervisor xenolith|xen`.
 pub fn which(arguments: &mut Arguments) -> Result<Hypervisor> {
@@ -48,6 +48,8 @@ pub fn prepare(layout: &Layout, hypervisor: Hypervisor, profile: Profile) -> Res
         dom0: image.dom0,
         micro: PathBuf::new(),
         iso: PathBuf::new(),
+        variables: PathBuf::new(),
+        disk: PathBuf::new(),
         qemu10: PathBuf::new(),
         plugin: String::new(),
     })
@@ -79,6 +81,12 @@ pub fn complete(
         }
         Loader::Grub => Some((GrubCommands::Multiboot2, &files.compressed)),
         Loader::GrubMultiboot1 => Some((GrubCommands::Multiboot1, &files.hypervisor)),
+        Loader::GrubUefi => {
+            files.dom0 = image::build_uefi(layout)?.dom0;
+            files.variables = uefi::variables(layout, name)?;
+            files.disk = uefi::disk(layout)?;
+            Some((GrubCommands::Multiboot2Uefi, &files.compressed))
+        }
     };
     if let Some((commands, hypervisor)) = grub {
         let iso = layout.image.join(format!("{name}.iso"));
@@ -133,6 +141,11 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     }
     if arguments.flag("--grub") {
         case.machine.loader = Loader::Grub;
+    }
+    if arguments.flag("--uefi") {
+        case.machine.loader = Loader::GrubUefi;
+        case.machine.board = "q35";
+        case.machine.reset = Reset::Restarts;
     }
     if arguments.flag("--qemu10") {
         case.machine.emulator = Emulator::Ten;

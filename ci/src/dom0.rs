@@ -115,6 +115,32 @@ const MODULES: &[&str] = &[
     "xen-acpi-processor",
 ];
 
+/// What an image has beside the parts of all.
+#[derive(Debug)]
+pub struct More {
+    /// The name of the set of packages.
+    set: &'static str,
+    packages: &'static [&'static str],
+    programs: &'static [&'static str],
+    modules: &'static [&'static str],
+}
+
+/// Nothing.
+pub const PLAIN: More = More {
+    set: "dom0",
+    packages: &[],
+    programs: &[],
+    modules: &[],
+};
+
+/// EFI's variables, and a disk to name in a boot entry.
+pub const UEFI: More = More {
+    set: "dom0-uefi",
+    packages: &["efibootmgr", "libefiboot1", "libefivar1", "libpopt0"],
+    programs: &["efibootmgr"],
+    modules: &["efivarfs", "ahci", "sd-mod"],
+};
+
 /// Libraries that programs open by name while they run, so that no ELF header names them:
 /// glibc loads libgcc_s when a thread is cancelled, as xl does on its way out.
 const OPENED_AT_RUN_TIME: &[&str] = &["libgcc_s.so.1"];
@@ -128,10 +154,11 @@ const LIBRARY_FOLDERS: &[&str] = &[
 ];
 
 /// Builds the archive's bytes.
-pub fn archive(layout: &Layout, kernel: &Kernel) -> Result<Vec<u8>> {
+pub fn archive(layout: &Layout, kernel: &Kernel, more: &More) -> Result<Vec<u8>> {
+    let packages = PACKAGES.iter().chain(more.packages);
     let root = Set {
-        name: "dom0",
-        packages: PACKAGES.iter().map(|name| (*name).to_owned()).collect(),
+        name: more.set,
+        packages: packages.map(|name| (*name).to_owned()).collect(),
         suite: None,
     }
     .unpacked(layout)?;
@@ -144,13 +171,13 @@ pub fn archive(layout: &Layout, kernel: &Kernel) -> Result<Vec<u8>> {
             .collect(),
     };
     image.skeleton();
-    image.programs()?;
+    image.programs(more.programs)?;
     for tree in TREES {
         image.tree(tree)?;
     }
     image.busybox_links()?;
     image.libraries()?;
-    image.modules(kernel)?;
+    image.modules(kernel, more.modules)?;
     image.own_files(layout)?;
     Ok(image.archive.bytes())
 }
@@ -199,8 +226,8 @@ impl Builder {
             .file("etc/group", 0o644, b"root:x:0:\n".to_vec());
     }
 
-    fn programs(&mut self) -> Result<()> {
-        for name in PROGRAMS {
+    fn programs(&mut self, more: &[&str]) -> Result<()> {
+        for name in PROGRAMS.iter().chain(more) {
             let from = ["usr/bin", "bin", "usr/sbin", "sbin"]
                 .iter()
                 .map(|folder| self.root.join(folder).join(name))
@@ -300,7 +327,7 @@ impl Builder {
         Ok(())
     }
 
-    fn modules(&mut self, kernel: &Kernel) -> Result<()> {
+    fn modules(&mut self, kernel: &Kernel, more: &[&str]) -> Result<()> {
         let version = kernel
             .modules
             .file_name()
@@ -309,7 +336,11 @@ impl Builder {
             .into_owned();
         let all = module_files(&kernel.modules)?;
         let mut table = String::new();
-        let mut todo: Vec<String> = MODULES.iter().map(|name| (*name).to_owned()).collect();
+        let mut todo: Vec<String> = MODULES
+            .iter()
+            .chain(more)
+            .map(|name| (*name).to_owned())
+            .collect();
         let mut done = Vec::new();
         while let Some(name) = todo.pop() {
             if done.contains(&name) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::debs::Set;
-use crate::dom0;
+use crate::dom0::{self, More};
 use crate::failure::{Context, Result};
 use crate::kernel::{self, Kernel};
 use crate::layout::Layout;
@@ -21,19 +21,25 @@ pub struct Image {
 
 /// Makes the kernel and the dom0 image; quick when nothing changed.
 pub fn build(layout: &Layout) -> Result<Image> {
-    with_kernel(layout, kernel::fetch(layout)?, "dom0")
+    with_kernel(layout, kernel::fetch(layout)?, "dom0", &dom0::PLAIN)
+}
+
+/// The same with what a machine with UEFI has more.
+pub fn build_uefi(layout: &Layout) -> Result<Image> {
+    with_kernel(layout, kernel::fetch(layout)?, "dom0-uefi", &dom0::UEFI)
 }
 
 /// The same with Debian 13's kernel.
 pub fn build_debian13(layout: &Layout) -> Result<Image> {
-    with_kernel(layout, kernel::fetch_debian13(layout)?, "dom0-debian13")
+    let kernel = kernel::fetch_debian13(layout)?;
+    with_kernel(layout, kernel, "dom0-debian13", &dom0::PLAIN)
 }
 
 /// The dom0 image of this name with the kernel's modules.
-fn with_kernel(layout: &Layout, kernel: Kernel, name: &str) -> Result<Image> {
+fn with_kernel(layout: &Layout, kernel: Kernel, name: &str, more: &More) -> Result<Image> {
     let plain = layout.target.join(format!("{name}.cpio"));
     let dom0 = layout.image.join(format!("{name}.cpio.gz"));
-    let bytes = dom0::archive(layout, &kernel)?;
+    let bytes = dom0::archive(layout, &kernel, more)?;
     if !dom0.exists() || !std::fs::read(&plain).is_ok_and(|old| old == bytes) {
         std::fs::write(&plain, &bytes).context(plain.display())?;
         // -1 boots as fast as an archive that is not compressed at all, and -9 is slower.
@@ -88,6 +94,38 @@ pub enum GrubCommands {
     Multiboot2,
     /// `multiboot`, `module`.
     Multiboot1,
+    /// Those of multiboot 2, on UEFI.
+    Multiboot2Uefi,
+}
+
+impl GrubCommands {
+    /// The folder of GRUB's modules.
+    fn platform(self) -> &'static str {
+        match self {
+            Self::Multiboot2 | Self::Multiboot1 => "/usr/lib/grub/i386-pc",
+            Self::Multiboot2Uefi => "/usr/lib/grub/x86_64-efi",
+        }
+    }
+
+    /// Modules that GRUB has from the start.
+    fn modules(self) -> &'static str {
+        match self {
+            Self::Multiboot2 | Self::Multiboot1 => {
+                "--modules=serial terminal multiboot multiboot2 gzio normal iso9660 biosdisk part_msdos"
+            }
+            Self::Multiboot2Uefi => {
+                "--modules=serial terminal multiboot2 gzio normal iso9660 part_msdos part_gpt fat"
+            }
+        }
+    }
+
+    /// What is said first: a screen is only found with drivers for it, as on an installed system.
+    fn video(self) -> &'static str {
+        match self {
+            Self::Multiboot2 | Self::Multiboot1 => "",
+            Self::Multiboot2Uefi => "insmod all_video\n",
+        }
+    }
 }
 
 /// What a boot ISO holds.
@@ -103,7 +141,7 @@ pub struct IsoContent<'a> {
     pub dom0: &'a Path,
 }
 
-/// Makes a BIOS GRUB ISO that boots the hypervisor.
+/// Makes a GRUB ISO that boots the hypervisor.
 pub fn build_iso(layout: &Layout, content: &IsoContent<'_>, iso: &Path) -> Result<()> {
     let folder = layout.target.join("iso");
     if folder.exists() {
@@ -119,22 +157,24 @@ pub fn build_iso(layout: &Layout, content: &IsoContent<'_>, iso: &Path) -> Resul
         std::fs::copy(from, boot.join(name)).context(from.display())?;
     }
     let (load, module) = match content.commands {
-        GrubCommands::Multiboot2 => ("multiboot2", "module2"),
+        GrubCommands::Multiboot2 | GrubCommands::Multiboot2Uefi => ("multiboot2", "module2"),
         GrubCommands::Multiboot1 => ("multiboot", "module"),
     };
     // gzio unpacks a hypervisor that is compressed, without a word.
     let config = format!(
         "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\ninsmod gzio\n\
-         {load} /boot/hypervisor {}\n{module} /boot/vmlinuz {}\n{module} --nounzip /boot/dom0.cpio.gz\nboot\n",
-        content.hypervisor.1, content.kernel.1
+         {}{load} /boot/hypervisor {}\n{module} /boot/vmlinuz {}\n{module} --nounzip /boot/dom0.cpio.gz\nboot\n",
+        content.commands.video(),
+        content.hypervisor.1,
+        content.kernel.1
     );
     std::fs::write(boot.join("grub/grub.cfg"), config).context("grub.cfg")?;
     process::output(
         Command::new("grub-mkrescue")
-            .args(["-d", "/usr/lib/grub/i386-pc", "-o"])
+            .args(["-d", content.commands.platform(), "-o"])
             .arg(iso)
             .arg(&folder)
-            .arg("--modules=serial terminal multiboot multiboot2 gzio normal iso9660 biosdisk part_msdos")
+            .arg(content.commands.modules())
             .args(["--fonts=", "--locales=", "--themes="]),
     )?;
     Ok(())

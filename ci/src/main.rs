@@ -22,6 +22,7 @@ mod symbolize;
 mod tally;
 mod test;
 mod toolchain;
+mod uefi;
 
 use std::process::ExitCode;
 
@@ -39,7 +40,7 @@ usage: cargo xtask COMMAND
   image    build, and the dom0 image from Debian's packages: target/image/dom0.cpio.gz,
            and an ISO with GRUB that boots both: target/image/xenolith.iso
   run      boot to an interactive dom0 prompt in QEMU
-             --smp N, --mem MIB, --grub, --qemu10, --hypervisor xenolith|xen
+             --smp N, --mem MIB, --grub, --uefi, --qemu10, --hypervisor xenolith|xen
              --xen-args TEXT, --linux-args TEXT     added to the command lines
              -- ARGUMENTS     passed on to QEMU
   lint     format, clippy for both targets, the project's own rules

@@ -35,6 +35,11 @@ const NEEDS: &[Need] = &[
     need("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     need("/usr/bin/grub-mkrescue", "grub-common"),
     need("/usr/lib/grub/i386-pc/multiboot2.mod", "grub-pc-bin"),
+    need(
+        "/usr/lib/grub/x86_64-efi/multiboot2.mod",
+        "grub-efi-amd64-bin",
+    ),
+    need("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
     need("/usr/bin/xorriso", "xorriso"),
     need("/usr/bin/mformat", "mtools"),
     need("/usr/include/xen/xen.h", "libxen-dev"),
@@ -43,6 +48,7 @@ const NEEDS: &[Need] = &[
     need("/usr/bin/lz4", "lz4"),
     need("/bin/gzip", "gzip"),
     need("/bin/cpio", "cpio"),
+    need("/sbin/sfdisk", "fdisk"),
 ];
 
 fn line_for(packages: &[&str]) -> String {

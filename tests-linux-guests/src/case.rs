@@ -129,7 +129,7 @@ impl Case {
     /// The word that Debian's GRUB scripts put where a file's name was expected once.
     fn placeholder(&self) -> &'static str {
         match self.machine.loader {
-            Loader::Grub => "placeholder",
+            Loader::Grub | Loader::GrubUefi => "placeholder",
             _ => "",
         }
     }

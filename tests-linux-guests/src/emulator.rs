@@ -45,6 +45,18 @@ pub enum Loader {
     Grub,
     /// GRUB from a BIOS CD-ROM, multiboot 1.
     GrubMultiboot1,
+    /// GRUB from a CD-ROM for UEFI, multiboot 2. The firmware is OVMF, which needs the board q35; a disk with an
+    /// EFI system partition is there too.
+    GrubUefi,
+}
+
+/// What a reset of the machine leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The end of the run.
+    Ends,
+    /// Another boot.
+    Restarts,
 }
 
 /// How the guest's time passes.
@@ -73,6 +85,8 @@ pub struct Machine {
     pub loader: Loader,
     /// How time passes.
     pub clock: Clock,
+    /// What a reset does.
+    pub reset: Reset,
 }
 
 impl Machine {
@@ -85,6 +99,7 @@ impl Machine {
         emulator: Emulator::System,
         loader: Loader::Direct,
         clock: Clock::Real,
+        reset: Reset::Ends,
     };
 }
 
@@ -112,6 +127,10 @@ pub struct Files {
     pub micro: PathBuf,
     /// The ISO made from these, for GRUB.
     pub iso: PathBuf,
+    /// The firmware's variables, for [`Loader::GrubUefi`]: written to.
+    pub variables: PathBuf,
+    /// The disk with an EFI system partition, for the same.
+    pub disk: PathBuf,
     /// The folder into which QEMU 10 was unpacked, for [`Emulator::Ten`].
     pub qemu10: PathBuf,
     /// A plugin of the emulator, as its option `-plugin` takes it; empty for none.
@@ -173,9 +192,21 @@ pub fn command(
         Loader::Grub | Loader::GrubMultiboot1 => {
             qemu.arg("-cdrom").arg(&files.iso);
         }
+        Loader::GrubUefi => {
+            qemu.arg("-cdrom").arg(&files.iso);
+            let flash = "if=pflash,format=raw,unit";
+            qemu.args(["-drive", &format!("{flash}=0,readonly=on,file={OVMF}")]);
+            let variables = files.variables.display();
+            qemu.args(["-drive", &format!("{flash}=1,file={variables}")]);
+            let disk = files.disk.display();
+            qemu.args(["-drive", &format!("if=ide,format=raw,file={disk}")]);
+        }
     }
     qemu
 }
+
+/// The firmware's code, of Debian's package ovmf.
+const OVMF: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 
 /// RAM in MiB above which the host is not asked to set it aside.
 const LARGE_MIB: u32 = 16 << 10;
@@ -196,7 +227,10 @@ pub fn machine_alone(machine: &Machine, files: &Files, terminal: Terminal) -> Co
     qemu.args(["-accel", accelerator, "-cpu", cpu])
         .args(["-smp", &machine.cpus.to_string()])
         .args(["-m", &machine.memory_mib.to_string()])
-        .args(["-nographic", "-no-reboot", "-net", "none"]);
+        .args(["-nographic", "-net", "none"]);
+    if machine.reset == Reset::Ends {
+        qemu.arg("-no-reboot");
+    }
     if !files.plugin.is_empty() {
         qemu.args(["-plugin", &files.plugin]);
     }

@@ -58,6 +58,15 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "uefi-boot",
+        machine: Machine {
+            board: "q35",
+            loader: Loader::GrubUefi,
+            ..Machine::BASE
+        },
+        ..Case::BASE
+    },
+    Case {
         name: "smp2-toolstack",
         machine: Machine {
             cpus: 2,

@@ -18,6 +18,7 @@ use core::fmt;
 
 use xen_abi::hvm_start_info::XEN_HVM_START_MAGIC_VALUE;
 
+use super::efi::{EfiHandover, EfiMapError};
 use super::memmap::MemRegion;
 use super::phys::{StringFault, read_string};
 use crate::base::PhysAddr;
@@ -94,8 +95,8 @@ pub struct BootInfo {
     pub modules: Vec<Module>,
     /// The ACPI root pointer, when the loader gave it.
     pub rsdp: Option<Rsdp>,
-    /// The EFI system table, when the loader gave it.
-    pub efi_system_table: Option<PhysAddr>,
+    /// What the loader said of EFI.
+    pub efi: EfiHandover,
     /// The state of the display.
     pub video: VideoInfo,
 }
@@ -165,6 +166,14 @@ pub enum BootError {
     },
     /// A string has no terminator within [`MAX_COMMAND_LINE`] bytes.
     Unterminated(Part),
+    /// The memory map of EFI makes no sense.
+    EfiMap(EfiMapError),
+}
+
+impl From<EfiMapError> for BootError {
+    fn from(why: EfiMapError) -> Self {
+        Self::EfiMap(why)
+    }
 }
 
 impl fmt::Display for BootError {
@@ -192,6 +201,7 @@ impl fmt::Display for BootError {
                 f,
                 "the loader's {part} does not end within {MAX_COMMAND_LINE} bytes"
             ),
+            Self::EfiMap(why) => why.fmt(f),
         }
     }
 }
@@ -230,7 +240,7 @@ impl BootInfo {
             memory_map: Vec::new(),
             modules: Vec::new(),
             rsdp: None,
-            efi_system_table: None,
+            efi: EfiHandover::default(),
             video: VideoInfo::Unknown,
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod acpi;
 pub mod cmdline;
+pub mod efi;
 pub mod framelist;
 pub mod info;
 pub mod memmap;

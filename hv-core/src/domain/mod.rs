@@ -21,5 +21,5 @@ pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};
-pub use services::{CpuPolicy, Diagnostics, PolicyView, Services};
+pub use services::{CpuPolicy, Diagnostics, EfiArgument, EfiServices, PolicyView, Services};
 pub use vcpu::{Owed, RunFlags, Vcpu};

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
+use xen_abi::errno::Errno;
 
+use crate::boot::efi::{EfiFacts, Service};
 use crate::console::ConsoleSink;
 
 /// Whose view of the CPU's features is meant (`XEN_SYSCTL_cpu_policy_*`, sysctl.h).
@@ -54,6 +56,32 @@ pub trait Diagnostics: Send + Sync {
     fn crash(&self);
 }
 
+/// An argument of a firmware call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EfiArgument {
+    /// The value itself.
+    Value(u64),
+    /// The address of this byte of the call's memory.
+    At(usize),
+}
+
+/// The runtime services of EFI.
+pub trait EfiServices: Send + Sync {
+    /// What the firmware says of itself.
+    fn facts(&self) -> &EfiFacts;
+    /// Calls a service and returns its status, EFI_DEVICE_ERROR for one that has crashed. `memory` is what its
+    /// arguments point into; it holds what the firmware wrote then.
+    ///
+    /// # Errors
+    /// `ENOMEM` when that is too much, `EOPNOTSUPP` after a crash.
+    fn call(
+        &self,
+        service: Service,
+        arguments: [EfiArgument; 5],
+        memory: &mut [u8],
+    ) -> Result<u64, Errno>;
+}
+
 /// The parts of the binary that tools reach.
 #[derive(Clone, Copy)]
 pub struct Services {
@@ -63,4 +91,6 @@ pub struct Services {
     pub cpu_policy: &'static dyn CpuPolicy,
     /// CPUs and interrupts in words.
     pub diagnostics: &'static dyn Diagnostics,
+    /// The firmware, where it is EFI that can be called.
+    pub efi: Option<&'static dyn EfiServices>,
 }

@@ -57,7 +57,7 @@ pub fn load_gs_user(selector: u16) -> bool {
 }
 
 /// DR7 without an enabled breakpoint.
-const NO_BREAKPOINTS: u64 = 0x400;
+pub const NO_BREAKPOINTS: u64 = 0x400;
 
 /// Makes the hardware's breakpoints those of the state: what a guest without breakpoints keeps in its
 /// registers is in the state only, so that nothing of it is left for another.

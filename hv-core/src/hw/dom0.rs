@@ -86,7 +86,8 @@ impl DomainMemory for Memory {
     }
 }
 
-/// Makes dom0 and wakes its first vCPU.
+/// Makes dom0 and wakes its first vCPU. The hypervisor is set up.
+#[inline(never)]
 pub fn create(boot: Box<Boot>) {
     let kernel = match Kernel::parse(&boot.kernel) {
         Ok(kernel) => kernel,
@@ -96,7 +97,6 @@ pub fn create(boot: Box<Boot>) {
         Ok(kernel) => kernel,
         Err(why) => refuse(format_args!("dom0 kernel: {why}")),
     };
-    super::setup_hv::hypervisor(&boot);
     release_modules(&boot.info);
     let initrd = boot.info.modules.get(1);
     let own = heap::pages_of(&boot.kernel);

@@ -111,6 +111,14 @@ pub fn load_xcr0(value: u64) {
     }
 }
 
+/// Puts the FPU into the state that the ABI of functions expects.
+pub fn reset() {
+    static MXCSR: u32 = 0x1f80;
+    cpu::clts();
+    // SAFETY: what was in it has been saved.
+    unsafe { asm!("fninit", "ldmxcsr [{}]", in(reg) &raw const MXCSR, options(nostack)) };
+}
+
 /// Replaces the addresses of the last x87 error, another guest's, by ones of ours.
 fn forget_error_pointers() {
     // SAFETY: no exception is pending at the load, whose register is free, so it cannot fault; the state

@@ -15,7 +15,8 @@ pub const M2P_GUEST_END: u64 = 0xffff_8040_0000_0000;
 pub const M2P_OURS: u64 = 0xffff_8080_0000_0000;
 /// Per-CPU areas, `CPU_STRIDE` each (slot 260).
 pub const CPU_AREAS: u64 = 0xffff_8200_0000_0000;
-/// Virtual address of physical 0 in the image window (slot 261; link.ld).
+/// Where physical 0 would be in the image window, had the loader put the image where it was linked for (slot 261;
+/// link.ld).
 pub const IMAGE_WINDOW: u64 = 0xffff_82d0_4000_0000;
 /// The frame table (slot 262).
 pub const FRAME_TABLE: u64 = 0xffff_8300_0000_0000;
@@ -55,12 +56,18 @@ pub const fn direct(addr: PhysAddr) -> u64 {
     DIRECT_MAP + addr.0
 }
 
+unsafe extern "C" {
+    /// How far from where it was linked for the image was loaded.
+    static image_shift: u64;
+}
+
 /// Physical address of something in the direct map or the image window.
-pub const fn phys_of(va: u64) -> PhysAddr {
+pub fn phys_of(va: u64) -> PhysAddr {
     if va >= DIRECT_MAP {
         PhysAddr(va - DIRECT_MAP)
     } else {
-        PhysAddr(va - IMAGE_WINDOW)
+        // SAFETY: boot.S wrote it before any Rust ran; nothing does later.
+        PhysAddr(va - IMAGE_WINDOW + unsafe { image_shift })
     }
 }
 

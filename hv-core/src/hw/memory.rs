@@ -9,7 +9,7 @@ use hv_core::boot::memmap::MemoryMap;
 use hv_core::mm::{Frame, Owner, PtMachine};
 
 use super::host::{self, HW};
-use super::layout::{DIRECT_LIMIT, DIRECT_MAP, FRAME_TABLE, IMAGE_WINDOW, M2P_GUEST, M2P_OURS};
+use super::layout::{DIRECT_LIMIT, DIRECT_MAP, FRAME_TABLE, M2P_GUEST, M2P_OURS, phys_of};
 use super::pages;
 use super::paging::{self, Largest, flag, map};
 use super::start::short_of_ram;
@@ -34,10 +34,7 @@ const M2P_PER_CHUNK: u64 = LARGE / 8;
 /// The image's place in memory.
 pub fn image() -> (PhysAddr, u64) {
     let start = (&raw const image_start) as u64;
-    (
-        PhysAddr(start - IMAGE_WINDOW),
-        (&raw const bss_end) as u64 - start,
-    )
+    (phys_of(start), (&raw const bss_end) as u64 - start)
 }
 
 /// Maps the image and all RAM, and leaves the boot's tables.
@@ -102,13 +99,7 @@ fn map_image() {
         ),
     ];
     for (start, end, flags) in bounds {
-        map(
-            start,
-            PhysAddr(start - IMAGE_WINDOW),
-            end - start,
-            flags,
-            Largest::Small,
-        );
+        map(start, phys_of(start), end - start, flags, Largest::Small);
     }
 }
 
@@ -126,7 +117,7 @@ fn map_direct(memory: &MemoryMap) {
         );
     }
     let (start, end) = (&raw const image_start as u64, &raw const rodata_end as u64);
-    paging::protect_alias(PhysAddr(start - IMAGE_WINDOW), end - start);
+    paging::protect_alias(phys_of(start), end - start);
 }
 
 /// Chunks taken so far.

@@ -29,11 +29,13 @@ pub fn dom0_access(mfn: Mfn) -> IoAccess {
     }
 }
 
-/// What dom0 may do with it as far as our own registers are concerned.
+/// What dom0 may do with it as far as our own registers and the firmware's memory are concerned.
 pub fn ours(mfn: Mfn) -> IoAccess {
-    OURS.lock()
-        .iter()
-        .flatten()
-        .find(|(f, _)| *f == mfn.0)
-        .map_or(IoAccess::Full, |(_, access)| *access)
+    let ours = OURS.lock();
+    let register = ours.iter().flatten().find(|(f, _)| *f == mfn.0);
+    match register {
+        Some((_, access)) => *access,
+        None if super::efi::keeps(mfn) => IoAccess::ReadOnly,
+        None => IoAccess::Full,
+    }
 }

@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod cpuinfo;
 pub mod devices;
 pub mod dom0;
+pub mod efi;
 pub mod exits;
 pub mod fpu;
 pub mod guestmem;

@@ -88,6 +88,11 @@ pub enum Largest {
 
 /// Maps `len` bytes at `va` to `pa`, all page-aligned; `flags` are those of the last level.
 pub fn map(va: u64, pa: PhysAddr, len: u64, flags: u64, largest: Largest) {
+    map_in(master(), va, pa, len, flags, largest);
+}
+
+/// The same in the tables below a root of the caller's.
+pub fn map_in(root: Mfn, va: u64, pa: PhysAddr, len: u64, flags: u64, largest: Largest) {
     let features = cpu::identity().get_extended_processor_and_feature_identifiers();
     let huge = largest == Largest::Huge && features.is_some_and(|f| f.has_1gib_pages());
     let mut done = 0;
@@ -103,14 +108,14 @@ pub fn map(va: u64, pa: PhysAddr, len: u64, flags: u64, largest: Largest) {
         };
         let size = 1u64 << (12 + 9 * (level - 1));
         let ps = if level > 1 { flag::PS } else { 0 };
-        entry(va, level).store(pa | flags | ps, Ordering::Relaxed);
+        entry(root, va, level).store(pa | flags | ps, Ordering::Relaxed);
         done += size;
     }
 }
 
-/// The entry at `level` for `va` in the shared tables; makes the tables above it, splits larger pages.
-fn entry(va: u64, level: u32) -> &'static AtomicU64 {
-    let mut at = master();
+/// The entry at `level` for `va` below a root; makes the tables above it, splits larger pages.
+fn entry(root: Mfn, va: u64, level: u32) -> &'static AtomicU64 {
+    let mut at = root;
     for l in (level + 1..=4).rev() {
         let slot = &table(at)[(va >> (12 + 9 * (l - 1))) as usize & 511];
         let mut value = slot.load(Ordering::Relaxed);
@@ -144,7 +149,7 @@ fn split(slot: &AtomicU64, value: u64, level: u32) -> u64 {
 
 /// Sets one 4 KiB entry (0: not present) in the shared tables and forgets the old on this CPU.
 pub fn set_page(va: u64, value: u64) {
-    entry(va, 1).store(value, Ordering::Relaxed);
+    entry(master(), va, 1).store(value, Ordering::Relaxed);
     cpu::invlpg(va);
 }
 

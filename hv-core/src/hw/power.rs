@@ -76,6 +76,7 @@ pub fn sleep_if_planned() {
 /// first, then stop.
 pub fn off() -> ! {
     apic::stop_others();
+    super::efi::reset(super::efi::Reset::Shutdown);
     log::info!("Machine stopped: it is safe to power off");
     cpu::stop()
 }
@@ -92,6 +93,7 @@ pub fn stop_for_good() -> ! {
 pub fn reboot() -> ! {
     apic::stop_others();
     cpu::cli();
+    super::efi::reset(super::efi::Reset::Cold);
     let reset = RESET.load(Ordering::Relaxed);
     if reset >> 32 != 0 {
         outb(reset as u16, (reset >> 16) as u8);

@@ -17,7 +17,7 @@ use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use super::host::{self, HV, HW};
 use super::percpu::{self, MAX_CPUS, MAX_UNITS};
 use super::start::{Boot, refuse};
-use super::{clock, console, cpu, devices, privileged, serial_line};
+use super::{clock, console, cpu, devices, efi, privileged, serial_line};
 
 /// The console as hypercalls reach it.
 struct Sink;
@@ -86,7 +86,8 @@ impl Diagnostics for State {
     }
 }
 
-/// Sets everything up that domains stand on.
+/// Sets everything up that domains stand on. A frame of its own: it has much on the stack.
+#[inline(never)]
 pub fn hypervisor(boot: &Boot) {
     let layout = Layout {
         max_cpus: MAX_CPUS as u32,
@@ -110,6 +111,7 @@ pub fn hypervisor(boot: &Boot) {
         console: &Sink,
         cpu_policy: &Views,
         diagnostics: &State,
+        efi: efi::services(),
     };
     let abi = boot.command_line.options.abi;
     let facts = facts(boot);

@@ -12,6 +12,7 @@ use hv_core::boot::cmdline::{
     AfterPanic, Baud, ConsoleSink, Dom0Mode, LogLevel, LogThreshold, Options, Parsed,
     SchedulerName, Watchdog,
 };
+use hv_core::boot::efi::EfiFacts;
 use hv_core::boot::info::{BootInfo, Module, Rsdp};
 use hv_core::boot::memmap::{MemoryMap, UsableFrames};
 use hv_core::boot::modules::check_modules;
@@ -20,8 +21,8 @@ use hv_core::mm::buddy::Buddy;
 
 use super::layout::DIRECT_MAP;
 use super::{
-    console, cpu, cpuinfo, dom0, fpu, heap, host, memory, pages, percpu, power, serial, setup, smp,
-    tables, traps,
+    console, cpu, cpuinfo, dom0, efi, fpu, heap, host, memory, pages, percpu, power, serial, setup,
+    smp, tables, traps,
 };
 use crate::say;
 
@@ -52,6 +53,8 @@ pub struct Boot {
     pub acpi: AcpiFacts,
     /// dom0's kernel, unpacked.
     pub kernel: Vec<u8>,
+    /// The firmware, where it is EFI.
+    pub efi: Option<EfiFacts>,
 }
 
 /// The heap's first memory, before the memory map is known.
@@ -107,6 +110,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     if let Err(why) = check_modules(&info.modules, &memory, image.0..image.0 + image_len) {
         refuse(format_args!("{why}"));
     }
+    let efi = efi::discover(&info);
     let free = free_frames(&info, &memory);
     let first_run = start_pages(&free);
     let acpi = read_acpi(&info);
@@ -137,6 +141,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
         m2p: tables.m2p,
         acpi,
         kernel,
+        efi,
     });
     to_own_stack(boot)
 }
@@ -188,6 +193,8 @@ fn banner(info: &BootInfo, command_line: &Parsed) {
         say!("Option \"{name}\" is not implemented and has no effect");
     }
     say!("Video: {}", info.video);
+    let (image, len) = memory::image();
+    say!("Image: {} KiB at {image:#x}", len >> 10);
 }
 
 /// RAM that nobody uses: without the first MiB, the image and the modules.
@@ -344,9 +351,13 @@ fn to_own_stack(boot: Box<Boot>) -> ! {
 
 extern "C" fn continue_boot(boot: *mut Boot) -> ! {
     // SAFETY: from `to_own_stack`, which has given it up.
-    let boot = unsafe { Box::from_raw(boot) };
+    let mut boot = unsafe { Box::from_raw(boot) };
     super::bringup::machine(&boot);
+    if let Some(facts) = boot.efi.take() {
+        efi::init(facts);
+    }
     super::bringup::cpus(&boot);
+    super::setup_hv::hypervisor(&boot);
     dom0::create(boot);
     super::run::run_cpu()
 }

@@ -9,7 +9,7 @@ use hv_core::pv::frame::GuestFrame;
 use super::cpuinfo::{self, CpuInfo, FRAME_GAP, guest_iret, guest_iret_failed};
 use super::layout::{CPU_AREAS, CPU_STRIDE, IMAGE_WINDOW, STACK_BLOCK};
 use super::serial::Raw;
-use super::{apic, cpu, irq, nmi, percpu};
+use super::{apic, cpu, efi, irq, nmi, percpu};
 
 /// First vector that is not a CPU exception.
 pub const FIRST_INTERRUPT: u32 = 0x20;
@@ -72,7 +72,7 @@ unsafe extern "C" fn host_trap(pushed: *mut GuestFrame) {
                 bad_guest_frame(pushed);
             } else if let Some(next) = fixup(rip) {
                 frame.rip = next;
-            } else {
+            } else if !efi::recover(frame, vector) {
                 fatal(frame, name(vector), |_| ());
             }
         }
@@ -112,7 +112,8 @@ fn percpu_host_rsp(info: *mut CpuInfo) -> u64 {
 
 const _: () = assert!(FRAME_GAP >= 128);
 
-fn name(vector: u32) -> &'static str {
+/// An exception in words.
+pub fn name(vector: u32) -> &'static str {
     const NAMES: [&str; 22] = [
         "divide error",
         "debug",

@@ -1,5 +1,7 @@
 //! platform_op: what the control domain's kernel does with the machine (xen/platform.h).
 
+mod efi;
+
 use xen_abi::errno::Errno;
 use xen_abi::platform::{self as abi, PlatformOp};
 use xen_abi::xen::XenctlBitmap;
@@ -42,7 +44,8 @@ pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::XENPF_settime64 => return set_time64(cx, argument(&op.u)?),
         abi::XENPF_settime32 => return set_time32(cx, argument(&op.u)?),
         abi::XENPF_enter_acpi_sleep => return enter_sleep(cx, argument(&op.u)?),
-        abi::XENPF_firmware_info => return firmware_info(&argument(&op.u)?),
+        abi::XENPF_firmware_info => edit(&mut op.u, |request| firmware_info(cx, request))?,
+        abi::XENPF_efi_runtime_call => edit(&mut op.u, |call| efi::call(cx, call))?,
         abi::XENPF_get_cpuinfo => edit(&mut op.u, |info| cpu_info(cx, info))?,
         abi::XENPF_get_cpu_version => edit(&mut op.u, |info| cpu_version(cx, info))?,
         abi::XENPF_cpu_online | abi::XENPF_cpu_offline => {
@@ -105,8 +108,6 @@ fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
         abi::XENPF_read_memtype => ("platform_op read_memtype", Errno::EOPNOTSUPP),
         abi::XENPF_microcode_update => ("platform_op microcode_update", Errno::EOPNOTSUPP),
         abi::XENPF_platform_quirk => ("platform_op platform_quirk", Errno::EOPNOTSUPP),
-        // Kernels take ENOSYS for "not started by EFI", which is so.
-        abi::XENPF_efi_runtime_call => ("platform_op efi_runtime_call", Errno::ENOSYS),
         abi::XENPF_change_freq => ("platform_op change_freq", Errno::EOPNOTSUPP),
         abi::XENPF_set_processor_pminfo => ("platform_op set_processor_pminfo", Errno::EOPNOTSUPP),
         abi::XENPF_cpu_hotadd => ("platform_op cpu_hotadd", Errno::EOPNOTSUPP),
@@ -144,15 +145,17 @@ fn set_time32<H: Host>(cx: &Ctx<'_, H>, time: abi::PlatformSettime32) -> Reply {
     set_time(cx, time.secs.into(), time.nsecs, time.system_time)
 }
 
-/// Nothing was asked of a BIOS at boot, and the hypervisor was not started by EFI.
-fn firmware_info(request: &abi::PlatformFirmwareInfo) -> Reply {
+/// Nothing was asked of a BIOS at boot.
+fn firmware_info<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    request: &mut abi::PlatformFirmwareInfo,
+) -> Result<(), Errno> {
     match request.r#type {
         abi::XEN_FW_DISK_INFO
         | abi::XEN_FW_DISK_MBR_SIGNATURE
         | abi::XEN_FW_VBEDDC_INFO
         | abi::XEN_FW_KBD_SHIFT_FLAGS => Err(Errno::ESRCH),
-        // Kernels take this for "not started by EFI".
-        abi::XEN_FW_EFI_INFO => Err(Errno::ENOSYS),
+        abi::XEN_FW_EFI_INFO => efi::info(cx, request),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -248,6 +248,7 @@ pub fn services(console: &'static FakeConsole) -> Services {
         console,
         cpu_policy: &FakePolicy,
         diagnostics: &FakeDiagnostics,
+        efi: None,
     }
 }
 

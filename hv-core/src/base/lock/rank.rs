@@ -71,6 +71,7 @@ ranks! {
     70 VCPU_INFOS "the registered vcpu_info areas"
     70 MSR_LOG "the MSRs already told of"
     70 KEYS "the keys typed"
+    70 EFI "the firmware's services"
     70 IDT "the making of the IDT"
     80 DOMAINS "the list of domains"
     80 UNITS "the list of units"

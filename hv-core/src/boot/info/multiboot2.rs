@@ -11,6 +11,7 @@ use super::{
     VideoInfo, bytes_of, check_count,
 };
 use crate::base::PhysAddr;
+use crate::boot::efi::{EfiRegion, EfiSystemTable};
 use crate::boot::memmap::{MemRegion, RegionKind};
 use crate::boot::phys::Fields;
 
@@ -27,6 +28,7 @@ mod tag {
     pub const EFI64_SYSTEM_TABLE: u32 = 12;
     pub const ACPI_OLD: u32 = 14;
     pub const ACPI_NEW: u32 = 15;
+    pub const EFI_MEMORY_MAP: u32 = 17;
 }
 
 /// Most bytes of tags taken.
@@ -59,6 +61,10 @@ pub(super) fn parse<M: PhysMem + ?Sized>(mem: &M, at: PhysAddr) -> Result<BootIn
         take_tag(&mut boot, &tag)?;
         let step = tag.fields.0.len().next_multiple_of(TAG_ALIGN);
         rest = rest.get(step..).unwrap_or_default();
+    }
+    if !boot.efi.memory.is_empty() {
+        // The loader's other map is made of this one, with less in it.
+        boot.memory_map = boot.efi.memory.iter().map(EfiRegion::region).collect();
     }
     Ok(boot)
 }
@@ -128,10 +134,18 @@ fn take_tag(boot: &mut BootInfo, tag: &Tag<'_>) -> Result<(), BootError> {
         }
         tag::EFI32_SYSTEM_TABLE => {
             let at = fields.u32(8).ok_or(too_short)?;
-            boot.efi_system_table = Some(PhysAddr(u64::from(at)));
+            boot.efi.system_table = Some(EfiSystemTable::Narrow(PhysAddr(u64::from(at))));
         }
         tag::EFI64_SYSTEM_TABLE => {
-            boot.efi_system_table = Some(PhysAddr(fields.u64(8).ok_or(too_short)?));
+            let at = fields.u64(8).ok_or(too_short)?;
+            boot.efi.system_table = Some(EfiSystemTable::Wide(PhysAddr(at)));
+        }
+        tag::EFI_MEMORY_MAP => {
+            let (Some(size), Some(version)) = (fields.u32(8), fields.u32(12)) else {
+                return Err(too_short);
+            };
+            let entries = fields.0.get(16..).unwrap_or_default();
+            boot.efi.memory = EfiRegion::parse_all(entries, size, version)?;
         }
         // The new form leads to 64-bit tables; the old one counts only without it.
         tag::ACPI_NEW => boot.rsdp = Some(Rsdp::Copy(fields.0[TAG_HEAD..].to_vec())),

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::boot::efi::{EfiMapError, EfiSystemTable, attribute, kind};
 use crate::boot::memmap::RegionKind;
 use crate::boot::phys::FakeMem;
 
@@ -294,11 +295,44 @@ fn grubs_multiboot_2_tags() {
         ]
     );
     assert_eq!(boot.video, VideoInfo::Linear(framebuffer()));
-    assert_eq!(boot.efi_system_table, Some(PhysAddr(0x7eb_e018)));
+    assert_eq!(
+        boot.efi.system_table,
+        Some(EfiSystemTable::Wide(PhysAddr(0x7eb_e018)))
+    );
     let Some(Rsdp::Copy(rsdp)) = boot.rsdp else {
         panic!("no root pointer")
     };
     assert_eq!(rsdp.len(), 36);
+}
+
+/// On UEFI, GRUB passes EFI's own map too: it counts.
+#[test]
+fn efis_memory_map_counts() {
+    let mut efi = words(&[48, 1]);
+    let part = |kind: u32, base: u32, attributes: u32| {
+        words(&[kind, 0, base, 0, 0, 0, 2, 0, attributes, 0, 0, 0])
+    };
+    efi.extend(part(kind::BOOT_DATA, 0x10_0000, 8));
+    efi.extend(part(kind::RUNTIME_DATA, 0x20_0000, 8));
+    let with = |efi: &[u8]| {
+        let mut tags = grub_tags();
+        tags.push(tag(17, efi));
+        parse2(&multiboot2(&tags))
+    };
+    let boot = with(&efi).unwrap();
+    let want = [
+        region(0x10_0000, 0x2000, RegionKind::Usable),
+        region(0x20_0000, 0x2000, RegionKind::Reserved),
+    ];
+    assert_eq!(boot.memory_map, want);
+    assert_eq!(boot.efi.memory[0].attributes, attribute::WB);
+    efi[4] = 2;
+    let why = with(&efi).unwrap_err();
+    assert_eq!(why, BootError::EfiMap(EfiMapError::Version(2)));
+    assert!(why.to_string().contains("version 2"));
+    assert!(with(&efi[..6]).is_err());
+    // An empty one is none.
+    assert_eq!(with(&words(&[48, 1])).unwrap().memory_map.len(), 3);
 }
 
 /// The `multiboot2` crate must read the same out of the same bytes.
@@ -332,7 +366,10 @@ fn the_multiboot2_crate_agrees() {
     assert_eq!(screen.address(), framebuffer().address.0);
     assert_eq!(screen.pitch(), framebuffer().pitch);
     let efi = theirs.efi_sdt64_tag().unwrap().sdt_address() as u64;
-    assert_eq!(ours.efi_system_table, Some(PhysAddr(efi)));
+    assert_eq!(
+        ours.efi.system_table,
+        Some(EfiSystemTable::Wide(PhysAddr(efi)))
+    );
 }
 
 #[test]
