@@ -123,6 +123,8 @@ pub struct More {
     packages: &'static [&'static str],
     programs: &'static [&'static str],
     modules: &'static [&'static str],
+    /// C programs of ours, below the folder of the test scripts.
+    sources: &'static [&'static str],
 }
 
 /// Nothing.
@@ -131,6 +133,7 @@ pub const PLAIN: More = More {
     packages: &[],
     programs: &[],
     modules: &[],
+    sources: &[],
 };
 
 /// EFI's variables, and a disk to name in a boot entry.
@@ -139,6 +142,7 @@ pub const UEFI: More = More {
     packages: &["efibootmgr", "libefiboot1", "libefivar1", "libpopt0"],
     programs: &["efibootmgr"],
     modules: &["efivarfs", "ahci", "sd-mod"],
+    sources: &["uefi/efi-calls"],
 };
 
 /// Libraries that programs open by name while they run, so that no ELF header names them:
@@ -179,6 +183,9 @@ pub fn archive(layout: &Layout, kernel: &Kernel, more: &More) -> Result<Vec<u8>>
     image.libraries()?;
     image.modules(kernel, more.modules)?;
     image.own_files(layout)?;
+    for source in more.sources {
+        image.own_program(layout, source)?;
+    }
     Ok(image.archive.bytes())
 }
 
@@ -380,12 +387,20 @@ impl Builder {
                 self.archive
                     .copy(&format!("tests/{name}"), &entry.path(), 0o755)?;
             } else if let Some(stem) = name.strip_suffix(".c") {
-                let built = layout.target.join("guest").join(stem);
-                compile(&entry.path(), &built)?;
-                self.archive
-                    .copy(&format!("usr/bin/{stem}"), &built, 0o755)?;
+                self.own_program(layout, stem)?;
             }
         }
+        Ok(())
+    }
+
+    /// Compiles and adds the program of this name, which may have a folder before it.
+    fn own_program(&mut self, layout: &Layout, name: &str) -> Result<()> {
+        let source = format!("tests-linux-guests/guest/{name}.c");
+        let built = layout.target.join("guest").join(name);
+        compile(&layout.root.join(source), &built)?;
+        let stem = name.rsplit('/').next().unwrap_or(name);
+        self.archive
+            .copy(&format!("usr/bin/{stem}"), &built, 0o755)?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The list of boots.
 
 use crate::case::{Case, Dom0Memory, Nmis, Script, Tier, Weight};
-use crate::emulator::{Emulator, Linux, Loader, Machine};
+use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 
 /// All cases, the quickest first.
 pub const CASES: &[Case] = &[
@@ -62,8 +62,11 @@ pub const CASES: &[Case] = &[
         machine: Machine {
             board: "q35",
             loader: Loader::GrubUefi,
+            reset: Reset::Restarts,
             ..Machine::BASE
         },
+        script: Script::Guest("uefi"),
+        expected: &["Reset by EFI"],
         ..Case::BASE
     },
     Case {

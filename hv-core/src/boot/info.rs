@@ -7,6 +7,7 @@
 mod multiboot1;
 mod multiboot2;
 mod pvh;
+mod screen;
 mod video;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use super::phys::{StringFault, read_string};
 use crate::base::PhysAddr;
 
 pub use super::phys::PhysMem;
+pub use screen::{FramebufferFault, ScreenMaker};
 pub use video::{ColourField, Framebuffer, VideoInfo};
 
 /// Longest command line taken from a loader, in bytes.

@@ -26,7 +26,7 @@ use super::context::NO_BREAKPOINTS;
 use super::layout::FIRST_SLOT;
 use super::paging::{self, Largest, flag};
 use super::start::EarlyMemory;
-use super::{cpu, fpu, pages, percpu, tlb, traps};
+use super::{cpu, fpu, pages, percpu, serial, tlb, traps};
 use crate::say;
 
 /// The buffer for what calls read and write: `1 << order` pages.
@@ -232,6 +232,7 @@ pub fn reset(how: Reset) {
     if let Ok(runtime) = &firmware.facts.runtime
         && let Some(function) = runtime.function(Service::ResetSystem)
     {
+        serial::write(b"(XEN) Reset by EFI\n");
         firmware.enter(function, &[how as u64, 0, 0, 0, 0]);
     }
 }

@@ -22,7 +22,7 @@ use hv_core::mm::buddy::Buddy;
 use super::layout::DIRECT_MAP;
 use super::{
     console, cpu, cpuinfo, dom0, efi, fpu, heap, host, memory, pages, percpu, power, serial, setup,
-    smp, tables, traps,
+    smp, tables, traps, vga,
 };
 use crate::say;
 
@@ -93,16 +93,16 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
         Ok(info) => info,
         Err(why) => refuse(format_args!("the boot loader's information: {why}")),
     };
-    let command_line = Parsed::new(&info.command_line);
-    configure_console(&command_line.options, &info);
-    banner(&info, &command_line);
-    setup::require_features();
-
     let width = cpu::identity()
         .get_processor_capacity_feature_info()
         .map_or(36, |c| c.physical_address_bits());
     host::set_address_width(u32::from(width));
     let (memory, warnings) = MemoryMap::new(&info.memory_map, 1 << width.min(42));
+    let command_line = Parsed::new(&info.command_line);
+    configure_console(&command_line.options, &info, &memory);
+    banner(&info, &command_line);
+    setup::require_features();
+
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
     warnings.iter().for_each(|w| log::warn!("{w}"));
@@ -121,6 +121,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
         traps::patch_smap_sites();
     }
     memory::map_ram(&memory);
+    vga::map();
     let early = more_pages(&free, first_run);
     console::console()
         .lock()
@@ -146,7 +147,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     to_own_stack(boot)
 }
 
-fn configure_console(options: &Options, info: &BootInfo) {
+fn configure_console(options: &Options, info: &BootInfo, memory: &MemoryMap) {
     let wanted = options.console.contains(&ConsoleSink::Com1);
     match options.com1 {
         _ if !wanted => serial::init(0, 0),
@@ -159,15 +160,13 @@ fn configure_console(options: &Options, info: &BootInfo) {
         }
         None => serial::init(0x3f8, 0),
     }
-    let vga = options.console.contains(&ConsoleSink::Vga)
-        && matches!(
-            info.video,
-            hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown
-        );
+    if options.console.contains(&ConsoleSink::Vga) {
+        vga::take(&info.video, memory);
+    }
     let threshold = thresholds(options.loglvl);
     console::console()
         .lock()
-        .configure(threshold, thresholds(options.guest_loglvl), vga);
+        .configure(threshold, thresholds(options.guest_loglvl));
     power::set_noreboot(options.after_panic == AfterPanic::Halt);
 }
 
