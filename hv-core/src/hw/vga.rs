@@ -41,6 +41,8 @@ struct Pixels {
     address: PhysAddr,
     pitch: usize,
     len: u64,
+    /// Bytes of a pixel: 3 or 4.
+    size: usize,
     scale: usize,
     colour: u32,
 }
@@ -68,13 +70,27 @@ impl Pixels {
         let lines = glyph(character);
         for y in 0..height {
             let line = lines[y / (2 * self.scale)];
-            let offset = (row * height + y) * self.pitch + column * width * 4;
-            let pixel = (self.at + offset as u64) as *mut u32;
+            let offset = (row * height + y) * self.pitch + column * width * self.size;
             for x in 0..width {
                 let set = line >> (x / self.scale) & 1 != 0;
                 let colour = if set { self.colour } else { 0 };
-                // SAFETY: the grid has as many cells as fit into the framebuffer, which is mapped and no RAM.
-                unsafe { pixel.add(x).write_volatile(colour) };
+                self.put(self.at + (offset + x * self.size) as u64, colour);
+            }
+        }
+    }
+}
+
+impl Pixels {
+    /// Writes the pixel at an address of a cell of the grid.
+    fn put(&self, at: u64, colour: u32) {
+        // SAFETY: the grid has as many cells as fit into the framebuffer, which is mapped and no RAM.
+        unsafe {
+            if self.size == 4 {
+                (at as *mut u32).write_volatile(colour);
+                return;
+            }
+            for (byte, value) in colour.to_le_bytes()[..3].iter().enumerate() {
+                (at as *mut u8).add(byte).write_volatile(*value);
             }
         }
     }
@@ -125,6 +141,7 @@ fn linear(framebuffer: &Framebuffer, len: u64) -> Option<Screen> {
             address: framebuffer.address,
             pitch: framebuffer.pitch as usize,
             len,
+            size: usize::from(framebuffer.bits_per_pixel / 8),
             scale,
             colour: framebuffer.white(),
         }),

@@ -14,8 +14,6 @@ use crate::boot::memmap::{MemoryMap, PHYS_LIMIT};
 
 /// Most bytes of a framebuffer: an 8K screen has half of that.
 const LARGEST: u64 = 256 << 20;
-/// Bits of a pixel that text is drawn with.
-const TEXT_DEPTH: u8 = 32;
 
 /// Who set the screen up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub enum ScreenMaker {
 pub enum FramebufferFault {
     /// It has no pixels.
     Empty(Framebuffer),
-    /// Its lines are longer than the distance between them.
+    /// Its lines are longer than the distance between them, or that is not in whole words.
     Pitch(Framebuffer),
     /// It is absurdly large or reaches beyond all addresses.
     TooLarge(Framebuffer),
@@ -45,13 +43,16 @@ impl fmt::Display for FramebufferFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (framebuffer, why) = match self {
             Self::Empty(framebuffer) => (framebuffer, "has no pixels"),
-            Self::Pitch(framebuffer) => (framebuffer, "has lines that overlap"),
+            Self::Pitch(framebuffer) => (
+                framebuffer,
+                "has lines that overlap or begin inside a pixel",
+            ),
             Self::TooLarge(framebuffer) => (framebuffer, "is too large"),
             Self::InRam(framebuffer) => (framebuffer, "lies in RAM"),
             Self::Depth(bits) => {
                 return write!(
                     f,
-                    "pixels of {bits} bits are not drawn on, only {TEXT_DEPTH}"
+                    "pixels of {bits} bits are not drawn on, only those of 24 or 32"
                 );
             }
         };
@@ -100,14 +101,17 @@ impl Framebuffer {
     /// [`FramebufferFault`] in words.
     pub fn check_for_text(&self, memory: &MemoryMap) -> Result<u64, FramebufferFault> {
         let len = self.check(memory)?;
-        // Whole pixels must be words of memory.
-        if self.bits_per_pixel != TEXT_DEPTH || !self.pitch.is_multiple_of(4) {
+        if !matches!(self.bits_per_pixel, 24 | 32) {
             return Err(FramebufferFault::Depth(self.bits_per_pixel));
+        }
+        // Words must lie at their size.
+        if self.bits_per_pixel == 32 && (self.address.0 | u64::from(self.pitch)) & 3 != 0 {
+            return Err(FramebufferFault::Pitch(*self));
         }
         Ok(len)
     }
 
-    /// A white pixel of 32 bits.
+    /// A white pixel.
     #[must_use]
     pub fn white(&self) -> u32 {
         let bits = |colour: ColourField| {
@@ -261,9 +265,13 @@ mod tests {
             (|f| f.address = PhysAddr(1 << 52), "is too large"),
             (|f| f.address = PhysAddr(0x7fff_f000), "lies in RAM"),
             (|f| f.address = PhysAddr(0), "lies in RAM"),
-            (|f| f.bits_per_pixel = 24, "pixels of 24 bits"),
+            (|f| f.bits_per_pixel = 15, "pixels of 15 bits"),
             (|f| f.bits_per_pixel = 16, "pixels of 16 bits"),
-            (|f| f.pitch = 4097, "pixels of 32 bits"),
+            (|f| f.pitch = 4097, "begin inside a pixel"),
+            (
+                |f| f.address = PhysAddr(0x9000_0002),
+                "begin inside a pixel",
+            ),
         ] {
             let said = with(change);
             assert!(said.contains(why), "{said}");
