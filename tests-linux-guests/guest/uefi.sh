@@ -37,7 +37,7 @@ if [ ! -e "$mark" ]; then
     printf '\007\000\000\000first' >"$vars/XenolithGone-$own"
     chattr -i "$vars/XenolithGone-$own"
     printf '\007\000\000\000second' >"$vars/XenolithGone-$own"
-    equal "a variable that is written twice" "$(tail -c +5 "$vars/XenolithGone-$own")" second
+    equal "a variable that is written twice" "$(cat "$vars/XenolithGone-$own" | tail -c +5)" second
     chattr -i "$vars/XenolithGone-$own"
     rm "$vars/XenolithGone-$own"
     equal "and then removed" "$(ls "$vars" | grep -c XenolithGone)" 0
