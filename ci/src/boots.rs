@@ -164,6 +164,11 @@ impl Bench<'_> {
         if boot.machine.loader == Loader::PvhNote {
             files.hypervisor = boot::pvh_only(self.layout, &files)?;
         }
+        if boot.machine.loader == Loader::GrubUefi {
+            let made = lock(&self.making);
+            boot::complete_bad(self.layout, &mut files, boot, &folder)?;
+            drop(made);
+        }
         let mut outcome = bad::run(boot, &files, &folder, &log).context("the boot")?;
         if !boot.back_trace.is_empty() {
             let debug = Hypervisor::at(self.layout, self.profile).debug;

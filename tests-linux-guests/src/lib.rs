@@ -13,4 +13,5 @@ pub mod emulator;
 pub mod monitor;
 pub mod report;
 pub mod runner;
+pub mod screen;
 pub mod suite;
