@@ -4,7 +4,6 @@
 //! [`boots::BOOTS`] lists them. dom0's kernel is replaced by something small and wrong
 //! ([`kernels`]), the firmware's tables by broken ones ([`tables`]); [`run`] judges the console.
 
-use crate::case::Tier;
 use crate::emulator::Machine;
 use crate::screen::Screen;
 
@@ -46,8 +45,6 @@ pub struct BadBoot {
     pub end: End,
     /// A machine without a serial line: the lines are read from its screen.
     pub screen: Option<Screen>,
-    /// When it is run.
-    pub tier: Tier,
 }
 
 /// What the machine does at the end.
@@ -79,7 +76,6 @@ impl BadBoot {
         back_trace: &[],
         end: End::Stays,
         screen: None,
-        tier: Tier::Full,
     };
 
     /// Whether the line is one that this boot is about.

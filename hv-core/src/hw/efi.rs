@@ -19,6 +19,7 @@ use hv_core::boot::info::BootInfo;
 use hv_core::domain::{EfiArgument, EfiServices};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::FpuLine;
+use hv_core::time::wallclock::Civil;
 use spin::Once;
 use xen_abi::errno::Errno;
 
@@ -34,6 +35,8 @@ const BUFFER_ORDER: u32 = 5;
 /// EFI_SUCCESS, EFI_UNSUPPORTED and EFI_DEVICE_ERROR (UEFI 2.10, appendix D).
 const UNSUPPORTED: u64 = 1 << 63 | 3;
 const DEVICE_ERROR: u64 = 1 << 63 | 7;
+/// No argument.
+const NONE: EfiArgument = EfiArgument::Value(0);
 /// First address that is not in the lower half, where the firmware runs.
 const LOWER_HALF: u64 = 1 << 47;
 
@@ -202,6 +205,18 @@ fn map(root: Mfn, part: &RuntimeMapping) {
 /// The services for hypercalls; `None` where there are none.
 pub fn services() -> Option<&'static dyn EfiServices> {
     FIRMWARE.get().map(|firmware| firmware as &dyn EfiServices)
+}
+
+/// Seconds since 1970 by the firmware's clock, for machines without a CMOS clock; 0 where it tells none.
+pub fn time_of_day() -> u64 {
+    let mut memory = [0; 16];
+    let arguments = [EfiArgument::At(0), NONE, NONE, NONE, NONE];
+    let told = services().map(|efi| efi.call(Service::GetTime, arguments, &mut memory));
+    let seconds = Civil::efi_to_unix(&memory).filter(|_| told == Some(Ok(0)));
+    seconds.unwrap_or_else(|| {
+        log::warn!("EFI: the firmware tells no time, and there is no CMOS clock");
+        0
+    })
 }
 
 /// Whether a frame holds code or data of the firmware, which the hypervisor runs: dom0 may read it.

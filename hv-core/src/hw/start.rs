@@ -21,19 +21,20 @@ use hv_core::mm::buddy::Buddy;
 
 use super::layout::DIRECT_MAP;
 use super::{
-    console, cpu, cpuinfo, dom0, efi, fpu, heap, host, memory, pages, percpu, power, serial, setup,
-    smp, tables, traps, vga,
+    console, cpu, cpuinfo, dom0, efi, fpu, heap, high, host, memory, pages, percpu, power, serial,
+    setup, smp, tables, traps, vga,
 };
 use crate::say;
 
-/// Physical memory below 4 GiB by the boot's map.
+/// Physical memory by the boot's map: all below 4 GiB, and what is asked for above. Not after that map's end.
 pub struct EarlyMemory;
 
 impl PhysMem for EarlyMemory {
     fn read(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
         let end = addr.0.checked_add(len as u64)?;
+        let mapped = end <= 4 << 30 || high::reach(addr.0, len as u64);
         // SAFETY: the boot's tables map all of it, and nothing writes what the loader left.
-        (end <= 4 << 30).then(|| unsafe {
+        mapped.then(|| unsafe {
             core::slice::from_raw_parts((DIRECT_MAP + addr.0) as *const u8, len)
         })
     }

@@ -1,7 +1,6 @@
 //! The list of boots of bad input.
 
 use super::{BadBoot, End, Kernel, Tables};
-use crate::case::Tier;
 use crate::emulator::{Loader, Machine};
 use crate::screen::Screen;
 
@@ -35,8 +34,23 @@ const BARE: Machine = Machine {
 /// All of them.
 pub const BOOTS: &[BadBoot] = &[
     BadBoot {
+        // Nothing wrong, only unusual.
+        name: "bad-tables-above-4g",
+        machine: Machine {
+            memory_mib: 7168,
+            ..BARE
+        },
+        tables: Tables::Far,
+        expected: &[
+            "XSDT 123456040, 002C",
+            "APIC 17FFFFFF0,",
+            "Brought up 2 CPUs",
+            DOM0_CRASHED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
         name: "bad-screen-text",
-        tier: Tier::Long,
         kernel: Kernel::Text,
         expected: &["System RAM: 511 MiB", UNREADABLE],
         screen: Some(Screen::Text),
@@ -44,7 +58,6 @@ pub const BOOTS: &[BadBoot] = &[
     },
     BadBoot {
         name: "bad-screen-framebuffer",
-        tier: Tier::Long,
         machine: Machine {
             board: "q35",
             loader: Loader::GrubUefi,
