@@ -85,7 +85,7 @@ pub fn complete(
         Loader::GrubUefi => {
             files.dom0 = image::build_uefi(layout)?.dom0;
             files.variables = uefi::variables(layout, name)?;
-            files.disk = uefi::disk(layout)?;
+            files.disk = uefi::disk(layout, name)?;
             Some((GrubCommands::Multiboot2Uefi, &files.compressed))
         }
     };
@@ -118,7 +118,7 @@ pub fn complete_bad(
     let kernel = kernel.context(boot.name)?.unwrap_or_default();
     files.iso = layout.image.join(format!("{}.iso", boot.name));
     files.variables = uefi::variables(layout, boot.name)?;
-    files.disk = uefi::disk(layout)?;
+    files.disk = uefi::disk(layout, boot.name)?;
     let content = IsoContent {
         commands: GrubCommands::Multiboot2Uefi,
         hypervisor: (&files.compressed, &boot.hypervisor_line()),

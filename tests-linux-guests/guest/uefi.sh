@@ -21,6 +21,15 @@ if [ ! -e "$mark" ]; then
     matches "the firmware's tables" "$log" 'ACPI: XSDT 0x'
     between "EFI variables" "$(ls "$vars" | wc -l)" 15 500
 
+    # A table of the firmware's that lies in memory of its runtime services: "_SM_".
+    table=$(echo "$log" | sed -n 's/.* SMBIOS=0x\([0-9a-f]*\) .*/\1/p')
+    frame=$((0x$table >> 12)) io=0x7ff1
+    equal "dom0 reads the firmware's memory" "$(reach map $io $frame $((0x$table & 4095)))" 0x5f4d535f
+    if [ "$(xl dmesg | grep -c Xenolith)" -gt 0 ]; then
+        lacks "but cannot write it" "$(reach map $io $frame $((0x$table & 4095)) 0x5f4d5358 2>&1)" written
+        equal "which is as it was" "$(reach map $io $frame $((0x$table & 4095)))" 0x5f4d535f
+    fi
+
     runs efibootmgr -v
     matches "efibootmgr lists the medium" "$OUT" '^Boot[0-9A-F]{4}\*? UEFI QEMU DVD-ROM'
     runs efibootmgr -q -c -d /dev/sda -p 1 -L "Xenolith test" -l '\EFI\xen\xenolith.efi'

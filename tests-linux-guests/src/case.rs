@@ -78,8 +78,19 @@ pub struct Case {
     pub tolerated: &'static [&'static str],
     /// Whether NMIs hit the machine while the script runs.
     pub nmis: Nmis,
+    /// What becomes of EFI's code while the script runs.
+    pub firmware: Firmware,
     /// Wall time after which the boot has failed.
     pub seconds: u64,
+}
+
+/// The state of the firmware's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// It is as it was made.
+    Sound,
+    /// Its GetTime begins with an undefined instruction.
+    Damaged,
 }
 
 /// Whether the machine's NMI button is pressed.
@@ -109,6 +120,7 @@ impl Case {
         forbidden: &[],
         tolerated: &[],
         nmis: Nmis::None,
+        firmware: Firmware::Sound,
         seconds: 420,
     };
 

@@ -1,6 +1,6 @@
 //! The list of boots.
 
-use crate::case::{Case, Dom0Memory, Nmis, Script, Tier, Weight};
+use crate::case::{Case, Dom0Memory, Firmware, Nmis, Script, Tier, Weight};
 use crate::devices;
 use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 
@@ -68,6 +68,17 @@ pub const CASES: &[Case] = &[
         },
         script: Script::Guest("uefi"),
         expected: &["Reset by EFI"],
+        ..Case::BASE
+    },
+    Case {
+        name: "uefi-crash",
+        machine: Machine {
+            board: "q35",
+            loader: Loader::GrubUefi,
+            ..Machine::BASE
+        },
+        firmware: Firmware::Damaged,
+        script: Script::Guest("uefi-crash"),
         ..Case::BASE
     },
     Case {

@@ -171,6 +171,9 @@ pub fn init(facts: EfiFacts) {
         EfiRevision(runtime.revision),
         runtime.mappings().len()
     );
+    if let Some(at) = runtime.function(Service::GetTime) {
+        log::debug!("EFI: GetTime is at {at:#x}");
+    }
     FIRMWARE.call_once(|| Firmware {
         root,
         buffer,
@@ -354,7 +357,9 @@ impl GuestParts {
 
 /// A fault of this CPU in the firmware's code: sends it back to the caller. `false` when it was none.
 pub fn recover(frame: &mut GuestFrame, vector: u32) -> bool {
-    if INSIDE.load(Ordering::SeqCst) != percpu::this().id + 1 || frame.rip >= LOWER_HALF {
+    let inside = INSIDE.load(Ordering::SeqCst);
+    // Early in the boot a CPU has no number, and nobody is inside.
+    if inside == 0 || frame.rip >= LOWER_HALF || inside != percpu::this().id + 1 {
         return false;
     }
     let facts = [u64::from(vector), frame.rip, cpu::cr2()];
