@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn text_memory_is_read() {
-        let mut memory = vec![b' ', 7].repeat(COLUMNS * 2);
+        let mut memory = [b' ', 7].repeat(COLUMNS * 2);
         memory[0] = b'A';
         memory[COLUMNS * 2] = b'B';
         assert_eq!(text_of(&memory), "A\nB\n");

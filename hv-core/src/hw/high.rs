@@ -12,6 +12,7 @@ const TABLES: usize = 6;
 const GIB: u64 = 1 << 30;
 /// Present, accessed; with the bit of large pages, the NX bit.
 const TABLE: u64 = 0x23;
+const LARGE_PAGE: u64 = 2 << 20;
 const LARGE: u64 = 0x80 | 0x21 | 1 << 63;
 
 #[repr(C, align(4096))]
@@ -48,7 +49,7 @@ fn reach_gib(gib: u64) -> bool {
         if fresh {
             for part in 0..512 {
                 l2.add(part)
-                    .write(gib * GIB + ((part as u64) << 21) | LARGE);
+                    .write(gib * GIB + part as u64 * LARGE_PAGE + LARGE);
             }
         }
     }

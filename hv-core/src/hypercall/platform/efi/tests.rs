@@ -15,11 +15,13 @@ const VALUE: u64 = GUEST + 0x3000;
 const NOT_FOUND: u64 = ERROR | 14;
 
 type Guid = [u8; 16];
+/// Attributes and values by names.
+type Variables = BTreeMap<(Vec<u8>, Guid), (u32, Vec<u8>)>;
 
 /// Firmware with variables. It looks at what it is given more closely than real firmware.
 struct FakeEfi {
     facts: EfiFacts,
-    variables: Mutex<BTreeMap<(Vec<u8>, Guid), (u32, Vec<u8>)>>,
+    variables: Mutex<Variables>,
     calls: Mutex<Vec<Service>>,
 }
 
