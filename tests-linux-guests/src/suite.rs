@@ -71,6 +71,22 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        // The firmware is called on both CPUs.
+        name: "smp2-uefi-boot",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            board: "q35",
+            loader: Loader::GrubUefi,
+            reset: Reset::Restarts,
+            ..Machine::BASE
+        },
+        script: Script::Guest("uefi"),
+        expected: &["Reset by EFI"],
+        seconds: 900,
+        ..Case::BASE
+    },
+    Case {
         name: "uefi-crash",
         machine: Machine {
             board: "q35",

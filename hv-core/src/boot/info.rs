@@ -227,7 +227,8 @@ impl BootInfo {
             _ => Err(BootError::UnknownMagic(magic)),
         }?;
         boot.drop_file_names();
-        if boot.video == VideoInfo::Unknown {
+        // On a machine with EFI there need not be a BIOS that left data.
+        if boot.video == VideoInfo::Unknown && boot.efi.system_table.is_none() {
             boot.video = VideoInfo::from_bios_data(mem);
         }
         Ok(boot)

@@ -13,7 +13,7 @@ use hv_core::boot::cmdline::{
     SchedulerName, Watchdog,
 };
 use hv_core::boot::efi::EfiFacts;
-use hv_core::boot::info::{BootInfo, Module, Rsdp};
+use hv_core::boot::info::{BootInfo, Module, Rsdp, VideoInfo};
 use hv_core::boot::memmap::{MemoryMap, UsableFrames};
 use hv_core::boot::modules::check_modules;
 use hv_core::console::levels::Thresholds;
@@ -161,7 +161,9 @@ fn configure_console(options: &Options, info: &BootInfo, memory: &MemoryMap) {
         }
         None => serial::init(0x3f8, 0),
     }
-    if options.console.contains(&ConsoleSink::Vga) {
+    // What is unknown is text mode, but for EFI, which has none.
+    let dark = info.video == VideoInfo::Unknown && info.efi.system_table.is_some();
+    if options.console.contains(&ConsoleSink::Vga) && !dark {
         vga::take(&info.video, memory);
     }
     let threshold = thresholds(options.loglvl);
