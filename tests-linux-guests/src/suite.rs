@@ -67,6 +67,7 @@ pub const CASES: &[Case] = &[
             ..Machine::BASE
         },
         script: Script::Guest("uefi"),
+        // Debian's Xen resets so too, without a word.
         expected: &["Reset by EFI"],
         ..Case::BASE
     },
