@@ -1,15 +1,16 @@
 //! Preparing and starting boots: the files, `cargo xtask run`, and one boot test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tests_linux_guests::bad::BadBoot;
 use tests_linux_guests::case::Case;
 use tests_linux_guests::emulator::{
     self, Emulator, Files, Hypervisor, Linux, Loader, Machine, Payload, Reset, Software, Terminal,
 };
 
 use crate::arguments::Arguments;
-use crate::failure::{Failure, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::hypervisor::Profile;
 use crate::image::{self, GrubCommands, IsoContent};
 use crate::layout::Layout;
@@ -84,7 +85,7 @@ pub fn complete(
         Loader::GrubUefi => {
             files.dom0 = image::build_uefi(layout)?.dom0;
             files.variables = uefi::variables(layout, name)?;
-            files.disk = uefi::disk(layout)?;
+            files.disk = uefi::disk(layout, name)?;
             Some((GrubCommands::Multiboot2Uefi, &files.compressed))
         }
     };
@@ -103,6 +104,28 @@ pub fn complete(
         files.qemu10 = image::qemu10(layout)?;
     }
     Ok(files)
+}
+
+/// Makes the ISO and the machine's own files for a boot of something bad by [`Loader::GrubUefi`].
+pub fn complete_bad(
+    layout: &Layout,
+    files: &mut Files,
+    boot: &BadBoot,
+    folder: &Path,
+) -> Result<()> {
+    std::fs::create_dir_all(folder).context(folder.display())?;
+    let kernel = boot.kernel.file(files, &folder.join("kernel"));
+    let kernel = kernel.context(boot.name)?.unwrap_or_default();
+    files.iso = layout.image.join(format!("{}.iso", boot.name));
+    files.variables = uefi::variables(layout, boot.name)?;
+    files.disk = uefi::disk(layout, boot.name)?;
+    let content = IsoContent {
+        commands: GrubCommands::Multiboot2Uefi,
+        hypervisor: (&files.compressed, &boot.hypervisor_line()),
+        kernel: (&kernel, boot.kernel_args),
+        dom0: &kernel,
+    };
+    image::build_iso(layout, &content, &files.iso)
 }
 
 /// The hypervisor's image as a boot by [`Loader::PvhNote`] needs it.

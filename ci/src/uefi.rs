@@ -23,11 +23,17 @@ pub fn variables(layout: &Layout, name: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// A disk with a GPT and an EFI system partition.
+/// A new disk with a GPT and an EFI system partition: a machine's own, as it writes to it.
 ///
 /// # Errors
-/// A tool fails.
-pub fn disk(layout: &Layout) -> Result<PathBuf> {
+/// A tool fails, or there is no room.
+pub fn disk(layout: &Layout, name: &str) -> Result<PathBuf> {
+    let file = layout.target.join(format!("{name}.disk"));
+    std::fs::copy(empty_disk(layout)?, &file).context(file.display())?;
+    Ok(file)
+}
+
+fn empty_disk(layout: &Layout) -> Result<PathBuf> {
     let file = layout.target.join("efi-disk.img");
     if file.exists() {
         return Ok(file);

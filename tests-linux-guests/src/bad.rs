@@ -5,6 +5,7 @@
 //! ([`kernels`]), the firmware's tables by broken ones ([`tables`]); [`run`] judges the console.
 
 use crate::emulator::Machine;
+use crate::screen::Screen;
 
 pub mod boots;
 mod kernels;
@@ -42,6 +43,8 @@ pub struct BadBoot {
     pub back_trace: &'static [&'static str],
     /// How it ends.
     pub end: End,
+    /// A machine without a serial line: the lines are read from its screen.
+    pub screen: Option<Screen>,
 }
 
 /// What the machine does at the end.
@@ -72,6 +75,7 @@ impl BadBoot {
         forbidden: &[],
         back_trace: &[],
         end: End::Stays,
+        screen: None,
     };
 
     /// Whether the line is one that this boot is about.
@@ -89,7 +93,11 @@ impl BadBoot {
     /// The hypervisor's command line. No log levels: what matters must show with the usual ones.
     #[must_use]
     pub fn hypervisor_line(&self) -> String {
-        let line = format!("console=com1 com1=115200,8n1 {}", self.hypervisor_args);
+        let console = match self.screen {
+            None => "console=com1 com1=115200,8n1",
+            Some(_) => "console=vga",
+        };
+        let line = format!("{console} {}", self.hypervisor_args);
         line.trim_end().to_owned()
     }
 }

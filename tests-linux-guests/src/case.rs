@@ -1,5 +1,6 @@
 //! What a boot test is.
 
+use crate::devices::Devices;
 use crate::emulator::{Linux, Loader, Machine, Payload};
 
 /// When a case is run.
@@ -55,6 +56,8 @@ pub struct Case {
     pub weight: Weight,
     /// The machine.
     pub machine: Machine,
+    /// Devices beside the board's own; with them the image has drivers.
+    pub devices: Option<&'static Devices>,
     /// The kernel, where Linux runs as dom0.
     pub linux: Linux,
     /// dom0's memory in MiB.
@@ -71,10 +74,23 @@ pub struct Case {
     pub expected: &'static [&'static str],
     /// Lines that must not, beside [`FORBIDDEN`].
     pub forbidden: &'static [&'static str],
+    /// Those of [`FORBIDDEN`] that the case itself brings about.
+    pub tolerated: &'static [&'static str],
     /// Whether NMIs hit the machine while the script runs.
     pub nmis: Nmis,
+    /// What becomes of EFI's code while the script runs.
+    pub firmware: Firmware,
     /// Wall time after which the boot has failed.
     pub seconds: u64,
+}
+
+/// The state of the firmware's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// It is as it was made.
+    Sound,
+    /// Its GetTime begins with an undefined instruction.
+    Damaged,
 }
 
 /// Whether the machine's NMI button is pressed.
@@ -93,6 +109,7 @@ impl Case {
         tier: Tier::Full,
         weight: Weight::Counts,
         machine: Machine::BASE,
+        devices: None,
         linux: Linux::Debian12,
         dom0_mib: 1024,
         dom0_memory: Dom0Memory::Fixed,
@@ -101,7 +118,9 @@ impl Case {
         script: Script::Guest("boot"),
         expected: &[],
         forbidden: &[],
+        tolerated: &[],
         nmis: Nmis::None,
+        firmware: Firmware::Sound,
         seconds: 420,
     };
 

@@ -192,17 +192,20 @@ pub fn command(
         Loader::Grub | Loader::GrubMultiboot1 => {
             qemu.arg("-cdrom").arg(&files.iso);
         }
-        Loader::GrubUefi => {
-            qemu.arg("-cdrom").arg(&files.iso);
-            let flash = "if=pflash,format=raw,unit";
-            qemu.args(["-drive", &format!("{flash}=0,readonly=on,file={OVMF}")]);
-            let variables = files.variables.display();
-            qemu.args(["-drive", &format!("{flash}=1,file={variables}")]);
-            let disk = files.disk.display();
-            qemu.args(["-drive", &format!("if=ide,format=raw,file={disk}")]);
-        }
+        Loader::GrubUefi => uefi_drives(&mut qemu, files),
     }
     qemu
+}
+
+/// What a machine with UEFI boots from: its flash memory, the CD-ROM and the disk.
+pub fn uefi_drives(qemu: &mut Command, files: &Files) {
+    qemu.arg("-cdrom").arg(&files.iso);
+    let flash = "if=pflash,format=raw,unit";
+    qemu.args(["-drive", &format!("{flash}=0,readonly=on,file={OVMF}")]);
+    let variables = files.variables.display();
+    qemu.args(["-drive", &format!("{flash}=1,file={variables}")]);
+    let disk = files.disk.display();
+    qemu.args(["-drive", &format!("if=ide,format=raw,file={disk}")]);
 }
 
 /// The firmware's code, of Debian's package ovmf.

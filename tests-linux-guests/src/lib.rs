@@ -8,8 +8,11 @@
 pub mod bad;
 pub mod case;
 pub mod console;
+pub mod debugger;
+pub mod devices;
 pub mod emulator;
 pub mod monitor;
 pub mod report;
 pub mod runner;
+pub mod screen;
 pub mod suite;

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::case::{Case, FORBIDDEN, Nmis, Script};
+use crate::case::{Case, FORBIDDEN, Firmware, Nmis, Script};
 use crate::console::{Console, Missed};
+use crate::debugger::Debugger;
+use crate::devices::Attached;
 use crate::emulator::{self, Files, Payload, Software, Terminal};
 use crate::monitor::NmiButton;
 use crate::report::{self, Check};
@@ -42,8 +44,17 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     };
     let mut command = emulator::command(&case.machine, files, software, Terminal::Program);
     let mut button = (case.nmis == Nmis::Many).then(|| NmiButton::attach(&mut command, case.name));
+    let damage = case.firmware == Firmware::Damaged;
+    let debugger = damage.then(|| Debugger::attach(&mut command, case.name));
+    let attached = match case.devices {
+        Some(devices) => Some(Attached::attach(devices, &mut command, log)?),
+        None => None,
+    };
     let mut console = Console::start(&mut command, log, Duration::from_secs(case.seconds))?;
-    console.forbid(FORBIDDEN);
+    let trouble = FORBIDDEN
+        .iter()
+        .filter(|line| !case.tolerated.contains(line));
+    console.forbid(&trouble.copied().collect::<Vec<_>>());
     console.forbid(case.forbidden);
     let mut checks = Vec::new();
     let milestones = match case.payload() {
@@ -52,6 +63,7 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     };
     let alive = boot(milestones, &mut console, &mut checks)
         && press(button.as_mut(), &mut checks)
+        && damage_firmware(debugger.as_ref(), &console, &mut checks)
         && drive(case.script, &mut console, &mut checks);
     drop(button);
     if alive {
@@ -65,6 +77,9 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         }
         Script::Micro => checks.extend(report::parse(console.text())),
         Script::Typed(_) | Script::MicroAct => {}
+    }
+    if let Some(attached) = attached {
+        checks.extend(attached.checks()?);
     }
     for line in case.expected {
         checks.push(shown(
@@ -94,6 +109,34 @@ fn press(button: Option<&mut NmiButton>, checks: &mut Vec<Check>) -> bool {
             false
         }
     }
+}
+
+/// Writes over the beginning of EFI's GetTime, whose address the hypervisor has told, where that is wanted.
+fn damage_firmware(
+    debugger: Option<&Debugger>,
+    console: &Console,
+    checks: &mut Vec<Check>,
+) -> bool {
+    /// UD2
+    const UNDEFINED: [u8; 2] = [0x0f, 0x0b];
+    let Some(debugger) = debugger else {
+        return true;
+    };
+    let told = console.text().split("EFI: GetTime is at 0x").nth(1);
+    let digits = told.and_then(|rest| rest.split(|c: char| !c.is_ascii_hexdigit()).next());
+    let address = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let name = "the firmware's code is damaged";
+    let done = address
+        .ok_or_else(|| "its address was not told".to_owned())
+        .and_then(|at| {
+            let written = debugger.write(at, &UNDEFINED);
+            written.map_err(|error| error.to_string())
+        });
+    checks.push(match &done {
+        Ok(()) => Check::passed(name),
+        Err(why) => Check::failed(name, why.clone()),
+    });
+    done.is_ok()
 }
 
 fn shown(console: &Console, name: &str, line: &str) -> Check {

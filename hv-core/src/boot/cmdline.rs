@@ -82,6 +82,15 @@ pub enum AfterPanic {
     Halt,
 }
 
+/// Who has the screen once dom0 runs (`vga=keep`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScreenOwner {
+    /// dom0 alone.
+    Dom0,
+    /// The hypervisor too: it goes on writing.
+    Shared,
+}
+
 /// All options with their values or defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -115,6 +124,8 @@ pub struct Options {
     pub after_panic: AfterPanic,
     /// `watchdog`.
     pub watchdog: Watchdog,
+    /// `vga=keep`.
+    pub screen: ScreenOwner,
 }
 
 impl Default for Options {
@@ -141,6 +152,7 @@ impl Default for Options {
             },
             after_panic: AfterPanic::Reboot,
             watchdog: Watchdog::Off,
+            screen: ScreenOwner::Dom0,
         }
     }
 }
@@ -345,6 +357,7 @@ impl Parser {
                 Some(())
             },
             "sched" => Self::set_scheduler,
+            "vga" => Self::set_vga,
             "abi" => |parser, value| {
                 parser.options.abi = AbiVersion::parse(value)?;
                 Some(())
@@ -398,6 +411,23 @@ impl Parser {
             }
             _ => return None,
         };
+        Some(())
+    }
+
+    /// The mode is the boot loader's choice; whether to keep the screen is ours.
+    fn set_vga(&mut self, value: &str) -> Option<()> {
+        for item in value.split(',').filter(|item| !item.is_empty()) {
+            let mode = ["text-", "gfx-", "mode-"];
+            match item {
+                "keep" => self.options.screen = ScreenOwner::Shared,
+                "current" => {}
+                "ask" => self.findings.missing("vga", item),
+                _ if mode.iter().any(|start| item.starts_with(start)) => {
+                    self.findings.missing("vga", item);
+                }
+                _ => return None,
+            }
+        }
         Some(())
     }
 

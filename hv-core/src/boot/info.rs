@@ -7,6 +7,7 @@
 mod multiboot1;
 mod multiboot2;
 mod pvh;
+mod screen;
 mod video;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use super::phys::{StringFault, read_string};
 use crate::base::PhysAddr;
 
 pub use super::phys::PhysMem;
+pub use screen::{FramebufferFault, ScreenMaker};
 pub use video::{ColourField, Framebuffer, VideoInfo};
 
 /// Longest command line taken from a loader, in bytes.
@@ -225,7 +227,8 @@ impl BootInfo {
             _ => Err(BootError::UnknownMagic(magic)),
         }?;
         boot.drop_file_names();
-        if boot.video == VideoInfo::Unknown {
+        // On a machine with EFI there need not be a BIOS that left data.
+        if boot.video == VideoInfo::Unknown && boot.efi.system_table.is_none() {
             boot.video = VideoInfo::from_bios_data(mem);
         }
         Ok(boot)

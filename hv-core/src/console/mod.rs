@@ -11,6 +11,7 @@ pub mod input;
 pub mod levels;
 pub mod limit;
 pub mod ring;
+pub mod screen;
 pub mod sink;
 
 pub use guestline::GuestConsole;

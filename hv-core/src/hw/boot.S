@@ -42,6 +42,12 @@ mb2_header:
     .long 24
     .long image_start_phys, 0xffffffff, 0x200000, 2
     .balign 8
+    .short 4, OPTIONAL              # VGA text is fine
+    .long 12, 2
+    .balign 8
+    .short 5, OPTIONAL              # so is a framebuffer of any size
+    .long 20, 0, 0, 0
+    .balign 8
     .short 0, 0
     .long 8
 mb2_header_end:

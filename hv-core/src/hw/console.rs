@@ -30,7 +30,6 @@ pub struct Console {
     gate: LogGate,
     /// For those that a guest causes: they begin with its name.
     guest_gate: LogGate,
-    vga: bool,
 }
 
 static CONSOLE: Once<Mutex<Console>> = Once::new();
@@ -47,7 +46,6 @@ pub fn console() -> &'static Mutex<Console> {
                 ring: Ring::Early(ring),
                 gate: LogGate::new(Thresholds::HOST),
                 guest_gate: LogGate::new(Thresholds::GUEST),
-                vga: false,
             },
         )
     })
@@ -59,11 +57,10 @@ pub fn input() -> &'static Mutex<SerialInput> {
 }
 
 impl Console {
-    /// Sets which messages are shown, and where.
-    pub fn configure(&mut self, own: Thresholds, guests: Thresholds, vga: bool) {
+    /// Sets which messages are shown.
+    pub fn configure(&mut self, own: Thresholds, guests: Thresholds) {
         self.gate = LogGate::new(own);
         self.guest_gate = LogGate::new(guests);
-        self.vga = vga;
     }
 
     /// Moves the ring to the heap with the size wanted, with what it holds.
@@ -100,9 +97,7 @@ impl Console {
     /// Text to the outputs but not into the ring (dom0's console).
     pub fn out_only(&mut self, text: &[u8]) {
         serial::write(text);
-        if self.vga {
-            vga::write(text);
-        }
+        vga::write(text);
     }
 }
 

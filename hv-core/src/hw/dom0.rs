@@ -8,8 +8,9 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
+use hv_core::boot::cmdline::ScreenOwner;
 use hv_core::boot::framelist::FrameList;
-use hv_core::boot::info::{BootInfo, Module, VideoInfo};
+use hv_core::boot::info::{BootInfo, Module, ScreenMaker};
 use hv_core::console::Focus;
 use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags};
 use hv_core::mm::pins::{self, OwedPuts, RootKind};
@@ -24,12 +25,10 @@ use pvh_boot::pv::{
     StartState, build,
 };
 use xen_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
-use xen_abi::start_info::{Dom0VgaConsoleInfo, VgaTextMode3, XEN_VGATYPE_TEXT_MODE_3};
-use zerocopy::IntoBytes;
 
 use super::host::{HW, hv};
 use super::start::{Boot, module_frames, refuse};
-use super::{console, fpu, heap, memory, pages, percpu, serial};
+use super::{console, fpu, heap, memory, pages, percpu, serial, vga};
 use crate::say;
 
 /// Most bytes that an unpacked kernel may take.
@@ -110,6 +109,7 @@ pub fn create(boot: Box<Boot>) {
         Err(why) => refuse(format_args!("dom0: {why}")),
     };
     let options = &boot.command_line.options;
+    let keep = options.screen;
     let cpus = percpu::online().count() as u32;
     let domain = make_domain(options.dom0_max_vcpus.pick(cpus).clamp(1, 128), want.1);
     let split = own.start + (own.end - own.start).min(layout.nr_pages - layout.end);
@@ -132,6 +132,10 @@ pub fn create(boot: Box<Boot>) {
     let banner = input.banner();
     drop(input);
     say!("{banner}");
+    if keep == ScreenOwner::Dom0 && vga::is_ours() {
+        say!("The screen is dom0's from here on (vga=keep shares it)");
+        vga::give_up();
+    }
 }
 
 /// Writes dom0's start of day into its memory.
@@ -145,7 +149,11 @@ fn load(
     let line = boot
         .command_line
         .dom0_line(&boot.info.modules[0].command_line);
-    let vga = vga_info(&boot.info.video);
+    let maker = match boot.info.efi.system_table {
+        Some(_) => ScreenMaker::Efi,
+        None => ScreenMaker::Bios,
+    };
+    let vga = boot.info.video.for_dom0(&boot.memory, maker);
     let start = StartOfDay {
         shared_info: domain.shared_info.addr().0,
         command_line: line.as_bytes(),
@@ -399,31 +407,4 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
     *first.state.lock() = Some(state);
     first.clear_flags(RunFlags::DOWN | RunFlags::UNINITIALISED);
     domain.start(first);
-}
-
-/// The screen as dom0's kernel wants to know it.
-fn vga_info(video: &VideoInfo) -> Option<Dom0VgaConsoleInfo> {
-    let VideoInfo::Text {
-        columns,
-        rows,
-        font_height,
-        cursor,
-    } = *video
-    else {
-        return None;
-    };
-    let mut info = Dom0VgaConsoleInfo {
-        video_type: XEN_VGATYPE_TEXT_MODE_3,
-        ..Default::default()
-    };
-    let text = VgaTextMode3 {
-        font_height,
-        cursor_x: u16::from(cursor.0),
-        cursor_y: u16::from(cursor.1),
-        rows,
-        columns,
-    };
-    let bytes = text.as_bytes();
-    info.u.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-    Some(info)
 }

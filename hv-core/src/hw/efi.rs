@@ -19,6 +19,7 @@ use hv_core::boot::info::BootInfo;
 use hv_core::domain::{EfiArgument, EfiServices};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::FpuLine;
+use hv_core::time::wallclock::Civil;
 use spin::Once;
 use xen_abi::errno::Errno;
 
@@ -26,7 +27,7 @@ use super::context::NO_BREAKPOINTS;
 use super::layout::FIRST_SLOT;
 use super::paging::{self, Largest, flag};
 use super::start::EarlyMemory;
-use super::{cpu, fpu, pages, percpu, tlb, traps};
+use super::{cpu, fpu, pages, percpu, serial, tlb, traps};
 use crate::say;
 
 /// The buffer for what calls read and write: `1 << order` pages.
@@ -34,6 +35,8 @@ const BUFFER_ORDER: u32 = 5;
 /// EFI_SUCCESS, EFI_UNSUPPORTED and EFI_DEVICE_ERROR (UEFI 2.10, appendix D).
 const UNSUPPORTED: u64 = 1 << 63 | 3;
 const DEVICE_ERROR: u64 = 1 << 63 | 7;
+/// No argument.
+const NONE: EfiArgument = EfiArgument::Value(0);
 /// First address that is not in the lower half, where the firmware runs.
 const LOWER_HALF: u64 = 1 << 47;
 
@@ -168,6 +171,9 @@ pub fn init(facts: EfiFacts) {
         EfiRevision(runtime.revision),
         runtime.mappings().len()
     );
+    if let Some(at) = runtime.function(Service::GetTime) {
+        log::debug!("EFI: GetTime is at {at:#x}");
+    }
     FIRMWARE.call_once(|| Firmware {
         root,
         buffer,
@@ -204,6 +210,18 @@ pub fn services() -> Option<&'static dyn EfiServices> {
     FIRMWARE.get().map(|firmware| firmware as &dyn EfiServices)
 }
 
+/// Seconds since 1970 by the firmware's clock, for machines without a CMOS clock; 0 where it tells none.
+pub fn time_of_day() -> u64 {
+    let mut memory = [0; 16];
+    let arguments = [EfiArgument::At(0), NONE, NONE, NONE, NONE];
+    let told = services().map(|efi| efi.call(Service::GetTime, arguments, &mut memory));
+    let seconds = Civil::efi_to_unix(&memory).filter(|_| told == Some(Ok(0)));
+    seconds.unwrap_or_else(|| {
+        log::warn!("EFI: the firmware tells no time, and there is no CMOS clock");
+        0
+    })
+}
+
 /// Whether a frame holds code or data of the firmware, which the hypervisor runs: dom0 may read it.
 pub fn keeps(mfn: Mfn) -> bool {
     FIRMWARE.get().is_some_and(|firmware| {
@@ -232,6 +250,7 @@ pub fn reset(how: Reset) {
     if let Ok(runtime) = &firmware.facts.runtime
         && let Some(function) = runtime.function(Service::ResetSystem)
     {
+        serial::write(b"(XEN) Reset by EFI\n");
         firmware.enter(function, &[how as u64, 0, 0, 0, 0]);
     }
 }
@@ -338,7 +357,9 @@ impl GuestParts {
 
 /// A fault of this CPU in the firmware's code: sends it back to the caller. `false` when it was none.
 pub fn recover(frame: &mut GuestFrame, vector: u32) -> bool {
-    if INSIDE.load(Ordering::SeqCst) != percpu::this().id + 1 || frame.rip >= LOWER_HALF {
+    let inside = INSIDE.load(Ordering::SeqCst);
+    // Early in the boot a CPU has no number, and nobody is inside.
+    if inside == 0 || frame.rip >= LOWER_HALF || inside != percpu::this().id + 1 {
         return false;
     }
     let facts = [u64::from(vector), frame.rip, cpu::cr2()];

@@ -14,6 +14,7 @@ pub mod exits;
 pub mod fpu;
 pub mod guestmem;
 pub mod heap;
+pub mod high;
 pub mod host;
 pub mod irq;
 pub mod layout;

@@ -21,6 +21,8 @@ pub mod flag {
     pub const A: u64 = 1 << 5;
     pub const D: u64 = 1 << 6;
     pub const PS: u64 = 1 << 7;
+    /// In a last-level entry: the upper half of the PAT, whose first entry is write-combining.
+    pub const PAT: u64 = 1 << 7;
     pub const G: u64 = 1 << 8;
     pub const NX: u64 = 1 << 63;
     pub const ADDR: u64 = 0x000f_ffff_ffff_f000;
@@ -28,6 +30,7 @@ pub mod flag {
     pub const DATA: u64 = P | RW | A | D | G | NX;
     pub const RODATA: u64 = P | A | D | G | NX;
     pub const TEXT: u64 = P | A | G;
+    pub const COMBINING: u64 = DATA | PAT;
     pub const MMIO: u64 = P | RW | A | D | G | NX | PCD | PWT;
 }
 
@@ -155,17 +158,20 @@ pub fn set_page(va: u64, value: u64) {
 
 /// Maps device registers uncached and returns their address; never unmapped.
 pub fn map_mmio(pa: PhysAddr, len: u64) -> u64 {
+    map_device(pa, len, flag::MMIO)
+}
+
+/// Maps video memory, whose writes may be combined, and returns its address; never unmapped.
+pub fn map_write_combining(pa: PhysAddr, len: u64) -> u64 {
+    map_device(pa, len, flag::COMBINING)
+}
+
+fn map_device(pa: PhysAddr, len: u64, flags: u64) -> u64 {
     let mut next = LOCK.lock();
     let offset = pa.offset() as u64;
     let size = (offset + len).next_multiple_of(PAGE_SIZE as u64);
     let va = next.0;
-    map(
-        va,
-        PhysAddr(pa.0 - offset),
-        size,
-        flag::MMIO,
-        Largest::Small,
-    );
+    map(va, PhysAddr(pa.0 - offset), size, flags, Largest::Small);
     next.0 += size + PAGE_SIZE as u64;
     va + offset
 }

@@ -83,12 +83,13 @@ fn put(byte: u8) {
     PORT.store(0, Ordering::Relaxed);
 }
 
-/// Formats straight to the UART, for the panic path.
+/// Formats straight to the UART and the screen, for the panic path.
 pub struct Raw;
 
 impl fmt::Write for Raw {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         write(s.as_bytes());
+        super::vga::write(s.as_bytes());
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use hv_core::base::CpuId;
+use hv_core::boot::acpi::Fadt;
 use hv_core::console::{ConsoleSink, ReadRequest, ReadResult};
 use hv_core::domain::{
     Backing, CpuPlace, CpuPolicy, Diagnostics, Facts, Hypervisor, Identity, PolicyView, Processor,
@@ -121,8 +122,13 @@ pub fn hypervisor(boot: &Boot) {
     );
     HV.call_once(|| Hypervisor::new(backing, services, irqs, identity(boot), facts));
     host::fix_slots();
-    let century = boot.acpi.fadt.as_ref().map_or(0, |f| f.century);
-    if let Ok(wall) = WallClock::set(clock::read_rtc(century), 0, clock::now()) {
+    let fadt = boot.acpi.fadt.as_ref();
+    let seconds = if fadt.is_some_and(Fadt::lacks_cmos_clock) {
+        efi::time_of_day()
+    } else {
+        clock::read_rtc(fadt.map_or(0, |f| f.century))
+    };
+    if let Ok(wall) = WallClock::set(seconds, 0, clock::now()) {
         host::hv().set_wallclock(wall);
     }
 }

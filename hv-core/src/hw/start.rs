@@ -13,7 +13,7 @@ use hv_core::boot::cmdline::{
     SchedulerName, Watchdog,
 };
 use hv_core::boot::efi::EfiFacts;
-use hv_core::boot::info::{BootInfo, Module, Rsdp};
+use hv_core::boot::info::{BootInfo, Module, Rsdp, VideoInfo};
 use hv_core::boot::memmap::{MemoryMap, UsableFrames};
 use hv_core::boot::modules::check_modules;
 use hv_core::console::levels::Thresholds;
@@ -21,19 +21,20 @@ use hv_core::mm::buddy::Buddy;
 
 use super::layout::DIRECT_MAP;
 use super::{
-    console, cpu, cpuinfo, dom0, efi, fpu, heap, host, memory, pages, percpu, power, serial, setup,
-    smp, tables, traps,
+    console, cpu, cpuinfo, dom0, efi, fpu, heap, high, host, memory, pages, percpu, power, serial,
+    setup, smp, tables, traps, vga,
 };
 use crate::say;
 
-/// Physical memory below 4 GiB by the boot's map.
+/// Physical memory by the boot's map: all below 4 GiB, and what is asked for above. Not after that map's end.
 pub struct EarlyMemory;
 
 impl PhysMem for EarlyMemory {
     fn read(&self, addr: PhysAddr, len: usize) -> Option<&[u8]> {
         let end = addr.0.checked_add(len as u64)?;
+        let mapped = end <= 4 << 30 || high::reach(addr.0, len as u64);
         // SAFETY: the boot's tables map all of it, and nothing writes what the loader left.
-        (end <= 4 << 30).then(|| unsafe {
+        mapped.then(|| unsafe {
             core::slice::from_raw_parts((DIRECT_MAP + addr.0) as *const u8, len)
         })
     }
@@ -93,16 +94,16 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
         Ok(info) => info,
         Err(why) => refuse(format_args!("the boot loader's information: {why}")),
     };
-    let command_line = Parsed::new(&info.command_line);
-    configure_console(&command_line.options, &info);
-    banner(&info, &command_line);
-    setup::require_features();
-
     let width = cpu::identity()
         .get_processor_capacity_feature_info()
         .map_or(36, |c| c.physical_address_bits());
     host::set_address_width(u32::from(width));
     let (memory, warnings) = MemoryMap::new(&info.memory_map, 1 << width.min(42));
+    let command_line = Parsed::new(&info.command_line);
+    configure_console(&command_line.options, &info, &memory);
+    banner(&info, &command_line);
+    setup::require_features();
+
     say!("Memory map of the {}:", info.protocol);
     memory.regions().iter().for_each(|r| say!(" {r}"));
     warnings.iter().for_each(|w| log::warn!("{w}"));
@@ -121,6 +122,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
         traps::patch_smap_sites();
     }
     memory::map_ram(&memory);
+    vga::map();
     let early = more_pages(&free, first_run);
     console::console()
         .lock()
@@ -146,7 +148,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     to_own_stack(boot)
 }
 
-fn configure_console(options: &Options, info: &BootInfo) {
+fn configure_console(options: &Options, info: &BootInfo, memory: &MemoryMap) {
     let wanted = options.console.contains(&ConsoleSink::Com1);
     match options.com1 {
         _ if !wanted => serial::init(0, 0),
@@ -159,15 +161,15 @@ fn configure_console(options: &Options, info: &BootInfo) {
         }
         None => serial::init(0x3f8, 0),
     }
-    let vga = options.console.contains(&ConsoleSink::Vga)
-        && matches!(
-            info.video,
-            hv_core::boot::info::VideoInfo::Text { .. } | hv_core::boot::info::VideoInfo::Unknown
-        );
+    // What is unknown is text mode, but for EFI, which has none.
+    let dark = info.video == VideoInfo::Unknown && info.efi.system_table.is_some();
+    if options.console.contains(&ConsoleSink::Vga) && !dark {
+        vga::take(&info.video, memory);
+    }
     let threshold = thresholds(options.loglvl);
     console::console()
         .lock()
-        .configure(threshold, thresholds(options.guest_loglvl), vga);
+        .configure(threshold, thresholds(options.guest_loglvl));
     power::set_noreboot(options.after_panic == AfterPanic::Halt);
 }
 

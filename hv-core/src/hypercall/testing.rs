@@ -20,8 +20,8 @@ use crate::base::{DomId, VcpuId};
 use crate::boot::cmdline::Parsed;
 use crate::console::{ConsoleSink, LogRing, ReadRequest, ReadResult};
 use crate::domain::{
-    Backing, CpuPlace, CpuPolicy, Diagnostics, Domain, DomainKind, Facts, Hypervisor, Identity,
-    Limits, PirqLayer, PolicyView, Processor, Rights, RunFlags, Services,
+    Backing, CpuPlace, CpuPolicy, Diagnostics, Domain, DomainKind, EfiServices, Facts, Hypervisor,
+    Identity, Limits, PirqLayer, PolicyView, Processor, Rights, RunFlags, Services,
 };
 use crate::events::PirqSharing;
 use crate::irq::tests::machine as wires;
@@ -152,6 +152,11 @@ pub struct Fixture {
 impl Fixture {
     /// dom0 makes the calls.
     pub fn control() -> Self {
+        Self::on_firmware(None)
+    }
+
+    /// The same on a machine with EFI.
+    pub fn on_firmware(efi: Option<&'static dyn EfiServices>) -> Self {
         let machine = FakeMachine::new();
         let console: &'static FakeConsole = Box::leak(Box::default());
         let backing = Backing {
@@ -161,7 +166,11 @@ impl Fixture {
         };
         let (_, irqs) = wires::Machine::start(wires::Setup::default());
         let irqs = Box::leak(Box::new(irqs));
-        let hv = Hypervisor::new(backing, services(console), irqs, identity(), facts());
+        let services = Services {
+            efi,
+            ..services(console)
+        };
+        let hv = Hypervisor::new(backing, services, irqs, identity(), facts());
         let hv: &'static Hypervisor = Box::leak(Box::new(hv));
         let host = FakeHost::new(machine);
         let caller = add_domain(hv, 0, Rights::Control);

@@ -85,6 +85,28 @@ impl Civil {
         Some(days * SECONDS_PER_DAY + u64::from(seconds))
     }
 
+    /// Seconds since 1970 by a time as EFI has it (UEFI 2.10, 8.3, EFI_TIME); none if it is no date.
+    #[must_use]
+    pub fn efi_to_unix(time: &[u8; 16]) -> Option<u64> {
+        /// The zone of a clock whose zone nobody knows.
+        const UNKNOWN: i16 = 2047;
+        let civil = Self {
+            year: u32::from(u16::from_le_bytes([time[0], time[1]])),
+            month: u32::from(time[2]),
+            day: u32::from(time[3]),
+            hour: u32::from(time[4]),
+            minute: u32::from(time[5]),
+            second: u32::from(time[6]),
+        };
+        // Minutes that local time is behind.
+        let zone = match i16::from_le_bytes([time[12], time[13]]) {
+            UNKNOWN => 0,
+            zone @ -1440..=1440 => i64::from(zone),
+            _ => return None,
+        };
+        civil.to_unix()?.checked_add_signed(zone * 60)
+    }
+
     /// The date of `seconds` since 1970; none after 2299.
     #[must_use]
     pub fn from_unix(seconds: u64) -> Option<Self> {

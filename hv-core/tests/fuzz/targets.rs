@@ -3,7 +3,8 @@
 use hv_core::base::PhysAddr;
 use hv_core::boot::acpi::{AcpiFacts, find_rsdp};
 use hv_core::boot::cmdline::Parsed;
-use hv_core::boot::info::{BootInfo, Rsdp};
+use hv_core::boot::efi::{EfiFacts, EfiRegion, EfiSystemTable};
+use hv_core::boot::info::{BootInfo, Rsdp, ScreenMaker};
 use hv_core::boot::memmap::{MemoryMap, RamSize, UsableFrames};
 use hv_core::boot::modules::check_modules;
 use hv_core::mm::buddy::Buddy;
@@ -24,7 +25,14 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "loader",
-        corpus: || vec![files!("multiboot1"), files!("multiboot2"), files!("pvh")],
+        corpus: || {
+            vec![
+                files!("multiboot1"),
+                files!("multiboot2"),
+                files!("multiboot2-efi"),
+                files!("pvh"),
+            ]
+        },
         seal: |_| {},
         read: loader,
         bytes: 4 << 20,
@@ -121,10 +129,33 @@ fn loader(file: &[u8]) -> Answer {
         }
         assert_eq!(buddy.free_pages(), frames.total_frames());
     }
+    if let Some(EfiSystemTable::Wide(at)) = info.efi.system_table {
+        firmware(&mem, at, info.efi.memory);
+    }
+    let _ = info.video.for_dom0(&map, ScreenMaker::Efi);
     if let Some(Rsdp::Copy(bytes)) = info.rsdp {
         facts(&AcpiFacts::parse_copy(&mem, &bytes));
     }
     if good { Answer::Taken } else { Answer::Refused }
+}
+
+/// Only what is the firmware's own to have is mapped, whole pages of the lower half.
+fn firmware(mem: &Memory<'_>, at: PhysAddr, memory: Vec<EfiRegion>) {
+    let facts = match EfiFacts::read(mem, at, memory) {
+        Ok(facts) => facts,
+        Err(why) => return assert!(!why.to_string().is_empty()),
+    };
+    match &facts.runtime {
+        Ok(runtime) => {
+            for part in runtime.mappings() {
+                let end = part.base.0.checked_add(part.len);
+                assert!(end.is_some_and(|end| end <= 1 << 47) && part.base.offset() == 0);
+                let mut owners = facts.memory.iter().filter(|r| r.is_runtime());
+                assert!(owners.any(|r| r.holds(part.base.0, part.len)));
+            }
+        }
+        Err(why) => assert!(!why.to_string().is_empty()),
+    }
 }
 
 fn command_lines() -> Vec<Vec<u8>> {

@@ -2,9 +2,12 @@
 
 use super::{BadBoot, End, Kernel, Tables};
 use crate::emulator::{Loader, Machine};
+use crate::screen::Screen;
 
 /// Said after all that stops for good.
 const STOPPED: &str = "Stopped; it is safe to switch the machine off";
+/// Said of a kernel that is a text.
+const UNREADABLE: &str = "Cannot boot: dom0 kernel: neither an ELF file nor compressed";
 /// Said when the hypervisor came all the way to a dom0 that crashes at once.
 const DOM0_CRASHED: &str = "Hardware Dom0 crashed";
 /// A line of letters.
@@ -30,6 +33,41 @@ const BARE: Machine = Machine {
 
 /// All of them.
 pub const BOOTS: &[BadBoot] = &[
+    BadBoot {
+        // Nothing wrong, only unusual.
+        name: "bad-tables-above-4g",
+        machine: Machine {
+            memory_mib: 7168,
+            ..BARE
+        },
+        tables: Tables::Far,
+        expected: &[
+            "XSDT 123456040, 002C",
+            "APIC 17FFFFFF0,",
+            "Brought up 2 CPUs",
+            DOM0_CRASHED,
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-screen-text",
+        kernel: Kernel::Text,
+        expected: &["System RAM: 511 MiB", UNREADABLE],
+        screen: Some(Screen::Text),
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-screen-framebuffer",
+        machine: Machine {
+            board: "q35",
+            loader: Loader::GrubUefi,
+            ..SMALL
+        },
+        kernel: Kernel::Text,
+        expected: &["Video: VGA is graphics mode", UNREADABLE],
+        screen: Some(Screen::Framebuffer),
+        ..BadBoot::BASE
+    },
     BadBoot {
         name: "bad-no-module",
         kernel: Kernel::Missing,

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::{BadBoot, End};
 use crate::case::FORBIDDEN;
 use crate::console::{Console, Missed};
-use crate::emulator::{self, Files, Terminal};
+use crate::emulator::{self, Files, Loader, Terminal};
 use crate::monitor::NmiButton;
 use crate::report::Check;
 use crate::runner::{Outcome, wait};
+use crate::screen::Screen;
 
 /// Wall time after which a boot has failed.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -24,11 +25,15 @@ const WATCHED: Duration = Duration::from_millis(700);
 pub fn run(boot: &BadBoot, files: &Files, folder: &Path, log: &Path) -> std::io::Result<Outcome> {
     std::fs::create_dir_all(folder)?;
     let mut qemu = emulator::machine_alone(&boot.machine, files, Terminal::Program);
-    qemu.arg("-kernel").arg(&files.hypervisor);
-    qemu.args(["-append", &boot.hypervisor_line()]);
-    if let Some(kernel) = boot.kernel.file(files, &folder.join("kernel"))? {
-        let module = format!("{} {}", kernel.display(), boot.kernel_args);
-        qemu.args(["-initrd", module.trim_end()]);
+    if boot.machine.loader == Loader::GrubUefi {
+        emulator::uefi_drives(&mut qemu, files);
+    } else {
+        qemu.arg("-kernel").arg(&files.hypervisor);
+        qemu.args(["-append", &boot.hypervisor_line()]);
+        if let Some(kernel) = boot.kernel.file(files, &folder.join("kernel"))? {
+            let module = format!("{} {}", kernel.display(), boot.kernel_args);
+            qemu.args(["-initrd", module.trim_end()]);
+        }
     }
     boot.tables.give(&mut qemu, folder)?;
     let monitor = NmiButton::attach(&mut qemu, boot.name);
@@ -37,6 +42,16 @@ pub fn run(boot: &BadBoot, files: &Files, folder: &Path, log: &Path) -> std::io:
     console.forbid(&trouble.copied().collect::<Vec<_>>());
     console.forbid(boot.forbidden);
     let mut checks = Vec::new();
+    if let Some(screen) = boot.screen {
+        let shown = watch(boot, screen, &monitor, folder, &mut console)?;
+        checks.extend(boot.expected.iter().map(|line| once(&shown, line)));
+        checks.push(ends(boot.end, &mut console));
+        return Ok(Outcome {
+            checks,
+            took: console.elapsed(),
+            console: console.text().to_owned() + &shown,
+        });
+    }
     if shows_all(boot, &mut console, &mut checks)
         && answers_monitor(boot, &monitor, &mut console, &mut checks)
     {
@@ -50,6 +65,24 @@ pub fn run(boot: &BadBoot, files: &Files, folder: &Path, log: &Path) -> std::io:
         took: console.elapsed(),
         console: console.text().to_owned(),
     })
+}
+
+/// Looks at the screen until it shows all that it must, or time is up; returns what it shows then.
+fn watch(
+    boot: &BadBoot,
+    screen: Screen,
+    monitor: &NmiButton,
+    folder: &Path,
+    console: &mut Console,
+) -> std::io::Result<String> {
+    loop {
+        let alive = console.stays(WATCHED).is_ok();
+        let shown = screen.read(monitor, folder)?;
+        let all = boot.expected.iter().all(|line| shown.contains(line));
+        if all || !alive || console.elapsed() > LIMIT {
+            return Ok(shown);
+        }
+    }
 }
 
 /// Waits for all that must appear, pressing keys in between.

@@ -30,6 +30,8 @@ pub enum Tables {
     WildPointer,
     /// The list of tables lists itself.
     Cycle,
+    /// Nothing wrong, but they lie above 4 GiB; the machine has RAM there.
+    Far,
 }
 
 /// Bytes of a table's header.
@@ -65,6 +67,9 @@ impl Tables {
         if matches!(self, Self::Usual | Self::None) {
             return Ok(());
         }
+        if self == Self::Far {
+            return give_far(qemu, folder);
+        }
         for (name, bytes) in [
             (TABLES_FILE, self.tables()),
             (ROOT_FILE, root()),
@@ -80,23 +85,13 @@ impl Tables {
 
     /// The list of tables and the MADT.
     fn tables(self) -> Vec<u8> {
-        let mut madt = Vec::new();
-        madt.extend(0xfee0_0000_u32.to_le_bytes());
-        madt.extend(1_u32.to_le_bytes());
-        for cpu in [0, 1] {
-            madt.extend([0, CPU_LEN as u8, cpu, cpu, 1, 0, 0, 0]);
-        }
-        madt.extend([1, 12, 0, 0]);
-        madt.extend(0xfec0_0000_u32.to_le_bytes());
-        madt.extend(0_u32.to_le_bytes());
-
         let first = match self {
             Self::WildPointer => NOWHERE,
             Self::Cycle => 0,
             _ => MADT as u32,
         };
         let mut file = table(b"RSDT", &first.to_le_bytes());
-        file.extend(table(b"APIC", &madt));
+        file.extend(madt());
         let length = MADT + LENGTH..MADT + LENGTH + 4;
         match self {
             Self::CutLength => file[length].copy_from_slice(&(HEADER as u32 - 1).to_le_bytes()),
@@ -128,6 +123,60 @@ impl Tables {
         script.sum(ROOT_FILE, ROOT_CHECKSUM, 0..ROOT_LEN);
         script.0
     }
+}
+
+/// The MADT: two CPUs and the I/O APIC.
+fn madt() -> Vec<u8> {
+    let mut madt = Vec::new();
+    madt.extend(0xfee0_0000_u32.to_le_bytes());
+    madt.extend(1_u32.to_le_bytes());
+    for cpu in [0, 1] {
+        madt.extend([0, CPU_LEN as u8, cpu, cpu, 1, 0, 0, 0]);
+    }
+    madt.extend([1, 12, 0, 0]);
+    madt.extend(0xfec0_0000_u32.to_le_bytes());
+    madt.extend(0_u32.to_le_bytes());
+    table(b"APIC", &madt)
+}
+
+/// Puts the tables above 4 GiB before the firmware starts, which only has to place the root pointer.
+fn give_far(qemu: &mut Command, folder: &Path) -> io::Result<()> {
+    /// Where the list of tables is, and where the MADT, in another GiB.
+    const LIST: u64 = 0x1_2345_6040;
+    const TABLE: u64 = 0x1_7fff_fff0;
+    let mut list = table(b"XSDT", &TABLE.to_le_bytes());
+    let mut madt = madt();
+    balance(&mut list, CHECKSUM);
+    balance(&mut madt, CHECKSUM);
+    for (name, bytes, at) in [("far-list", list, LIST), ("far-madt", madt, TABLE)] {
+        let place = folder.join(name);
+        std::fs::write(&place, bytes)?;
+        let file = place.display();
+        let value = format!("loader,file={file},addr={at:#x},force-raw=on");
+        qemu.args(["-device", &value]);
+    }
+    let mut root = root();
+    root[15] = 2;
+    root.extend(36_u32.to_le_bytes());
+    root.extend(LIST.to_le_bytes());
+    root.extend([0; 4]);
+    balance(&mut root[..ROOT_LEN], ROOT_CHECKSUM);
+    balance(&mut root, 32);
+    let mut script = Script::default();
+    script.place(ROOT_FILE, 16, 2);
+    for (name, bytes) in [(ROOT_FILE, root), (SCRIPT_FILE, script.0)] {
+        let place = folder.join(name.replace('/', "-"));
+        std::fs::write(&place, bytes)?;
+        let value = format!("name={name},file={}", place.display());
+        qemu.args(["-fw_cfg", &value]);
+    }
+    Ok(())
+}
+
+/// Sets a byte so that all add up to 0.
+fn balance(bytes: &mut [u8], at: usize) {
+    let sum = bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    bytes[at] = bytes[at].wrapping_sub(sum);
 }
 
 /// A table with its header; the checksum is left to the firmware.

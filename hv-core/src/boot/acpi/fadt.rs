@@ -173,6 +173,12 @@ impl Fadt {
         })
     }
 
+    /// The machine has no CMOS clock (ACPI 6.5, table 5.10).
+    #[must_use]
+    pub const fn lacks_cmos_clock(&self) -> bool {
+        self.boot_arch & 1 << 5 != 0
+    }
+
     /// The machine has no fixed ACPI registers at all.
     #[must_use]
     pub const fn is_hardware_reduced(&self) -> bool {

@@ -171,7 +171,6 @@ const XENS: &[&str] = &[
     "unrestricted_guest",
     "vcpu_migration_delay",
     "vesa_ram",
-    "vga",
     "viridian_spinlock_retry_count",
     "viridian_version",
     "vm_notify_window",
@@ -223,6 +222,7 @@ pub(super) fn expected(name: &str) -> &'static str {
         "dom0_max_vcpus" => "a number or a range like 1-4",
         "maxcpus" => "a positive number",
         "sched" => "credit2 or null",
+        "vga" => "a list that has keep or current; the boot loader sets the mode",
         "abi" => "a version like 4.17",
         _ => "something else",
     }

@@ -132,6 +132,22 @@ fn consoles_are_a_list() {
 }
 
 #[test]
+fn the_screen_can_be_kept() {
+    assert_eq!(clean("").screen, ScreenOwner::Dom0);
+    assert_eq!(clean("vga=current,keep").screen, ScreenOwner::Shared);
+    let parsed = Parsed::new("vga=gfx-1024x768x32,keep");
+    assert_eq!(parsed.options.screen, ScreenOwner::Shared);
+    assert_eq!(parsed.diagnostics, [missing("vga=gfx-1024x768x32")]);
+    for word in ["vga=ask", "vga=text-80x50", "vga=mode-0x31b"] {
+        assert_eq!(findings(word), [missing(word)]);
+    }
+    assert!(matches!(
+        findings("vga=big")[..],
+        [Diagnostic::BadValue { .. }]
+    ));
+}
+
+#[test]
 fn memory_sizes_have_units_signs_and_percentages() {
     let mem = |value: &str| clean(&format!("dom0_mem={value}")).dom0_mem;
     assert_eq!(

@@ -183,3 +183,23 @@ proptest! {
         prop_assert_eq!(read_rtc(&cmos, Some(0x32)), Ok(unix));
     }
 }
+
+#[test]
+fn efis_time() {
+    let mut time = [0u8; 16];
+    time[..7].copy_from_slice(&[0xe8, 7, 2, 29, 23, 59, 58]);
+    let at = |time: &[u8; 16]| Civil::efi_to_unix(time);
+    assert_eq!(at(&time), Some(1_709_251_198));
+    time[12..14].copy_from_slice(&2047i16.to_le_bytes());
+    assert_eq!(at(&time), Some(1_709_251_198), "an unknown zone");
+    time[12..14].copy_from_slice(&(-60i16).to_le_bytes());
+    assert_eq!(at(&time), Some(1_709_247_598), "an hour ahead of UTC");
+    time[12..14].copy_from_slice(&1441i16.to_le_bytes());
+    assert_eq!(at(&time), None);
+    time[12..14].fill(0);
+    for (byte, bad) in [(2, 13), (2, 0), (3, 30), (4, 24), (5, 60), (6, 60), (1, 0)] {
+        let mut wrong = time;
+        wrong[byte] = bad;
+        assert_eq!(at(&wrong), None);
+    }
+}
