@@ -380,14 +380,21 @@ impl Builder {
                 self.archive
                     .copy(&format!("tests/{name}"), &entry.path(), 0o755)?;
             } else if let Some(stem) = name.strip_suffix(".c") {
-                let built = layout.target.join("guest").join(stem);
-                compile(&entry.path(), &built)?;
+                let built = program(layout, stem)?;
                 self.archive
                     .copy(&format!("usr/bin/{stem}"), &built, 0o755)?;
             }
         }
         Ok(())
     }
+}
+
+/// A program of `guest/`, compiled.
+pub fn program(layout: &Layout, stem: &str) -> Result<PathBuf> {
+    let source = layout.root.join("tests-linux-guests/guest");
+    let built = layout.target.join("guest").join(stem);
+    compile(&source.join(format!("{stem}.c")), &built)?;
+    Ok(built)
 }
 
 /// Compiles a test program; it is static, so that nothing but the kernel is measured or tested.

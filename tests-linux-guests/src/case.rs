@@ -24,7 +24,12 @@ pub enum Script {
     Micro,
     /// `micro-pv` does something for which the hypervisor must end that domain, and so the machine.
     MicroAct,
+    /// On an installed system: root logs in, runs `guest/NAME.sh` from the second disk and powers off.
+    LoggedIn(&'static str),
 }
+
+/// The password of root on the Debian disk, which only its own host can reach.
+pub const PASSWORD: &str = "xenolith";
 
 /// How much a boot's verdict weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +110,7 @@ impl Case {
         seconds: 420,
     };
 
-    /// The hypervisor's command line.
+    /// The hypervisor's command line; on an installed system only what is added to that of its own menu.
     #[must_use]
     pub fn hypervisor_line(&self) -> String {
         let mib = self.dom0_mib;
@@ -113,6 +118,10 @@ impl Case {
             Dom0Memory::Fixed => format!("dom0_mem={mib}M,max:{mib}M"),
             Dom0Memory::Words(words) => words.to_owned(),
         };
+        if self.machine.loader.is_disk() {
+            let line = format!("{memory} {}", self.hypervisor_args);
+            return line.trim().to_owned();
+        }
         [
             self.placeholder(),
             "console=com1 com1=115200,8n1",
@@ -139,7 +148,7 @@ impl Case {
     pub fn payload(&self) -> Payload {
         match self.script {
             Script::Micro | Script::MicroAct => Payload::Micro,
-            Script::Guest(_) | Script::Typed(_) => Payload::Linux(self.linux),
+            Script::Guest(_) | Script::Typed(_) | Script::LoggedIn(_) => Payload::Linux(self.linux),
         }
     }
 
@@ -160,7 +169,7 @@ impl Case {
     /// environment variables, and so the test scripts.
     #[must_use]
     pub fn kernel_line(&self) -> String {
-        if self.payload() == Payload::Micro {
+        if self.payload() == Payload::Micro || self.machine.loader.is_disk() {
             return self.kernel_args.to_owned();
         }
         let mut line = self.interactive_kernel_line();

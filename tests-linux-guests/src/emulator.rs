@@ -48,6 +48,18 @@ pub enum Loader {
     /// GRUB from a CD-ROM for UEFI, multiboot 2. The firmware is OVMF, which needs the board q35; a disk with an
     /// EFI system partition is there too.
     GrubUefi,
+    /// What is installed on the Debian disk, by BIOS.
+    Disk,
+    /// The same by UEFI.
+    DiskUefi,
+}
+
+impl Loader {
+    /// Whether a disk with an installed system is booted.
+    #[must_use]
+    pub const fn is_disk(self) -> bool {
+        matches!(self, Self::Disk | Self::DiskUefi)
+    }
 }
 
 /// What a reset of the machine leads to.
@@ -135,6 +147,33 @@ pub struct Files {
     pub qemu10: PathBuf,
     /// A plugin of the emulator, as its option `-plugin` takes it; empty for none.
     pub plugin: String,
+    /// The hypervisor that these boot.
+    pub which: Hypervisor,
+    /// The Debian disk, for [`Loader::Disk`] and [`Loader::DiskUefi`].
+    pub installed: Disk,
+}
+
+/// A disk with an installed system.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// Its image.
+    pub image: PathBuf,
+    /// Whether what is written stays.
+    pub writes: Writes,
+    /// A second disk with the test scripts; empty for none.
+    pub scripts: PathBuf,
+    /// The port of this host that leads to the system's SSH; none for no way in.
+    pub ssh_port: Option<u16>,
+}
+
+/// What becomes of what a boot writes to its disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// It is gone with the emulator.
+    #[default]
+    Dropped,
+    /// It stays.
+    Kept,
 }
 
 /// A Linux kernel.
@@ -201,12 +240,41 @@ pub fn command(
             let disk = files.disk.display();
             qemu.args(["-drive", &format!("if=ide,format=raw,file={disk}")]);
         }
+        Loader::Disk => disk(&mut qemu, &files.installed),
+        Loader::DiskUefi => {
+            let flash = "if=pflash,format=raw,unit";
+            qemu.args(["-drive", &format!("{flash}=0,readonly=on,file={OVMF}")]);
+            qemu.args(["-drive", &format!("{flash}=1,snapshot=on,file={VARIABLES}")]);
+            disk(&mut qemu, &files.installed);
+        }
     }
     qemu
 }
 
 /// The firmware's code, of Debian's package ovmf.
 const OVMF: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// Its variables as that package has them.
+const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// Adds the disks, of the kind that the board has by itself, and a network card.
+fn disk(qemu: &mut Command, disk: &Disk) {
+    let snapshot = match disk.writes {
+        Writes::Dropped => "on",
+        Writes::Kept => "off",
+    };
+    let drives = [(&disk.image, snapshot), (&disk.scripts, "on")];
+    let present = drives.iter().filter(|(image, _)| image.is_file());
+    for (image, snapshot) in present {
+        let image = image.display();
+        let drive = format!("if=ide,format=raw,snapshot={snapshot},file={image}");
+        qemu.args(["-drive", &drive]);
+    }
+    let forward = disk.ssh_port.map_or_else(String::new, |port| {
+        format!(",hostfwd=tcp:127.0.0.1:{port}-:22")
+    });
+    qemu.args(["-netdev", &format!("user,id=lan{forward}")])
+        .args(["-device", "e1000,netdev=lan"]);
+}
 
 /// RAM in MiB above which the host is not asked to set it aside.
 const LARGE_MIB: u32 = 16 << 10;
