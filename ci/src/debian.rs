@@ -206,7 +206,7 @@ fn changed(config: &str, wish: &Wish<'_>) -> Result<String> {
         text.push_str(&match words[..] {
             ["multiboot2", ..] => format!("{line} {}", wish.hypervisor_words),
             ["module2", _, "placeholder"] => format!("{line} {}", wish.kernel_words),
-            ["set", default] if default.starts_with("default=") => {
+            ["set", default, ..] if default.starts_with("default=") => {
                 format!("set default=\"{}\"", entry.path)
             }
             _ => line.to_owned(),
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_wish_changes_the_default_and_the_words() {
-        let config = "set default=\"0\"\nmenuentry 'a' $menuentry_id_option 'ours' {\n\
+        let config = "set default=\"Debian GNU/Linux, with Xen hypervisor\"\nmenuentry 'a' $menuentry_id_option 'ours' {\n\
             \tmultiboot2\t/boot/xenolith-4.17.gz placeholder\n\tmodule2\t/boot/vmlinuz placeholder ro\n\
             \tmodule2\t--nounzip /boot/initrd\n}\nmenuentry 'b' $menuentry_id_option 'theirs' {\n\
             multiboot2 /boot/xen-4.17-amd64.gz placeholder\n}\n";

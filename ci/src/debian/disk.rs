@@ -82,9 +82,19 @@ fn partition(image: &Path) -> Result<()> {
 
 fn fill(image: &Path, root: &Path) -> Result<()> {
     let sector = (ESP.from_mib << 20) / 512;
+    // Clusters of one sector: FAT32 is what has at least 65,525 of them, and firmware takes nothing else for it.
     process::output(
         Command::new("/sbin/mkfs.fat")
-            .args(["-F", "32", "-n", "ESP", "-i", &ESP_ID.replace('-', "")])
+            .args([
+                "-F",
+                "32",
+                "-s",
+                "1",
+                "-n",
+                "ESP",
+                "-i",
+                &ESP_ID.replace('-', ""),
+            ])
             .arg(format!("--offset={sector}"))
             .arg(image)
             .arg((ESP.mib << 10).to_string()),
