@@ -206,3 +206,26 @@ pub const FORBIDDEN: &[&str] = &[
     "core dumped",
     "Clocksource tsc unstable",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, Dom0Memory};
+    use crate::emulator::Loader;
+
+    #[test]
+    fn an_installed_system_gets_only_the_words_beside_its_own() {
+        let mut case = Case {
+            dom0_mib: 512,
+            hypervisor_args: "iommu=0",
+            ..Case::BASE
+        };
+        assert!(case.hypervisor_line().contains("console=com1"));
+        assert!(case.kernel_line().contains("console=hvc0"));
+        case.machine.loader = Loader::Disk;
+        assert_eq!(case.hypervisor_line(), "dom0_mem=512M,max:512M iommu=0");
+        assert_eq!(case.kernel_line(), "");
+        case.dom0_memory = Dom0Memory::Words("");
+        case.hypervisor_args = "";
+        assert_eq!(case.hypervisor_line(), "");
+    }
+}
