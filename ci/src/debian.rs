@@ -234,7 +234,7 @@ mod tests {
         };
         let text = changed(config, &wish).expect("both are there");
         for line in [
-            "set default=\"theirs\"",
+            "set default=\"b\"",
             "\tmultiboot2\t/boot/xenolith-4.17.gz placeholder dom0_mem=1G",
             "\tmodule2\t/boot/vmlinuz placeholder ro debug",
             "\tmodule2\t--nounzip /boot/initrd",

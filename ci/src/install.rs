@@ -190,7 +190,7 @@ fn report(menu: &Menu) {
         return;
     }
     if let Some(ours) = menu.entries().iter().find(|entry| is_ours(entry.loads)) {
-        println!("Xenolith's entry is \"{}\" ({})", ours.title, ours.path);
+        println!("Xenolith's entry is \"{}\"", ours.path);
         println!("(GRUB_DEFAULT in /etc/default/grub and XEN_OVERRIDE_GRUB_DEFAULT decide)");
     }
 }

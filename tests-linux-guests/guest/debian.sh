@@ -66,7 +66,19 @@ check_memory() {
     eventually "dom0 grows" 60 mem_of_dom0_is "$before"
 }
 
+# GRUB's entry says edd=off where the firmware is UEFI.
+check_firmware() {
+    if ! xl info | grep -q '^xen_commandline.*edd=off'; then
+        equal "no UEFI where there is none" "$(ls -d /sys/firmware/efi 2>/dev/null)" ""
+        return
+    fi
+    runs efibootmgr -v
+    matches "efibootmgr's list" "$OUT" '^Boot[0-9A-F]{4}\*? '
+    runs mountpoint /boot/efi
+}
+
 check_services
 check_xen
+check_firmware
 check_memory
 finish

@@ -12,6 +12,17 @@ pub enum Hypervisor {
     Xen,
 }
 
+impl Hypervisor {
+    /// What its first line on the console begins with.
+    #[must_use]
+    pub const fn greeting(self) -> &'static str {
+        match self {
+            Self::Xenolith => "(XEN) Xenolith ",
+            Self::Xen => "(XEN) Xen version ",
+        }
+    }
+}
+
 /// Which emulator runs the boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emulator {

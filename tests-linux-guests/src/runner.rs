@@ -67,6 +67,10 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         Script::Micro => checks.extend(report::parse(console.text())),
         Script::Typed(_) | Script::MicroAct => {}
     }
+    if case.machine.loader.is_disk() {
+        let name = "the menu starts the hypervisor that is tested";
+        checks.push(shown(&console, name, files.which.greeting()));
+    }
     for line in case.expected {
         checks.push(shown(
             &console,

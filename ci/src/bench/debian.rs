@@ -42,6 +42,12 @@ pub fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Column> {
     console
         .wait_for(" login: ")
         .map_err(|missed| Failure::new(format!("{missed}, see {}", log.display())))?;
+    if !console.text().contains(hypervisor.greeting()) {
+        let log = log.display();
+        return Err(Failure::new(format!(
+            "{hypervisor:?} was not started, see {log}"
+        )));
+    }
     let figures = figures(console.text(), &Counts::read(&counted)?)?;
     Ok(Column {
         hypervisor,
