@@ -1,4 +1,7 @@
 //! `cargo xtask bench --debian`: from power-on to the login of a whole Debian, the same disk on both hypervisors.
+//!
+//! What compares is the instructions without idling. The times hold what dom0 waits for the disk as well, and how far the
+//! emulator's clock moves meanwhile depends on this machine.
 
 use std::time::Duration;
 
