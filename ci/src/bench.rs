@@ -19,6 +19,7 @@ use crate::hypervisor::Profile;
 use crate::layout::Layout;
 
 mod counts;
+mod debian;
 mod table;
 
 use counts::{Counts, Events};
@@ -43,6 +44,10 @@ type Figure = (String, f64);
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let only = arguments.has("--hypervisor");
     let one = boot::which(&mut arguments)?;
+    let measure = match arguments.flag("--debian") {
+        true => debian::measure,
+        false => measure,
+    };
     arguments.finish()?;
     let all = [Hypervisor::Xen, Hypervisor::Xenolith];
     let chosen: Vec<_> = all.into_iter().filter(|h| !only || *h == one).collect();

@@ -6,7 +6,8 @@ use std::process::Command;
 use tests_linux_guests::bad::BadBoot;
 use tests_linux_guests::case::Case;
 use tests_linux_guests::emulator::{
-    self, Emulator, Files, Hypervisor, Linux, Loader, Machine, Payload, Reset, Software, Terminal,
+    self, Disk, Emulator, Files, Hypervisor, Linux, Loader, Machine, Payload, Reset, Software,
+    Terminal,
 };
 
 use crate::arguments::Arguments;
@@ -14,7 +15,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::hypervisor::Profile;
 use crate::image::{self, GrubCommands, IsoContent};
 use crate::layout::Layout;
-use crate::{hypervisor, kernel, process, uefi};
+use crate::{debian, hypervisor, kernel, process, uefi};
 
 /// Takes `--hypervisor xenolith|xen`.
 pub fn which(arguments: &mut Arguments) -> Result<Hypervisor> {
@@ -53,6 +54,8 @@ pub fn prepare(layout: &Layout, hypervisor: Hypervisor, profile: Profile) -> Res
         disk: PathBuf::new(),
         qemu10: PathBuf::new(),
         plugin: String::new(),
+        which: hypervisor,
+        installed: Disk::default(),
     })
 }
 
@@ -87,6 +90,10 @@ pub fn complete(
             files.variables = uefi::variables(layout, name)?;
             files.disk = uefi::disk(layout, name)?;
             Some((GrubCommands::Multiboot2Uefi, &files.compressed))
+        }
+        Loader::Disk | Loader::DiskUefi => {
+            files.installed = debian::for_test(layout, &files, name, software)?;
+            None
         }
     };
     if let Some((commands, hypervisor)) = grub {
@@ -154,6 +161,9 @@ pub fn iso(layout: &Layout) -> Result<()> {
 
 /// `cargo xtask run`: an interactive boot on this terminal.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
+    if arguments.flag("--debian") {
+        return debian::run(layout, arguments);
+    }
     let hypervisor = which(&mut arguments)?;
     let mut case = Case::BASE;
     if let Some(cpus) = arguments.number("--smp")? {

@@ -89,7 +89,7 @@ fn apt_options(layout: &Layout, suite: Option<&str>) -> Result<Vec<String>> {
     let list = folder.join("sources.list");
     let line = format!(
         "deb [signed-by={KEYRING}] {} {suite} main\n",
-        mirror()?.trim_end_matches('/')
+        mirror("Debian")?.trim_end_matches('/')
     );
     std::fs::write(&list, line).context(list.display())?;
     let folder = folder.display();
@@ -108,8 +108,9 @@ fn apt_options(layout: &Layout, suite: Option<&str>) -> Result<Vec<String>> {
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The address from which this machine takes Debian itself.
-fn mirror() -> Result<String> {
+/// The address from which this machine takes Debian itself (label `Debian`) or its security updates
+/// (`Debian-Security`).
+pub fn mirror(label: &str) -> Result<String> {
     let targets = process::text(Command::new("apt-get").args([
         "indextargets",
         "--format",
@@ -118,10 +119,10 @@ fn mirror() -> Result<String> {
     ]))?;
     targets
         .lines()
-        .find(|line| line.ends_with(" Debian"))
+        .find(|line| line.split_whitespace().last() == Some(label))
         .and_then(|line| line.split_whitespace().next())
         .map(str::to_owned)
-        .ok_or_else(|| Failure::new("apt has no Debian source; run apt-get update"))
+        .ok_or_else(|| Failure::new(format!("apt has no source {label}; run apt-get update")))
 }
 
 /// The package of a suite that a meta package such as linux-image-amd64 stands for.

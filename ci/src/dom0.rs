@@ -393,16 +393,22 @@ impl Builder {
         Ok(())
     }
 
-    /// Compiles and adds the program of this name, which may have a folder before it.
+    /// Compiles and adds a program of `guest/`.
     fn own_program(&mut self, layout: &Layout, name: &str) -> Result<()> {
-        let source = format!("tests-linux-guests/guest/{name}.c");
-        let built = layout.target.join("guest").join(name);
-        compile(&layout.root.join(source), &built)?;
+        let built = program(layout, name)?;
         let stem = name.rsplit('/').next().unwrap_or(name);
         self.archive
             .copy(&format!("usr/bin/{stem}"), &built, 0o755)?;
         Ok(())
     }
+}
+
+/// The program of this name in `guest/`, which may have a folder before it, compiled.
+pub fn program(layout: &Layout, name: &str) -> Result<PathBuf> {
+    let source = format!("tests-linux-guests/guest/{name}.c");
+    let built = layout.target.join("guest").join(name);
+    compile(&layout.root.join(source), &built)?;
+    Ok(built)
 }
 
 /// Compiles a test program; it is static, so that nothing but the kernel is measured or tested.

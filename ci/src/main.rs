@@ -5,13 +5,16 @@ mod bench;
 mod boot;
 mod boots;
 mod cpio;
+mod debian;
 mod debs;
 mod dom0;
 mod elf;
 mod failure;
 mod fuzz;
+mod grub_menu;
 mod hypervisor;
 mod image;
+mod install;
 mod kernel;
 mod layout;
 mod lint;
@@ -44,6 +47,11 @@ usage: cargo xtask COMMAND
              --smp N, --mem MIB, --grub, --uefi, --qemu10, --hypervisor xenolith|xen
              --xen-args TEXT, --linux-args TEXT     added to the command lines
              -- ARGUMENTS     passed on to QEMU
+  run --debian
+           a whole Debian 12 from its own disk (made the first time, as root) and its own GRUB menu
+             --uefi, --xen    by UEFI; the entry of Debian's Xen
+             --keep           what is changed on the disk stays, on a copy of its own
+             --smp N, --mem MIB, --xen-args TEXT, --linux-args TEXT, -- ARGUMENTS
   lint     format, clippy for both targets, the project's own rules
   test     format, lints, host tests, boots
              --quick | --long, --boots (only those), --hypervisor xenolith|xen
@@ -51,9 +59,14 @@ usage: cargo xtask COMMAND
              FILTER           only boots whose name contains it
   bench    the same work on Xenolith and on Debian's Xen
              --hypervisor xenolith|xen     only on this one
+             --debian         only the boot of the Debian disk to its login
   fuzz     random damage to what the boot parses: ACPI tables, what loaders say, kernel files
              TARGET           acpi, loader, command-line, elf or bzimage; all of them
              --seconds N (60), --seed N, --number N (one input of a seed), --replay FILE
+  install --root DIR
+           the hypervisor into DIR/boot, as Debian's default Xen entry (as root; DIR / is this machine)
+             --uninstall      takes it out
+             --image FILE     this one (xenolith.gz) in place of a build
   size     bytes of the image by crate and module; fails above the budget
   symbolize [--checked] [LOG]
            names for the hypervisor's addresses in a log or in standard input
@@ -85,6 +98,11 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let mut arguments = Arguments::new(rest);
+    if command == "install" {
+        // May run on a machine without this work tree.
+        install::run(arguments)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let layout = Layout::open()?;
     if matches!(command.as_str(), "help" | "--help" | "-h") {
         print!("{USAGE}");

@@ -51,6 +51,13 @@ const NEEDS: &[Need] = &[
     need("/sbin/sfdisk", "fdisk"),
 ];
 
+/// What making a Debian disk needs beyond that.
+const DEBIAN_NEEDS: &[Need] = &[
+    need("/usr/sbin/debootstrap", "debootstrap"),
+    need("/sbin/mkfs.fat", "dosfstools"),
+    need("/sbin/mkfs.ext4", "e2fsprogs"),
+];
+
 fn line_for(packages: &[&str]) -> String {
     format!(
         "apt-get update && apt-get install -y --no-install-recommends {}",
@@ -66,7 +73,16 @@ pub fn install_line() -> String {
 
 /// Installs what is missing when root; otherwise fails with the exact line to run.
 pub fn ensure() -> Result<()> {
-    let missing: Vec<_> = NEEDS
+    ensure_all(NEEDS)
+}
+
+/// The same for Debian disks.
+pub fn ensure_for_debian() -> Result<()> {
+    ensure_all(DEBIAN_NEEDS)
+}
+
+fn ensure_all(needs: &[Need]) -> Result<()> {
+    let missing: Vec<_> = needs
         .iter()
         .filter(|need| !Path::new(need.file).exists())
         .map(|need| need.package)
@@ -97,6 +113,7 @@ fn apt_get() -> Command {
     command
 }
 
-fn is_root() -> Result<bool> {
+/// Whether this process may do everything.
+pub fn is_root() -> Result<bool> {
     Ok(process::text(Command::new("id").arg("-u"))?.trim() == "0")
 }

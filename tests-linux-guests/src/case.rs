@@ -25,7 +25,12 @@ pub enum Script {
     Micro,
     /// `micro-pv` does something for which the hypervisor must end that domain, and so the machine.
     MicroAct,
+    /// On an installed system: root logs in, runs `guest/NAME.sh` from the second disk and powers off.
+    LoggedIn(&'static str),
 }
+
+/// The password of root on the Debian disk, which only its own host can reach.
+pub const PASSWORD: &str = "xenolith";
 
 /// How much a boot's verdict weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +129,7 @@ impl Case {
         seconds: 420,
     };
 
-    /// The hypervisor's command line.
+    /// The hypervisor's command line; on an installed system only what is added to that of its own menu.
     #[must_use]
     pub fn hypervisor_line(&self) -> String {
         let mib = self.dom0_mib;
@@ -132,6 +137,10 @@ impl Case {
             Dom0Memory::Fixed => format!("dom0_mem={mib}M,max:{mib}M"),
             Dom0Memory::Words(words) => words.to_owned(),
         };
+        if self.machine.loader.is_disk() {
+            let line = format!("{memory} {}", self.hypervisor_args);
+            return line.trim().to_owned();
+        }
         [
             self.placeholder(),
             "console=com1 com1=115200,8n1",
@@ -158,7 +167,7 @@ impl Case {
     pub fn payload(&self) -> Payload {
         match self.script {
             Script::Micro | Script::MicroAct => Payload::Micro,
-            Script::Guest(_) | Script::Typed(_) => Payload::Linux(self.linux),
+            Script::Guest(_) | Script::Typed(_) | Script::LoggedIn(_) => Payload::Linux(self.linux),
         }
     }
 
@@ -179,7 +188,7 @@ impl Case {
     /// environment variables, and so the test scripts.
     #[must_use]
     pub fn kernel_line(&self) -> String {
-        if self.payload() == Payload::Micro {
+        if self.payload() == Payload::Micro || self.machine.loader.is_disk() {
             return self.kernel_args.to_owned();
         }
         let mut line = self.interactive_kernel_line();
@@ -216,3 +225,26 @@ pub const FORBIDDEN: &[&str] = &[
     "core dumped",
     "Clocksource tsc unstable",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, Dom0Memory};
+    use crate::emulator::Loader;
+
+    #[test]
+    fn an_installed_system_gets_only_the_words_beside_its_own() {
+        let mut case = Case {
+            dom0_mib: 512,
+            hypervisor_args: "iommu=0",
+            ..Case::BASE
+        };
+        assert!(case.hypervisor_line().contains("console=com1"));
+        assert!(case.kernel_line().contains("console=hvc0"));
+        case.machine.loader = Loader::Disk;
+        assert_eq!(case.hypervisor_line(), "dom0_mem=512M,max:512M iommu=0");
+        assert_eq!(case.kernel_line(), "");
+        case.dom0_memory = Dom0Memory::Words("");
+        case.hypervisor_args = "";
+        assert_eq!(case.hypervisor_line(), "");
+    }
+}

@@ -12,6 +12,17 @@ pub enum Hypervisor {
     Xen,
 }
 
+impl Hypervisor {
+    /// What its first line on the console begins with.
+    #[must_use]
+    pub const fn greeting(self) -> &'static str {
+        match self {
+            Self::Xenolith => "(XEN) Xenolith ",
+            Self::Xen => "(XEN) Xen version ",
+        }
+    }
+}
+
 /// Which emulator runs the boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emulator {
@@ -48,6 +59,18 @@ pub enum Loader {
     /// GRUB from a CD-ROM for UEFI, multiboot 2. The firmware is OVMF, which needs the board q35; a disk with an
     /// EFI system partition is there too.
     GrubUefi,
+    /// What is installed on the Debian disk, by BIOS.
+    Disk,
+    /// The same by UEFI.
+    DiskUefi,
+}
+
+impl Loader {
+    /// Whether a disk with an installed system is booted.
+    #[must_use]
+    pub const fn is_disk(self) -> bool {
+        matches!(self, Self::Disk | Self::DiskUefi)
+    }
 }
 
 /// What a reset of the machine leads to.
@@ -135,6 +158,33 @@ pub struct Files {
     pub qemu10: PathBuf,
     /// A plugin of the emulator, as its option `-plugin` takes it; empty for none.
     pub plugin: String,
+    /// The hypervisor that these boot.
+    pub which: Hypervisor,
+    /// The Debian disk, for [`Loader::Disk`] and [`Loader::DiskUefi`].
+    pub installed: Disk,
+}
+
+/// A disk with an installed system.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// Its image.
+    pub image: PathBuf,
+    /// Whether what is written stays.
+    pub writes: Writes,
+    /// A second disk with the test scripts; empty for none.
+    pub scripts: PathBuf,
+    /// The port of this host that leads to the system's SSH; none for no way in.
+    pub ssh_port: Option<u16>,
+}
+
+/// What becomes of what a boot writes to its disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// It is gone with the emulator.
+    #[default]
+    Dropped,
+    /// It stays.
+    Kept,
 }
 
 /// A Linux kernel.
@@ -193,6 +243,11 @@ pub fn command(
             qemu.arg("-cdrom").arg(&files.iso);
         }
         Loader::GrubUefi => uefi_drives(&mut qemu, files),
+        Loader::Disk => disk(&mut qemu, &files.installed),
+        Loader::DiskUefi => {
+            flash(&mut qemu, &format!("snapshot=on,file={VARIABLES}"));
+            disk(&mut qemu, &files.installed);
+        }
     }
     qemu
 }
@@ -200,16 +255,42 @@ pub fn command(
 /// What a machine with UEFI boots from: its flash memory, the CD-ROM and the disk.
 pub fn uefi_drives(qemu: &mut Command, files: &Files) {
     qemu.arg("-cdrom").arg(&files.iso);
-    let flash = "if=pflash,format=raw,unit";
-    qemu.args(["-drive", &format!("{flash}=0,readonly=on,file={OVMF}")]);
-    let variables = files.variables.display();
-    qemu.args(["-drive", &format!("{flash}=1,file={variables}")]);
+    flash(qemu, &format!("file={}", files.variables.display()));
     let disk = files.disk.display();
     qemu.args(["-drive", &format!("if=ide,format=raw,file={disk}")]);
 }
 
+/// Adds UEFI's flash memory: the code and what holds the variables.
+fn flash(qemu: &mut Command, variables: &str) {
+    let flash = "if=pflash,format=raw,unit";
+    qemu.args(["-drive", &format!("{flash}=0,readonly=on,file={OVMF}")]);
+    qemu.args(["-drive", &format!("{flash}=1,{variables}")]);
+}
+
 /// The firmware's code, of Debian's package ovmf.
 const OVMF: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// Its variables as that package has them.
+const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// Adds the disks, of the kind that the board has by itself, and a network card.
+fn disk(qemu: &mut Command, disk: &Disk) {
+    let snapshot = match disk.writes {
+        Writes::Dropped => "on",
+        Writes::Kept => "off",
+    };
+    let drives = [(&disk.image, snapshot), (&disk.scripts, "on")];
+    let present = drives.iter().filter(|(image, _)| image.is_file());
+    for (image, snapshot) in present {
+        let image = image.display();
+        let drive = format!("if=ide,format=raw,snapshot={snapshot},file={image}");
+        qemu.args(["-drive", &drive]);
+    }
+    let forward = disk.ssh_port.map_or_else(String::new, |port| {
+        format!(",hostfwd=tcp:127.0.0.1:{port}-:22")
+    });
+    qemu.args(["-netdev", &format!("user,id=lan{forward}")])
+        .args(["-device", "e1000,netdev=lan"]);
+}
 
 /// RAM in MiB above which the host is not asked to set it aside.
 const LARGE_MIB: u32 = 16 << 10;

@@ -434,6 +434,31 @@ pub const CASES: &[Case] = &[
         linux: Linux::Debian13,
         ..Case::BASE
     },
+    DEBIAN,
+    Case {
+        name: "debian-uefi",
+        machine: Machine {
+            loader: Loader::DiskUefi,
+            board: "q35",
+            ..Machine::BASE
+        },
+        ..DEBIAN
+    },
+    Case {
+        name: "debian-smp2-dom0-mem",
+        machine: Machine {
+            cpus: 2,
+            ..DEBIAN.machine
+        },
+        dom0_mib: 1024,
+        dom0_memory: Dom0Memory::Fixed,
+        ..DEBIAN
+    },
+    Case {
+        name: "debian-install",
+        script: Script::LoggedIn("debian-install"),
+        ..DEBIAN
+    },
     micro_act("micro-no-stack", "crash=no-stack"),
     micro_act("micro-stack-of-theirs", "crash=stack-of-theirs"),
     micro_act("micro-stack-not-canonical", "crash=stack-not-canonical"),
@@ -447,6 +472,29 @@ pub const CASES: &[Case] = &[
     micro_act("micro-reboot", "crash=reboot"),
     micro_act("micro-watchdog", "crash=watchdog"),
 ];
+
+/// A whole Debian from its disk, whose menu gives the hypervisor no word about memory: `xl` balloons.
+const DEBIAN: Case = Case {
+    name: "debian-bios",
+    tier: Tier::Long,
+    machine: Machine {
+        loader: Loader::Disk,
+        ..Machine::BASE
+    },
+    dom0_mib: 0,
+    dom0_memory: Dom0Memory::Words(""),
+    script: Script::LoggedIn("debian"),
+    expected: &[
+        // With a full stop it has ended; with three it is only being ended.
+        "Start/stop secondary xen domains.\n",
+        "LSB: Xen daemons.\n",
+        "Entering ACPI",
+    ],
+    // systemd's word for a service that did not start or stop well, in red.
+    forbidden: &["31mFAILED"],
+    seconds: 1200,
+    ..Case::BASE
+};
 
 /// A boot in which micro-pv does what must end it and nothing else.
 const fn micro_act(name: &'static str, kernel_args: &'static str) -> Case {

@@ -60,13 +60,24 @@ impl Counts {
         text.parse()
     }
 
+    fn line(&self, wanted: &str) -> Option<&Counters> {
+        let line = self.lines.iter().find(|(name, _)| name == wanted);
+        line.map(|(_, counters)| counters)
+    }
+
+    /// All instructions up to the first line of this name.
+    pub fn instructions(&self, name: &str) -> Option<f64> {
+        self.line(name).map(|counters| counters[0])
+    }
+
+    /// What was counted up to it.
+    pub fn first(&self, name: &str) -> Option<Span> {
+        self.line(name).map(|counters| Span(*counters))
+    }
+
     /// Instructions from the hypervisor's first to the first of dom0's kernel.
     pub fn entry(&self) -> Result<f64> {
-        let at = |wanted| {
-            let line = self.lines.iter().find(|(name, _)| name == wanted);
-            line.map(|(_, counters)| counters[0])
-        };
-        let (from, to) = (at("hypervisor"), at("kernel"));
+        let (from, to) = (self.instructions("hypervisor"), self.instructions("kernel"));
         Ok(to
             .zip(from)
             .map(|(to, from)| to - from)

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 
-use hv_core::console::InputEffect;
+use hv_core::console::{InputEffect, input::Effects};
 use hv_core::domain::Domain;
 use hv_core::events;
 use hv_core::hypercall::debugkeys;
@@ -14,12 +14,17 @@ use super::{console, nmi, percpu, serial};
 
 /// Takes what has come in and gives it to whom it belongs.
 pub fn poll() {
-    while let Some(byte) = serial::read() {
-        let effects = console::input().lock().receive(byte);
+    while let Some(effects) = receive() {
         for effect in effects {
             enact(effect);
         }
     }
+}
+
+/// The next byte. It leaves the UART under the lock of the ring: another CPU polls too, and keys must not overtake each other.
+fn receive() -> Option<Effects> {
+    let mut input = console::input().lock();
+    serial::read().map(|byte| input.receive(byte))
 }
 
 fn enact(effect: InputEffect) {
