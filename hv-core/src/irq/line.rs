@@ -86,8 +86,8 @@ pub(super) enum Meaning {
 /// An interrupt and what it led to.
 pub(super) struct Came {
     pub meaning: Meaning,
-    /// A storm was noticed, and the line rests until then.
-    pub storm: Option<Nanos>,
+    /// A storm was noticed: the line rests until then; how many there were.
+    pub storm: Option<(Nanos, u64)>,
 }
 
 /// The state of a line, behind its lock.
@@ -428,7 +428,10 @@ impl LineState {
             }
         };
         self.settle(pin);
-        Came { meaning, storm }
+        Came {
+            meaning,
+            storm: storm.map(|until| (until, self.storms)),
+        }
     }
 
     /// Ends a storm's rest if it is over. For an edge line those who are bound are returned: what came

@@ -202,12 +202,14 @@ impl Irqs {
         let came = line.arrive(pin, self.host.now(), STORM_LIMIT);
         drop(line);
         self.host.local_eoi();
-        if let Some(until) = came.storm {
+        if let Some((until, storms)) = came.storm {
             self.first_end.fetch_min(until, Ordering::SeqCst);
-            self.warn(
-                gsi,
-                format_args!("more than {STORM_LIMIT} interrupts in 10 ms, masked for a while"),
-            );
+            if storms.is_power_of_two() {
+                let what = format_args!(
+                    "more than {STORM_LIMIT} interrupts in 10 ms, rests for as long ({storms} times so far)"
+                );
+                self.warn(gsi, what);
+            }
         }
         match came.meaning {
             Meaning::Guests(targets) => {
