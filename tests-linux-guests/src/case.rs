@@ -73,6 +73,8 @@ pub struct Case {
     pub forbidden: &'static [&'static str],
     /// Whether NMIs hit the machine while the script runs.
     pub nmis: Nmis,
+    /// What is said at the emulator's monitor, each line once the console shows what stands before it.
+    pub monitor: &'static [(&'static str, &'static str)],
     /// Wall time after which the boot has failed.
     pub seconds: u64,
 }
@@ -102,6 +104,7 @@ impl Case {
         expected: &[],
         forbidden: &[],
         nmis: Nmis::None,
+        monitor: &[],
         seconds: 420,
     };
 

@@ -1,5 +1,6 @@
 //! Boots one case and judges it.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         kernel_line: &kernel,
     };
     let mut command = emulator::command(&case.machine, files, software, Terminal::Program);
-    let mut button = (case.nmis == Nmis::Many).then(|| NmiButton::attach(&mut command, case.name));
+    let wanted = case.nmis == Nmis::Many || !case.monitor.is_empty();
+    let mut button = wanted.then(|| NmiButton::attach(&mut command, case.name));
     let mut console = Console::start(&mut command, log, Duration::from_secs(case.seconds))?;
     console.forbid(FORBIDDEN);
     console.forbid(case.forbidden);
@@ -51,7 +53,8 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         Payload::Micro => MICRO_MILESTONES,
     };
     let alive = boot(milestones, &mut console, &mut checks)
-        && press(button.as_mut(), &mut checks)
+        && (case.nmis == Nmis::None || press(button.as_mut(), &mut checks))
+        && say(case.monitor, button.as_ref(), &mut console, &mut checks)
         && drive(case.script, &mut console, &mut checks);
     drop(button);
     if alive {
@@ -94,6 +97,35 @@ fn press(button: Option<&mut NmiButton>, checks: &mut Vec<Check>) -> bool {
             false
         }
     }
+}
+
+/// Says what is to be said at the monitor, when it is time.
+fn say(
+    lines: &[(&str, &str)],
+    button: Option<&NmiButton>,
+    console: &mut Console,
+    checks: &mut Vec<Check>,
+) -> bool {
+    let Some(button) = button else { return true };
+    let mut monitor = None;
+    lines.iter().all(|(marker, line)| {
+        if !wait(
+            console,
+            checks,
+            &format!("it is time for \"{line}\""),
+            marker,
+        ) {
+            return false;
+        }
+        let said = match &mut monitor {
+            None => button.say(line).map(|heard| monitor = Some(heard)),
+            Some(heard) => writeln!(heard, "{line}"),
+        };
+        if let Err(error) = &said {
+            checks.push(Check::failed("the monitor listens", error.to_string()));
+        }
+        said.is_ok()
+    })
 }
 
 fn shown(console: &Console, name: &str, line: &str) -> Check {

@@ -99,6 +99,30 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "mce",
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        script: Script::Guest("mce"),
+        monitor: &[
+            (
+                "WANT-CORRECTED",
+                "mce 1 9 0x9c000000000000c1 0 0x56780000 0x8c",
+            ),
+            (
+                "WANT-UNCORRECTED",
+                "mce 0 9 0xbd000000000000c0 0x5 0x12340000 0x8c",
+            ),
+            (
+                "WANT-ANOTHER",
+                "mce 0 8 0xbd000000000000c2 0x5 0x12350000 0x8c",
+            ),
+        ],
+        seconds: 600,
+        ..Case::BASE
+    },
+    Case {
         name: "work",
         script: Script::Guest("work"),
         ..Case::BASE

@@ -16,7 +16,7 @@ use hv_core::time::runstate::State;
 use super::cpuinfo::{CpuInfo, enter_guest};
 use super::host::{HW, SHUTDOWN, hv};
 use super::percpu::{self, PerCpu, softirq};
-use super::{clock, context, cpu, exits, irq, paging, power, publish, serial_line, smp, tlb};
+use super::{clock, context, cpu, exits, irq, mce, paging, power, publish, serial_line, smp, tlb};
 
 /// A vCPU whose state is on this CPU.
 pub struct Loaded {
@@ -158,6 +158,7 @@ fn timer(this: &PerCpu) {
         }
     });
     serial_line::poll();
+    mce::poll(this);
     super::devices::end_storms();
     let end = this.slice_end.get();
     if end != 0 && end <= clock::now() {
