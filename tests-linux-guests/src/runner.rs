@@ -1,6 +1,7 @@
 //! Boots one case and judges it.
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,13 +49,21 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     console.forbid(FORBIDDEN);
     console.forbid(case.forbidden);
     let mut checks = Vec::new();
+    // Kept to the end: what is said to a monitor that hangs up may not be heard.
+    let mut monitor = None;
     let milestones = match case.payload() {
         Payload::Linux(_) => LINUX_MILESTONES,
         Payload::Micro => MICRO_MILESTONES,
     };
     let alive = boot(milestones, &mut console, &mut checks)
         && (case.nmis == Nmis::None || press(button.as_mut(), &mut checks))
-        && say(case.monitor, button.as_ref(), &mut console, &mut checks)
+        && say(
+            case.monitor,
+            button.as_ref(),
+            &mut monitor,
+            &mut console,
+            &mut checks,
+        )
         && drive(case.script, &mut console, &mut checks);
     drop(button);
     if alive {
@@ -103,11 +112,11 @@ fn press(button: Option<&mut NmiButton>, checks: &mut Vec<Check>) -> bool {
 fn say(
     lines: &[(&str, &str)],
     button: Option<&NmiButton>,
+    monitor: &mut Option<UnixStream>,
     console: &mut Console,
     checks: &mut Vec<Check>,
 ) -> bool {
     let Some(button) = button else { return true };
-    let mut monitor = None;
     lines.iter().all(|(marker, line)| {
         if !wait(
             console,
@@ -117,8 +126,8 @@ fn say(
         ) {
             return false;
         }
-        let said = match &mut monitor {
-            None => button.say(line).map(|heard| monitor = Some(heard)),
+        let said = match monitor {
+            None => button.say(line).map(|heard| *monitor = Some(heard)),
             Some(heard) => writeln!(heard, "{line}"),
         };
         if let Err(error) = &said {

@@ -99,6 +99,24 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "hotplug-100",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 4,
+            ..Machine::BASE
+        },
+        kernel_args: "XROUNDS=100",
+        script: Script::Guest("hotplug"),
+        seconds: 1800,
+        ..Case::BASE
+    },
+    Case {
+        name: "microcode",
+        hypervisor_args: "ucode=scan",
+        script: Script::Guest("microcode"),
+        ..Case::BASE
+    },
+    Case {
         name: "mce",
         machine: Machine {
             cpus: 2,
@@ -407,6 +425,39 @@ pub const CASES: &[Case] = &[
     micro_act("micro-shutdown-unknown", "crash=shutdown-unknown"),
     micro_act("micro-reboot", "crash=reboot"),
     micro_act("micro-watchdog", "crash=watchdog"),
+    reset(
+        "micro-reset-acpi",
+        "reboot=acpi",
+        &["Resetting by the ACPI reset register"],
+        &["Resetting by the keyboard controller"],
+    ),
+    reset(
+        "micro-reset-kbd",
+        "reboot=kbd",
+        &["Resetting by the keyboard controller"],
+        &["Resetting by the ACPI"],
+    ),
+    reset(
+        "micro-reset-pci",
+        "reboot=pci",
+        &["Resetting by port 0xcf9"],
+        &["Resetting by the"],
+    ),
+    reset(
+        "micro-reset-triple",
+        "reboot=triple,warm",
+        &["Resetting by triple fault"],
+        &["Resetting by the"],
+    ),
+    reset(
+        "micro-reset-efi",
+        "reboot=efi",
+        &[
+            "No reset by EFI here",
+            "Resetting by the ACPI reset register",
+        ],
+        &["Resetting by the keyboard controller"],
+    ),
 ];
 
 /// A boot in which micro-pv does what must end it and nothing else.
@@ -417,6 +468,29 @@ const fn micro_act(name: &'static str, kernel_args: &'static str) -> Case {
         script: Script::MicroAct,
         expected: &["Hardware Dom0"],
         forbidden: &["MICRO-SURVIVED"],
+        seconds: 120,
+        ..Case::BASE
+    }
+}
+
+/// A reset by the way that is asked for: what is said must be the last, for the emulator ends.
+const fn reset(
+    name: &'static str,
+    hypervisor_args: &'static str,
+    expected: &'static [&'static str],
+    forbidden: &'static [&'static str],
+) -> Case {
+    Case {
+        name,
+        machine: Machine {
+            board: "q35",
+            ..Machine::BASE
+        },
+        hypervisor_args,
+        kernel_args: "crash=reboot",
+        script: Script::MicroAct,
+        expected,
+        forbidden,
         seconds: 120,
         ..Case::BASE
     }

@@ -19,7 +19,8 @@ pub mod irq;
 pub mod layout;
 pub mod mce;
 mod memory;
-pub mod mmio;
+pub mod microcode;
+mod mmio;
 pub mod nmi;
 pub mod pages;
 pub mod paging;
@@ -38,6 +39,7 @@ pub mod start;
 pub mod tables;
 pub mod tlb;
 pub mod traps;
+mod vcpu_timers;
 pub mod vga;
 
 core::arch::global_asm!(include_str!("boot.S"));

@@ -67,6 +67,8 @@ pub mod softirq {
     pub const VECTORS: u32 = 1 << 2;
     /// The serial line has input or output to move.
     pub const SERIAL: u32 = 1 << 3;
+    /// There is newer microcode.
+    pub const MICROCODE: u32 = 1 << 5;
     /// State that another CPU needs must be saved: leave the lazily kept vCPU.
     pub const SYNC: u32 = 1 << 4;
 }

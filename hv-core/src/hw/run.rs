@@ -16,7 +16,9 @@ use hv_core::time::runstate::State;
 use super::cpuinfo::{CpuInfo, enter_guest};
 use super::host::{HW, SHUTDOWN, hv};
 use super::percpu::{self, PerCpu, softirq};
-use super::{clock, context, cpu, exits, irq, mce, paging, power, publish, serial_line, smp, tlb};
+use super::{
+    clock, context, cpu, exits, irq, mce, microcode, paging, power, publish, serial_line, smp, tlb,
+};
 
 /// A vCPU whose state is on this CPU.
 pub struct Loaded {
@@ -133,6 +135,9 @@ fn work(this: &PerCpu, loaded: &mut Option<Loaded>) {
         }
         if bits & softirq::SERIAL != 0 {
             serial_line::reports();
+        }
+        if bits & softirq::MICROCODE != 0 {
+            microcode::follow();
         }
         if bits & (softirq::SCHEDULE | softirq::SYNC) != 0 {
             power::sleep_if_planned();
@@ -384,6 +389,10 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
         }
         xen_abi::sched::SHUTDOWN_reboot => {
             crate::say!("Hardware Dom0 shutdown: rebooting machine");
+            power::reboot()
+        }
+        xen_abi::sched::SHUTDOWN_watchdog => {
+            crate::say!("Hardware Dom0 shutdown: watchdog rebooting machine");
             power::reboot()
         }
         other => {

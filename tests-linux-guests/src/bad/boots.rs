@@ -469,6 +469,12 @@ pub const BOOTS: &[BadBoot] = &[
         ..BadBoot::BASE
     },
     BadBoot {
+        name: "bad-microcode-options",
+        hypervisor_args: "dom0_mem=128M noreboot ucode=5,scan",
+        expected: &["Microcode: there is no such module", DOM0_CRASHED, STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
         name: "bad-machine-check",
         kernel: Kernel::Idle,
         expected: &["Serial input to DOM0"],
