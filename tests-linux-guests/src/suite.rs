@@ -46,6 +46,32 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "reboot-by-key",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        hypervisor_args: "noreboot",
+        script: Script::Typed(&[("xl debug-keys R", "Resetting by")]),
+        ..Case::BASE
+    },
+    Case {
+        name: "reboot-by-sysrq",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            board: "q35",
+            ..Machine::BASE
+        },
+        hypervisor_args: "reboot=acpi",
+        script: Script::Typed(&[(
+            "echo 1 > /proc/sys/kernel/sysrq; echo b > /proc/sysrq-trigger",
+            "Resetting by the ACPI reset register",
+        )]),
+        ..Case::BASE
+    },
+    Case {
         name: "grub",
         machine: Machine {
             loader: Loader::Grub,
