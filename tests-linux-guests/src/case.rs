@@ -85,6 +85,8 @@ pub struct Case {
     pub nmis: Nmis,
     /// What becomes of EFI's code while the script runs.
     pub firmware: Firmware,
+    /// What is said at the emulator's monitor, each line once the console shows what stands before it.
+    pub monitor: &'static [(&'static str, &'static str)],
     /// Wall time after which the boot has failed.
     pub seconds: u64,
 }
@@ -126,6 +128,7 @@ impl Case {
         tolerated: &[],
         nmis: Nmis::None,
         firmware: Firmware::Sound,
+        monitor: &[],
         seconds: 420,
     };
 

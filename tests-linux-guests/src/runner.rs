@@ -1,5 +1,7 @@
 //! Boots one case and judges it.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,7 +45,8 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         kernel_line: &kernel,
     };
     let mut command = emulator::command(&case.machine, files, software, Terminal::Program);
-    let mut button = (case.nmis == Nmis::Many).then(|| NmiButton::attach(&mut command, case.name));
+    let wanted = case.nmis == Nmis::Many || !case.monitor.is_empty();
+    let mut button = wanted.then(|| NmiButton::attach(&mut command, case.name));
     let damage = case.firmware == Firmware::Damaged;
     let debugger = damage.then(|| Debugger::attach(&mut command, case.name));
     let attached = match case.devices {
@@ -57,14 +60,23 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     console.forbid(&trouble.copied().collect::<Vec<_>>());
     console.forbid(case.forbidden);
     let mut checks = Vec::new();
+    // Kept to the end: what is said to a monitor that hangs up may not be heard.
+    let mut monitor = None;
     let milestones = match case.payload() {
         Payload::Linux(_) if case.machine.loader.is_disk() => DISK_MILESTONES,
         Payload::Linux(_) => LINUX_MILESTONES,
         Payload::Micro => MICRO_MILESTONES,
     };
     let alive = boot(milestones, &mut console, &mut checks)
-        && press(button.as_mut(), &mut checks)
+        && (case.nmis == Nmis::None || press(button.as_mut(), &mut checks))
         && damage_firmware(debugger.as_ref(), &console, &mut checks)
+        && say(
+            case.monitor,
+            button.as_ref(),
+            &mut monitor,
+            &mut console,
+            &mut checks,
+        )
         && drive(case, &mut console, &mut checks);
     drop(button);
     if alive {
@@ -142,6 +154,35 @@ fn damage_firmware(
         Err(why) => Check::failed(name, why.clone()),
     });
     done.is_ok()
+}
+
+/// Says what is to be said at the monitor, when it is time.
+fn say(
+    lines: &[(&str, &str)],
+    button: Option<&NmiButton>,
+    monitor: &mut Option<UnixStream>,
+    console: &mut Console,
+    checks: &mut Vec<Check>,
+) -> bool {
+    let Some(button) = button else { return true };
+    lines.iter().all(|(marker, line)| {
+        if !wait(
+            console,
+            checks,
+            &format!("it is time for \"{line}\""),
+            marker,
+        ) {
+            return false;
+        }
+        let said = match monitor {
+            None => button.say(line).map(|heard| *monitor = Some(heard)),
+            Some(heard) => writeln!(heard, "{line}"),
+        };
+        if let Err(error) = &said {
+            checks.push(Check::failed("the monitor listens", error.to_string()));
+        }
+        said.is_ok()
+    })
 }
 
 fn shown(console: &Console, name: &str, line: &str) -> Check {

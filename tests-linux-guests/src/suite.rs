@@ -47,6 +47,32 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "reboot-by-key",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        hypervisor_args: "noreboot",
+        script: Script::Typed(&[("xl debug-keys R", "Resetting by")]),
+        ..Case::BASE
+    },
+    Case {
+        name: "reboot-by-sysrq",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            board: "q35",
+            ..Machine::BASE
+        },
+        hypervisor_args: "reboot=acpi",
+        script: Script::Typed(&[(
+            "echo 1 > /proc/sys/kernel/sysrq; echo b > /proc/sysrq-trigger",
+            "Resetting by the ACPI reset register",
+        )]),
+        ..Case::BASE
+    },
+    Case {
         name: "grub",
         machine: Machine {
             loader: Loader::Grub,
@@ -128,6 +154,48 @@ pub const CASES: &[Case] = &[
         },
         script: Script::Guest("hotplug"),
         seconds: 900,
+        ..Case::BASE
+    },
+    Case {
+        name: "hotplug-100",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 4,
+            ..Machine::BASE
+        },
+        kernel_args: "XROUNDS=100",
+        script: Script::Guest("hotplug"),
+        seconds: 1800,
+        ..Case::BASE
+    },
+    Case {
+        name: "microcode",
+        hypervisor_args: "ucode=scan",
+        script: Script::Guest("microcode"),
+        ..Case::BASE
+    },
+    Case {
+        name: "mce",
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        script: Script::Guest("mce"),
+        monitor: &[
+            (
+                "WANT-CORRECTED",
+                "mce 1 9 0x9c000000000000c1 0 0x56780000 0x8c",
+            ),
+            (
+                "WANT-UNCORRECTED",
+                "mce 0 9 0xbd000000000000c0 0x5 0x12340000 0x8c",
+            ),
+            (
+                "WANT-ANOTHER",
+                "mce 0 8 0xbd000000000000c2 0x5 0x12350000 0x8c",
+            ),
+        ],
+        seconds: 600,
         ..Case::BASE
     },
     Case {
@@ -471,6 +539,39 @@ pub const CASES: &[Case] = &[
     micro_act("micro-shutdown-unknown", "crash=shutdown-unknown"),
     micro_act("micro-reboot", "crash=reboot"),
     micro_act("micro-watchdog", "crash=watchdog"),
+    reset(
+        "micro-reset-acpi",
+        "reboot=acpi",
+        &["Resetting by the ACPI reset register"],
+        &["Resetting by the keyboard controller"],
+    ),
+    reset(
+        "micro-reset-kbd",
+        "reboot=kbd",
+        &["Resetting by the keyboard controller"],
+        &["Resetting by the ACPI"],
+    ),
+    reset(
+        "micro-reset-pci",
+        "reboot=pci",
+        &["Resetting by port 0xcf9"],
+        &["Resetting by the"],
+    ),
+    reset(
+        "micro-reset-triple",
+        "reboot=triple,warm",
+        &["Resetting by triple fault"],
+        &["Resetting by the"],
+    ),
+    reset(
+        "micro-reset-efi",
+        "reboot=efi",
+        &[
+            "No reset by EFI here",
+            "Resetting by the ACPI reset register",
+        ],
+        &["Resetting by the keyboard controller"],
+    ),
 ];
 
 /// A whole Debian from its disk, whose menu gives the hypervisor no word about memory: `xl` balloons.
@@ -504,6 +605,29 @@ const fn micro_act(name: &'static str, kernel_args: &'static str) -> Case {
         script: Script::MicroAct,
         expected: &["Hardware Dom0"],
         forbidden: &["MICRO-SURVIVED"],
+        seconds: 120,
+        ..Case::BASE
+    }
+}
+
+/// A reset by the way that is asked for: what is said must be the last, for the emulator ends.
+const fn reset(
+    name: &'static str,
+    hypervisor_args: &'static str,
+    expected: &'static [&'static str],
+    forbidden: &'static [&'static str],
+) -> Case {
+    Case {
+        name,
+        machine: Machine {
+            board: "q35",
+            ..Machine::BASE
+        },
+        hypervisor_args,
+        kernel_args: "crash=reboot",
+        script: Script::MicroAct,
+        expected,
+        forbidden,
         seconds: 120,
         ..Case::BASE
     }

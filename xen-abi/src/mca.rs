@@ -155,3 +155,90 @@ pub struct Mc {
     /// Argument of the sub-operation.
     pub u: [u64; 18],
 }
+
+/// Entry of a block: about the CPU; [`McinfoGlobal`] (arch-x86/xen-mca.h).
+pub const MC_TYPE_GLOBAL: u16 = 0;
+/// Entry of a block: about a bank; [`McinfoBank`] (arch-x86/xen-mca.h).
+pub const MC_TYPE_BANK: u16 = 1;
+/// [`McinfoGlobal::mc_flags`]: was corrected (arch-x86/xen-mca.h).
+pub const MC_FLAG_CORRECTABLE: u32 = 1 << 0;
+/// [`McinfoGlobal::mc_flags`]: was not (arch-x86/xen-mca.h).
+pub const MC_FLAG_UNCORRECTABLE: u32 = 1 << 1;
+/// [`McinfoGlobal::mc_flags`]: software can recover (arch-x86/xen-mca.h).
+pub const MC_FLAG_RECOVERABLE: u32 = 1 << 2;
+/// [`McinfoGlobal::mc_flags`]: found by a look (arch-x86/xen-mca.h).
+pub const MC_FLAG_POLLED: u32 = 1 << 3;
+/// [`McinfoGlobal::mc_flags`]: found when the CPU started (arch-x86/xen-mca.h).
+pub const MC_FLAG_RESET: u32 = 1 << 4;
+/// [`McinfoGlobal::mc_flags`]: found by an exception (arch-x86/xen-mca.h).
+pub const MC_FLAG_MCE: u32 = 1 << 6;
+/// Words of data in a block.
+pub const MCINFO_WORDS: usize = (MCINFO_MAXSIZE - 1) / 8;
+
+/// What is known of the CPU (arch-x86/xen-mca.h).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct McinfoGlobal {
+    /// [`MC_TYPE_GLOBAL`].
+    pub r#type: u16,
+    /// Size of this entry.
+    pub size: u16,
+    /// Domain that ran.
+    pub mc_domid: u16,
+    /// Its vCPU.
+    pub mc_vcpuid: u16,
+    /// Socket.
+    pub mc_socketid: u32,
+    /// Core.
+    pub mc_coreid: u16,
+    /// Thread.
+    pub mc_core_threadid: u16,
+    /// APIC id.
+    pub mc_apicid: u32,
+    /// `MC_FLAG_*`.
+    pub mc_flags: u32,
+    /// Global status register.
+    pub mc_gstatus: u64,
+}
+
+/// What a bank holds (arch-x86/xen-mca.h).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct McinfoBank {
+    /// [`MC_TYPE_BANK`].
+    pub r#type: u16,
+    /// Size of this entry.
+    pub size: u16,
+    /// Bank.
+    pub mc_bank: u16,
+    /// Domain that the address belongs to.
+    pub mc_domid: u16,
+    /// Status register.
+    pub mc_status: u64,
+    /// Address register.
+    pub mc_addr: u64,
+    /// Miscellaneous register.
+    pub mc_misc: u64,
+    /// Second control register.
+    pub mc_ctrl2: u64,
+    /// Time-stamp counter.
+    pub mc_tsc: u64,
+}
+
+/// A block of telemetry (arch-x86/xen-mca.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct McInfo {
+    /// Number of entries.
+    pub mi_nentries: u32,
+    /// Whether some did not fit.
+    pub flags: u32,
+    /// The entries.
+    pub mi_data: [u64; MCINFO_WORDS],
+}
+
+zero_default!(McInfo);

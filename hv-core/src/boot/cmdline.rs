@@ -25,6 +25,8 @@ pub use memory::{Dom0Mem, Dom0Pages, MemAmount};
 pub use serial::{Baud, Parity, SerialSettings};
 pub use values::{AbiVersion, LogLevel, LogThreshold, VcpuRange};
 
+use super::microcode::Wanted;
+use super::reset::Plan;
 use diagnostic::Findings;
 use values::Switch;
 
@@ -122,6 +124,10 @@ pub struct Options {
     pub abi: AbiVersion,
     /// `noreboot`, also `reboot=no`.
     pub after_panic: AfterPanic,
+    /// `reboot=`.
+    pub reset: Plan,
+    /// `ucode=`.
+    pub microcode: Wanted,
     /// `watchdog`.
     pub watchdog: Watchdog,
     /// `vga=keep`.
@@ -150,6 +156,8 @@ impl Default for Options {
                 major: 4,
                 minor: 17,
             },
+            reset: Plan::default(),
+            microcode: Wanted::default(),
             after_panic: AfterPanic::Reboot,
             watchdog: Watchdog::Off,
             screen: ScreenOwner::Dom0,
@@ -362,9 +370,15 @@ impl Parser {
                 parser.options.abi = AbiVersion::parse(value)?;
                 Some(())
             },
-            // Xen takes any word that begins with n; the other ways to restart are its own.
-            "reboot" if word.value.is_some_and(|value| value.starts_with('n')) => |parser, _| {
-                parser.options.after_panic = AfterPanic::Halt;
+            "ucode" => |parser, value| {
+                parser.options.microcode = Wanted::parse(value)?;
+                Some(())
+            },
+            "reboot" => |parser, value| {
+                parser.options.reset = Plan::parse(value)?;
+                if parser.options.reset.stay {
+                    parser.options.after_panic = AfterPanic::Halt;
+                }
                 Some(())
             },
             _ => return None,

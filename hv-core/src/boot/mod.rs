@@ -11,7 +11,9 @@ pub mod efi;
 pub mod framelist;
 pub mod info;
 pub mod memmap;
+pub mod microcode;
 pub mod modules;
 mod phys;
+pub mod reset;
 
 pub use phys::PhysMem;

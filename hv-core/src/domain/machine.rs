@@ -84,6 +84,13 @@ pub trait Machine: Send + Sync {
     /// # Errors
     /// `EIO` when a CPU does not answer or has a clock of its own; it is out then.
     fn move_cpu(&self, cpu: CpuId, way: CpuWay) -> Result<Progress, Errno>;
+    /// Loads the patch for this machine's CPUs out of a file of microcode: on this CPU now, on the others soon. What
+    /// comes of it is said on the console.
+    ///
+    /// # Errors
+    /// `EINVAL` for a file that is damaged or another maker's, `ENOENT` when no patch in it is for these CPUs, `EEXIST`
+    /// when none is newer, `EIO` when the CPU refuses it, `ENOMEM`.
+    fn load_microcode(&self, file: &[u8]) -> Result<(), Errno>;
     /// Arms the one timer of a vCPU; `None` stops it. When it is due, the run loop calls
     /// `Domain::fire_timers`.
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>);

@@ -8,6 +8,7 @@ mod delivery;
 mod domain;
 mod hotplug;
 mod machine;
+pub mod machine_check;
 mod notes;
 mod pagecopy;
 mod processor;

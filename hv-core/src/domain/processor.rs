@@ -38,6 +38,8 @@ pub struct Processor {
     pub address_bits: u8,
     /// Bytes of a cache line that CLFLUSH flushes.
     pub cache_line: u32,
+    /// `MCG_CAP`, 0 without machine checks.
+    pub mcg_cap: u64,
     /// Every CPU that exists, by number.
     pub cpus: Vec<CpuPlace>,
 }

@@ -9,16 +9,17 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
-use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC};
+use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC, VIRQ_MCA};
 
 use super::domain::{Backing, Domain, ShutdownReason};
 use super::hotplug::Hotplug;
+use super::machine_check::{self, Findings, Severity, Source, Telemetry, Urgency};
 use super::notes::{Family, Notes};
 use super::processor::Processor;
 use super::services::Services;
 use super::vcpu::Vcpu;
 use crate::base::lock::{Mutex, RwLock, rank};
-use crate::base::{DomId, Mfn, VcpuId};
+use crate::base::{CpuId, DomId, Mfn, VcpuId};
 use crate::boot::cmdline::Param;
 use crate::events;
 use crate::irq::Irqs;
@@ -82,6 +83,8 @@ pub struct Hypervisor {
     notes: Notes,
     wallclock: Mutex<Option<WallClock>>,
     pub(super) hotplug: Hotplug,
+    /// What machine checks told and dom0 has not fetched.
+    pub telemetry: Telemetry,
 }
 
 impl Hypervisor {
@@ -108,6 +111,7 @@ impl Hypervisor {
             notes: Notes::default(),
             wallclock: Mutex::new(rank::WALLCLOCK, None),
             hotplug: Hotplug::default(),
+            telemetry: Telemetry::default(),
         }
     }
 
@@ -160,6 +164,39 @@ impl Hypervisor {
         let kept = self.wallclock.lock();
         if let Some(clock) = *kept {
             domain.publish_wallclock(&clock);
+        }
+    }
+
+    /// What a CPU's banks held, to the log and to dom0.
+    pub fn report_machine_check(
+        &self,
+        cpu: CpuId,
+        found: &Findings,
+        source: Source,
+        severity: Severity,
+    ) {
+        for bank in &found.banks {
+            log::warn!(
+                "machine check on CPU {cpu}, {source:?}: {severity:?}: bank {} status {:#x} address {:#x} misc {:#x}",
+                bank.number,
+                bank.status,
+                bank.address,
+                bank.misc
+            );
+        }
+        let place = self.facts.processor.cpus.get(cpu as usize);
+        let info =
+            machine_check::block(place.copied().unwrap_or_default(), found, source, severity);
+        let urgency = if severity >= Severity::Recoverable {
+            Urgency::Urgent
+        } else {
+            Urgency::NonUrgent
+        };
+        if !self.telemetry.push(urgency, info) {
+            log::warn!("dom0 does not fetch machine checks: this one is lost to it");
+        }
+        if let Some(control) = self.control_domain() {
+            events::raise_global_virq(&*control, VIRQ_MCA);
         }
     }
 

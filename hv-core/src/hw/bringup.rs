@@ -18,6 +18,7 @@ pub fn machine(boot: &Boot) {
         .remote
         .online
         .store(true, core::sync::atomic::Ordering::SeqCst);
+    super::microcode::early(boot);
     mask_pic();
     let madt = boot.acpi.madt.as_ref();
     let address = madt.map_or(LOCAL_APIC, |m| m.local_apic_address);
@@ -61,11 +62,11 @@ pub fn machine(boot: &Boot) {
         let port = |a: &Option<hv_core::boot::acpi::GenericAddress>| {
             a.as_ref().and_then(|a| a.port()).unwrap_or(0)
         };
-        let reset = fadt
-            .reset
-            .as_ref()
-            .and_then(|r| r.register.port().map(|p| (p, r.value)));
-        power::set_ports(port(&fadt.pm1a_control), port(&fadt.pm1b_control), reset);
+        power::set_ports(
+            port(&fadt.pm1a_control),
+            port(&fadt.pm1b_control),
+            fadt.reset.as_ref(),
+        );
     }
     mitigations();
 }

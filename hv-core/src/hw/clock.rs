@@ -171,6 +171,7 @@ pub fn program() {
     let heap = heap
         .into_iter()
         .chain(super::devices::next_storm_end())
+        .chain(Some(this.next_look.get()))
         .min();
     let next = match (heap, slice) {
         (Some(a), 0) => Some(a),

@@ -235,6 +235,7 @@ pub fn keeps(mfn: Mfn) -> bool {
 #[allow(missing_docs, reason = "named as in UEFI 2.10, 8.5.1")]
 pub enum Reset {
     Cold = 0,
+    Warm = 1,
     Shutdown = 2,
 }
 

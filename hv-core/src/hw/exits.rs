@@ -399,7 +399,10 @@ fn trap(l: &mut Loaded, vector: u8) -> Delivered {
             nmi::from_guest(rip);
             return Ok(());
         }
-        18 => traps::guest_machine_check(),
+        18 => {
+            traps::guest_machine_check();
+            return Ok(());
+        }
         _ => {}
     }
     with_context(l, |cx| match vector {

@@ -15,7 +15,6 @@ use hv_core::mm::{
 };
 use hv_core::pv::state::{Mode, PvState};
 use hv_core::sched::{CpuSet, Unit};
-use hv_core::time::TimerId;
 use spin::Once;
 use xen_abi::arch_x86::IretContext;
 use xen_abi::errno::Errno;
@@ -23,7 +22,7 @@ use xen_abi::errno::Errno;
 use super::cpu::{self, msr};
 use super::layout::{self, FRAME_TABLE, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_OURS, cpu_area};
 use super::paging::{self, flag};
-use super::percpu::{self, MAX_UNITS, PerCpu, softirq};
+use super::percpu::{self, softirq};
 use super::{apic, clock, fpu, guestmem, pages, power, smp, tables, tlb};
 
 /// The real machine; its state is the hardware's.
@@ -36,9 +35,6 @@ pub static HV: Once<Hypervisor> = Once::new();
 /// Frames in the frame table: one more than the highest frame of RAM.
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 static SLOTS: Once<[u64; layout::SLOTS]> = Once::new();
-/// On which CPU each vCPU's timer is armed, plus one; 0: nowhere.
-static TIMER_HOMES: [AtomicU32; MAX_UNITS as usize] =
-    [const { AtomicU32::new(0) }; MAX_UNITS as usize];
 /// What dom0's shutdown asks for, plus one; done by the run loop.
 pub static SHUTDOWN: AtomicU32 = AtomicU32::new(0);
 
@@ -353,6 +349,10 @@ impl Machine for Hw {
         })
     }
 
+    fn load_microcode(&self, file: &[u8]) -> Result<(), Errno> {
+        super::microcode::update(file)
+    }
+
     fn move_cpu(&self, cpu: CpuId, way: CpuWay) -> Result<Progress, Errno> {
         match way {
             CpuWay::In => smp::bring_back(cpu),
@@ -361,60 +361,7 @@ impl Machine for Hw {
     }
 
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>) {
-        let this = percpu::this();
-        let id = TimerId(unit.index() as u32);
-        let Some(home) = TIMER_HOMES.get(unit.index()) else {
-            return;
-        };
-        let here = this.id + 1;
-        let old = home.swap(if deadline.is_some() { here } else { 0 }, Ordering::AcqRel);
-        if old != 0 && old != here {
-            percpu::with_timers(old - 1, |heap| {
-                // That CPU's hardware timer may fire once for nothing.
-                let _ = heap.cancel(id);
-            });
-        }
-        match deadline {
-            Some(at) => {
-                let armed = this.timers.lock().arm(id, at);
-                debug_assert!(
-                    armed.is_ok(),
-                    "the scheduler has no more units than the heap has room"
-                );
-            }
-            None => {
-                let _ = this.timers.lock().cancel(id);
-            }
-        }
-        clock::program();
-    }
-}
-
-/// Gives this CPU's deadlines to the boot CPU, which never leaves.
-pub fn hand_over_timers(this: &PerCpu) {
-    let (here, there) = (this.id + 1, 0);
-    loop {
-        let Some((id, at)) = this.timers.lock().pop_due(Nanos::MAX) else {
-            break;
-        };
-        percpu::with_timers(there, |heap| {
-            let moved = TIMER_HOMES[id.0 as usize].compare_exchange(
-                here,
-                there + 1,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
-            // Unless it was armed elsewhere or stopped since.
-            if moved.is_ok() {
-                let armed = heap.arm(id, at);
-                debug_assert!(armed.is_ok(), "all heaps have the same room");
-            }
-        });
-    }
-    // It programs its hardware timer, for what a storm left to be done as well.
-    if let Some(remote) = percpu::remote(there) {
-        remote.softirq.fetch_or(softirq::TIMER, Ordering::SeqCst);
-        Machine::interrupt(&HW, there);
+        super::vcpu_timers::arm(unit, deadline);
     }
 }
 

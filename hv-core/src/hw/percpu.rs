@@ -10,6 +10,7 @@ use hv_core::base::lock::{HeldLocks, Holders};
 use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{CpuId, Nanos};
 use hv_core::domain::Domain;
+use hv_core::domain::machine_check::Slot;
 use hv_core::time::DeadlineHeap;
 
 use super::cpuinfo::{self, CpuInfo};
@@ -19,6 +20,9 @@ use super::start::short_of_ram;
 pub const MAX_UNITS: u32 = 1024;
 /// Most CPUs that are brought up.
 pub const MAX_CPUS: usize = 128;
+
+/// The first look at the machine-check banks: at once. Not 0, which stands for no deadline.
+pub const FIRST_LOOK: Nanos = 1;
 
 /// What other CPUs, and interrupt handlers, may set on this CPU.
 #[derive(Default)]
@@ -63,6 +67,8 @@ pub mod softirq {
     pub const VECTORS: u32 = 1 << 2;
     /// The serial line has input or output to move.
     pub const SERIAL: u32 = 1 << 3;
+    /// There is newer microcode.
+    pub const MICROCODE: u32 = 1 << 5;
     /// State that another CPU needs must be saved: leave the lazily kept vCPU.
     pub const SYNC: u32 = 1 << 4;
 }
@@ -83,6 +89,10 @@ pub struct PerCpu {
     pub slice_end: Cell<Nanos>,
     /// What the hardware timer is set to; 0: off.
     pub armed_for: Cell<Nanos>,
+    /// What a machine check left to be reported.
+    pub machine_check: Slot,
+    /// When the machine-check banks are looked at next.
+    pub next_look: Cell<Nanos>,
     /// Vector of the fault that an IRET into the guest ended with.
     pub failed_vector: Cell<u32>,
     /// Counters for the benchmarks' reports.
@@ -148,6 +158,8 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         ),
         slice_end: Cell::new(0),
         armed_for: Cell::new(0),
+        machine_check: Slot::default(),
+        next_look: Cell::new(FIRST_LOOK),
         failed_vector: Cell::new(0),
         counts: Counts::default(),
         #[cfg(debug_assertions)]
@@ -163,7 +175,9 @@ impl PerCpu {
     pub fn begin(&self) {
         self.slice_end.set(0);
         self.armed_for.set(0);
-        self.remote.softirq.store(0, Ordering::SeqCst);
+        self.next_look.set(FIRST_LOOK);
+        // A machine check may have hit it while it was parked.
+        self.remote.softirq.store(softirq::SERIAL, Ordering::SeqCst);
         for word in &self.remote.vectors {
             word.store(0, Ordering::SeqCst);
         }

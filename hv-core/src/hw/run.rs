@@ -16,7 +16,9 @@ use hv_core::time::runstate::State;
 use super::cpuinfo::{CpuInfo, enter_guest};
 use super::host::{HW, SHUTDOWN, hv};
 use super::percpu::{self, PerCpu, softirq};
-use super::{clock, context, cpu, exits, irq, paging, power, publish, serial_line, smp, tlb};
+use super::{
+    clock, context, cpu, exits, irq, mce, microcode, paging, power, publish, serial_line, smp, tlb,
+};
 
 /// A vCPU whose state is on this CPU.
 pub struct Loaded {
@@ -134,6 +136,9 @@ fn work(this: &PerCpu, loaded: &mut Option<Loaded>) {
         if bits & softirq::SERIAL != 0 {
             serial_line::reports();
         }
+        if bits & softirq::MICROCODE != 0 {
+            microcode::follow();
+        }
         if bits & (softirq::SCHEDULE | softirq::SYNC) != 0 {
             power::sleep_if_planned();
             if SHUTDOWN.load(Ordering::SeqCst) != 0 {
@@ -158,6 +163,7 @@ fn timer(this: &PerCpu) {
         }
     });
     serial_line::poll();
+    mce::poll(this);
     super::devices::end_storms();
     let end = this.slice_end.get();
     if end != 0 && end <= clock::now() {
@@ -383,6 +389,10 @@ fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
         }
         xen_abi::sched::SHUTDOWN_reboot => {
             crate::say!("Hardware Dom0 shutdown: rebooting machine");
+            power::reboot()
+        }
+        xen_abi::sched::SHUTDOWN_watchdog => {
+            crate::say!("Hardware Dom0 shutdown: watchdog rebooting machine");
             power::reboot()
         }
         other => {

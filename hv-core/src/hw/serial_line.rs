@@ -10,7 +10,7 @@ use hv_core::hypercall::debugkeys;
 use xen_abi::xen::VIRQ_CONSOLE;
 
 use super::host::HV;
-use super::{console, nmi, percpu, serial};
+use super::{console, mce, nmi, percpu, serial};
 
 /// Takes what has come in and gives it to whom it belongs.
 pub fn poll() {
@@ -52,6 +52,7 @@ pub fn reports() {
         log::warn!("local APIC error {errors:#x}");
     }
     nmi::report();
+    mce::report();
     poll();
 }
 

@@ -45,6 +45,7 @@ pub fn late_cpu_setup() {
         unsafe { cpu::wrmsr_safe(msr::TSC_AUX, 0) };
     }
     apic::init_cpu();
+    super::mce::init_cpu();
 }
 
 /// Refuses a CPU that lacks what we rely on and boot.S could not check.

@@ -233,6 +233,7 @@ fn processor(boot: &Boot) -> Processor {
             .get_processor_capacity_feature_info()
             .map_or(36, |c| c.physical_address_bits()),
         cache_line: of_signature(|s| s.cflush_cache_line_size()) * 8,
+        mcg_cap: super::mce::capabilities(),
         cpus: percpu::online().map(|c| place(boot, c)).collect(),
     }
 }

@@ -197,7 +197,7 @@ pub fn send_away(id: CpuId) -> Progress {
 /// This CPU was told to leave, and no guest's state is on it. Returns when something came up that is to be done first.
 pub fn leave(this: &PerCpu) {
     super::devices::evacuate(this.id);
-    super::host::hand_over_timers(this);
+    super::vcpu_timers::hand_over(this);
     // An interrupt that was on its way comes now.
     clock::delay_us(1_000);
     cpu::cli();
@@ -276,6 +276,7 @@ extern "C" fn ap_start(id: CpuId) -> ! {
     setup::late_cpu_setup();
     join();
     percpu::this().begin();
+    super::microcode::follow();
     super::devices::admit(id);
     tlb::flush_all_here();
     percpu::this().remote.online.store(true, Ordering::SeqCst);

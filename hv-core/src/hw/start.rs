@@ -9,8 +9,7 @@ use hv_core::base::{Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use hv_core::boot::PhysMem;
 use hv_core::boot::acpi::{self, AcpiFacts};
 use hv_core::boot::cmdline::{
-    AfterPanic, Baud, ConsoleSink, Dom0Mode, LogLevel, LogThreshold, Options, Parsed,
-    SchedulerName, Watchdog,
+    Baud, ConsoleSink, Dom0Mode, LogLevel, LogThreshold, Options, Parsed, SchedulerName, Watchdog,
 };
 use hv_core::boot::efi::EfiFacts;
 use hv_core::boot::info::{BootInfo, Module, Rsdp, VideoInfo};
@@ -170,7 +169,7 @@ fn configure_console(options: &Options, info: &BootInfo, memory: &MemoryMap) {
     console::console()
         .lock()
         .configure(threshold, thresholds(options.guest_loglvl));
-    power::set_noreboot(options.after_panic == AfterPanic::Halt);
+    power::set_plan(options.after_panic, options.reset);
 }
 
 fn banner(info: &BootInfo, command_line: &Parsed) {

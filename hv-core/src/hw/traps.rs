@@ -4,12 +4,13 @@
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use hv_core::pv::frame::GuestFrame;
+use hv_core::domain::machine_check::Severity;
+use hv_core::pv::frame::{GuestFrame, rflags};
 
 use super::cpuinfo::{self, CpuInfo, FRAME_GAP, guest_iret, guest_iret_failed};
 use super::layout::{CPU_AREAS, CPU_STRIDE, IMAGE_WINDOW, STACK_BLOCK};
 use super::serial::Raw;
-use super::{apic, cpu, efi, irq, nmi, percpu};
+use super::{apic, cpu, efi, irq, mce, nmi, percpu};
 
 /// First vector that is not a CPU exception.
 pub const FIRST_INTERRUPT: u32 = 0x20;
@@ -65,7 +66,7 @@ unsafe extern "C" fn host_trap(pushed: *mut GuestFrame) {
         // SAFETY: clearing the status bits has no other effect.
         1 => unsafe { cpu::set_dr6(0xffff_0ff0) },
         2 => nmi::from_host(frame.rip, frame.rflags),
-        18 => fatal(frame, "machine check", machine_check_banks),
+        18 => host_machine_check(frame),
         _ => {
             let rip = frame.rip;
             if rip == (&raw const guest_iret) as u64 {
@@ -151,15 +152,28 @@ pub fn enter_crash() {
     }
 }
 
-/// A machine check hit while a guest ran: what it damaged is not known, so nothing may go on.
-pub fn guest_machine_check() -> ! {
-    // SAFETY: this CPU's own frame; the guest is out.
-    let regs = unsafe { (*percpu::info()).regs };
-    fatal(
-        &regs,
-        "machine check while a guest ran",
-        machine_check_banks,
-    )
+/// A machine check hit the hypervisor. What it does is noted, as with an NMI; a fatal one ends here.
+fn host_machine_check(frame: &GuestFrame) {
+    // Without data of its own yet, a CPU has nowhere to note it.
+    if cpu_number() < 0 || mce::exception(percpu::this()) == Severity::Fatal {
+        fatal(frame, "machine check", machine_check_banks);
+    }
+    if frame.rflags & rflags::IF == 0 {
+        apic::remind_self();
+    }
+}
+
+/// A machine check hit while a guest ran. After a fatal one nothing may go on: what it damaged is not known.
+pub fn guest_machine_check() {
+    if mce::exception(percpu::this()) == Severity::Fatal {
+        // SAFETY: this CPU's own frame; the guest is out.
+        let regs = unsafe { (*percpu::info()).regs };
+        fatal(
+            &regs,
+            "machine check while a guest ran",
+            machine_check_banks,
+        )
+    }
 }
 
 /// What the machine-check registers hold (AMD APM vol. 2, 9.3).

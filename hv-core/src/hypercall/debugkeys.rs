@@ -58,6 +58,17 @@ pub const KEYS: &[DebugKey] = &[
         let now = hv.backing.machine.now();
         hv.backing.sched.dump(now, out)
     }),
+    DebugKey {
+        key: b'R',
+        about: "reboot the machine",
+        show: |hv, _| {
+            let reason = xen_abi::sched::SHUTDOWN_reboot;
+            hv.backing
+                .machine
+                .hardware_shutdown(crate::domain::ShutdownReason(reason));
+            Ok(())
+        },
+    },
     key(b's', "clocks and idle times", clocks),
     key(b't', "timers of the vCPUs", timers),
 ];

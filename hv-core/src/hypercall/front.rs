@@ -5,7 +5,7 @@ use xen_abi::hypercall as nr;
 
 use super::context::{Args, Ctx, Host, Outcome, Reply};
 use super::{
-    callback, console, control, descriptors, domctl, event, grant, hypfs, memory, misc, mmu,
+    callback, console, control, descriptors, domctl, event, grant, hypfs, mca, memory, misc, mmu,
     multicall, physdev, platform, sched, sysctl, vcpu, version,
 };
 use crate::pv::frame::GuestFrame;
@@ -155,7 +155,7 @@ fn dispatch_here<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_domctl => domctl::domctl(cx, args),
         nr::__HYPERVISOR_xenpmu_op => control::xenpmu_op(cx, args),
         nr::__HYPERVISOR_dm_op => control::dm_op(cx, args),
-        nr::__HYPERVISOR_mca => control::mca(cx, args),
+        nr::__HYPERVISOR_mca => mca::mca(cx, args),
         nr::__HYPERVISOR_hypfs_op => hypfs::hypfs_op(cx, args),
         _ => {
             note_missing(cx, call);

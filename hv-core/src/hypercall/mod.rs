@@ -22,6 +22,7 @@ mod grant_host;
 mod hotplug;
 pub mod hypfs;
 mod interface;
+pub mod mca;
 pub mod memory;
 pub mod misc;
 pub mod mmu;

@@ -2,6 +2,8 @@
 
 mod efi;
 
+use alloc::vec::Vec;
+
 use xen_abi::errno::Errno;
 use xen_abi::platform::{self as abi, PlatformOp};
 use xen_abi::xen::XenctlBitmap;
@@ -19,7 +21,7 @@ const SOFT_OFF: u32 = 5;
 /// Sleep states that ACPI has.
 const SLEEP_STATES: core::ops::RangeInclusive<u32> = 1..=SOFT_OFF;
 /// More bytes than any vendor's container of microcode has.
-const LARGEST_MICROCODE: u32 = 64 << 20;
+const LARGEST_MICROCODE: u32 = 16 << 20;
 /// Bit of a PM1 control register that enters the state (ACPI 4.8.3.2.1, SLP_EN).
 const SLEEP_ENABLE: u16 = 1 << 13;
 /// The only revision of a _PDC buffer (Intel Processor Vendor-Specific ACPI, "_PDC").
@@ -58,7 +60,9 @@ pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             if !(1..=LARGEST_MICROCODE).contains(&request.length) {
                 return Err(Errno::EINVAL);
             }
-            return Err(refuse(cx, op.cmd));
+            let file: Vec<u8> = cx.read_array(request.data.address(), request.length as usize)?;
+            cx.domain.machine.load_microcode(&file)?;
+            return DONE;
         }
         abi::XENPF_set_processor_pminfo => return power_data(cx, &argument(&op.u)?),
         abi::XENPF_getidletime => edit(&mut op.u, |info| idle_time(cx, info))?,
@@ -71,8 +75,12 @@ pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// A CPU's power data, of which none is used here. What dom0 is about to tell its firmware that the
 /// operating system can do loses what the hypervisor would have to do.
 fn power_data<H: Host>(cx: &mut Ctx<'_, H>, info: &abi::PlatformSetProcessorPminfo) -> Reply {
-    if info.r#type != abi::XEN_PM_PDC {
-        return Err(refuse(cx, abi::XENPF_set_processor_pminfo));
+    match info.r#type {
+        abi::XEN_PM_PDC => {}
+        abi::XEN_PM_CX | abi::XEN_PM_PX | abi::XEN_PM_TX => {
+            return Err(refuse(cx, abi::XENPF_set_processor_pminfo));
+        }
+        _ => return Err(Errno::EINVAL),
     }
     // The buffer of ACPI's _PDC: revision, number of words, capabilities.
     let at = info.u[0];
@@ -106,10 +114,10 @@ fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
         abi::XENPF_add_memtype => ("platform_op add_memtype", Errno::EOPNOTSUPP),
         abi::XENPF_del_memtype => ("platform_op del_memtype", Errno::EOPNOTSUPP),
         abi::XENPF_read_memtype => ("platform_op read_memtype", Errno::EOPNOTSUPP),
-        abi::XENPF_microcode_update => ("platform_op microcode_update", Errno::EOPNOTSUPP),
         abi::XENPF_platform_quirk => ("platform_op platform_quirk", Errno::EOPNOTSUPP),
         abi::XENPF_change_freq => ("platform_op change_freq", Errno::EOPNOTSUPP),
-        abi::XENPF_set_processor_pminfo => ("platform_op set_processor_pminfo", Errno::EOPNOTSUPP),
+        // By which kernels know that their tables of states are of no use here.
+        abi::XENPF_set_processor_pminfo => ("platform_op set_processor_pminfo", Errno::ENOSYS),
         abi::XENPF_cpu_hotadd => ("platform_op cpu_hotadd", Errno::EOPNOTSUPP),
         abi::XENPF_mem_hotadd => ("platform_op mem_hotadd", Errno::EOPNOTSUPP),
         abi::XENPF_core_parking => ("platform_op core_parking", Errno::EOPNOTSUPP),

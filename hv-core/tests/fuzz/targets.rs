@@ -6,6 +6,7 @@ use hv_core::boot::cmdline::Parsed;
 use hv_core::boot::efi::{EfiFacts, EfiRegion, EfiSystemTable};
 use hv_core::boot::info::{BootInfo, Rsdp, ScreenMaker};
 use hv_core::boot::memmap::{MemoryMap, RamSize, UsableFrames};
+use hv_core::boot::microcode::{Maker, Target as Cpu, in_initrd, select};
 use hv_core::boot::modules::check_modules;
 use hv_core::mm::buddy::Buddy;
 
@@ -47,6 +48,14 @@ pub const TARGETS: &[Target] = &[
         slowness: 1,
     },
     Target {
+        name: "microcode",
+        corpus: microcode_files,
+        seal: |_| {},
+        read: microcode,
+        bytes: 1 << 16,
+        slowness: 1,
+    },
+    Target {
         name: "elf",
         corpus: kernels::elf_files,
         seal: |_| {},
@@ -71,6 +80,77 @@ macro_rules! files {
     };
 }
 use files;
+
+/// An archive with a file of AMD's, and one of Intel's; what CPU they are for, the code below knows.
+fn microcode_files() -> Vec<Vec<u8>> {
+    let words = |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|w| w.to_le_bytes()).collect() };
+    let mut amd = words(&[
+        0x0041_4d44,
+        0,
+        32,
+        7,
+        0,
+        0,
+        9,
+        0,
+        0,
+        0,
+        0,
+        1,
+        64,
+        0,
+        5,
+        0,
+        0,
+        0,
+        0,
+        9,
+    ]);
+    amd.resize(amd.len() + 36, 0);
+    let mut intel = words(&[1, 5, 0, 7, 0, 1, 1, 16, 100, 0, 0, 0, 1, 2, 3, 4]);
+    intel.extend(words(&[1, 0, 0, 0, 0, 8, 1, 0, 0]));
+    let sum = intel.chunks(4).fold(0u32, |sum, w| {
+        sum.wrapping_add(w.try_into().map_or(0, u32::from_le_bytes))
+    });
+    intel[16..20].copy_from_slice(&sum.wrapping_neg().to_le_bytes());
+    let name = "kernel/x86/microcode/AuthenticAMD.bin\0";
+    let mut archive = String::from("070701");
+    for field in 0..13 {
+        let number = match field {
+            6 => amd.len(),
+            11 => name.len(),
+            _ => 0,
+        };
+        archive.push_str(&format!("{number:08x}"));
+    }
+    archive.push_str(name);
+    let mut archive = archive.into_bytes();
+    archive.resize(archive.len().next_multiple_of(4), 0);
+    archive.extend(&amd);
+    vec![amd, intel, archive]
+}
+
+fn microcode(file: &[u8]) -> Answer {
+    let mut answer = Answer::Refused;
+    for maker in [Maker::Amd, Maker::Intel] {
+        let target = Cpu {
+            maker,
+            signature: 7,
+            platform: 1,
+            revision: 0,
+        };
+        for file in in_initrd(file, maker).into_iter().chain([file]) {
+            match select(file, target) {
+                Ok(patch) => {
+                    assert!(patch.revision > 0 && patch.entry < patch.bytes.len());
+                    answer = Answer::Taken;
+                }
+                Err(why) => assert!(!why.to_string().is_empty()),
+            }
+        }
+    }
+    answer
+}
 
 fn acpi(file: &[u8]) -> Answer {
     let Some(mem) = Memory::read(file) else {

@@ -507,14 +507,21 @@ pub const BOOTS: &[BadBoot] = &[
         ..BadBoot::BASE
     },
     BadBoot {
+        name: "bad-microcode-options",
+        hypervisor_args: "dom0_mem=128M noreboot ucode=5,scan",
+        expected: &["Microcode: there is no such module", DOM0_CRASHED, STOPPED],
+        ..BadBoot::BASE
+    },
+    BadBoot {
         name: "bad-machine-check",
         kernel: Kernel::Idle,
         expected: &["Serial input to DOM0"],
         monitor: Some((
-            "mce 0 9 0xbd000000000000c0 0x5 0x12340000 0x8c",
+            // The processor's context is corrupt.
+            "mce 0 9 0xbf000000000000c0 0x5 0x12340000 0x8c",
             &[
                 "Xenolith crashed on CPU 0: machine check",
-                "machine check bank 9: status 0xbd000000000000c0, address 0x12340000",
+                "machine check bank 9: status 0xbf000000000000c0, address 0x12340000",
                 "rip 0x",
                 STOPPED,
             ],

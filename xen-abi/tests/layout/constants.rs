@@ -212,6 +212,8 @@ constants! {
             XEN_MC_FETCHFAILED XEN_MC_NODATA XEN_MC_NOMATCH XEN_MC_CANNOTHANDLE XEN_MC_NOTDELIVERED
             XEN_MC_fetch XEN_MC_notifydomain XEN_MC_physcpuinfo XEN_MC_msrinject XEN_MC_mceinject
             XEN_MC_inject_v2 MC_NCAPS MCINFO_MAXSIZE XEN_MC_VCPUID_INVALID
+            MC_TYPE_GLOBAL MC_TYPE_BANK MC_FLAG_CORRECTABLE MC_FLAG_UNCORRECTABLE
+            MC_FLAG_RECOVERABLE MC_FLAG_POLLED MC_FLAG_RESET MC_FLAG_MCE
     }
     memory {
         XENMEM_increase_reservation XENMEM_decrease_reservation XENMEM_maximum_ram_page

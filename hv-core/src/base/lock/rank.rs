@@ -70,6 +70,8 @@ ranks! {
     70 DOMAIN_MEMORY_MAP "a domain's memory map"
     70 VCPU_INFOS "the registered vcpu_info areas"
     70 MSR_LOG "the MSRs already told of"
+    70 MICROCODE "the microcode"
+    70 TELEMETRY "what machine checks told"
     70 KEYS "the keys typed"
     70 EFI "the firmware's services"
     70 IDT "the making of the IDT"

@@ -142,7 +142,6 @@ const XENS: &[&str] = &[
     "pv_shim",
     "rcu_idle_timer_period_ms",
     "real_mode",
-    "reboot",
     "rmrr",
     "ro_hpet",
     "sched_credit2_max_cpus_runqueue",
@@ -167,7 +166,6 @@ const XENS: &[&str] = &[
     "timer_slop",
     "tsc",
     "tsx",
-    "ucode",
     "unrestricted_guest",
     "vcpu_migration_delay",
     "vesa_ram",
@@ -224,6 +222,8 @@ pub(super) fn expected(name: &str) -> &'static str {
         "sched" => "credit2 or null",
         "vga" => "a list that has keep or current; the boot loader sets the mode",
         "abi" => "a version like 4.17",
+        "ucode" => "a module's number, scan, or both",
+        "reboot" => "a list of acpi, kbd, pci, efi, triple, no, warm and cold",
         _ => "something else",
     }
 }

@@ -4,6 +4,7 @@ use xen_abi::hypercall::{__HYPERVISOR_dm_op, __HYPERVISOR_mca as CALL, __HYPERVI
 use xen_abi::mca::{self as abi, Mc, McFetch, McLogicalCpu, McPhyscpuinfo};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::domain::machine_check::{Bank, Findings, Severity, Source};
 use crate::hypercall::testing::{CPUS, Fixture, GUEST};
 
 const LIST: u64 = GUEST + 0x1000;
@@ -60,26 +61,51 @@ fn cpus_are_counted_then_listed() {
 }
 
 #[test]
-fn there_is_never_telemetry() {
+fn telemetry_is_fetched_and_acknowledged() {
     let mut f = Fixture::control();
-    let fetch = |f: &mut Fixture, flags| {
-        f.put(
-            GUEST,
-            &request(
-                abi::XEN_MC_fetch,
-                &McFetch {
-                    flags,
-                    ..McFetch::default()
-                },
-            ),
-        );
+    let fetch = |f: &mut Fixture, flags, fetch_id, data| {
+        let ask = McFetch {
+            flags,
+            fetch_id,
+            data,
+            ..McFetch::default()
+        };
+        f.put(GUEST, &request(abi::XEN_MC_fetch, &ask));
         f.call(CALL, &[GUEST])?;
-        Ok::<u32, Errno>(answer::<McFetch>(f).flags)
+        let told = answer::<McFetch>(f);
+        Ok::<_, Errno>((told.flags, told.fetch_id))
     };
-    assert_eq!(fetch(&mut f, abi::XEN_MC_URGENT), Ok(abi::XEN_MC_NODATA));
-    let ack = abi::XEN_MC_NONURGENT | abi::XEN_MC_ACK;
-    assert_eq!(fetch(&mut f, ack), Ok(abi::XEN_MC_OK));
-    assert_eq!(fetch(&mut f, 0), Err(Errno::EINVAL));
+    let (urgent, rest, ack) = (abi::XEN_MC_URGENT, abi::XEN_MC_NONURGENT, abi::XEN_MC_ACK);
+    let none = Ok((abi::XEN_MC_NODATA, 0));
+    assert_eq!(fetch(&mut f, urgent, 0, LIST), none);
+    assert_eq!(fetch(&mut f, 0, 0, LIST), Err(Errno::EINVAL));
+    assert_eq!(fetch(&mut f, urgent | rest, 0, LIST), Err(Errno::EINVAL));
+    assert_eq!(fetch(&mut f, urgent, 0, 0), Err(Errno::EINVAL));
+
+    let bank = Bank {
+        number: 9,
+        status: 1 << 63,
+        ..Bank::default()
+    };
+    let found = Findings {
+        banks: [bank].into_iter().collect(),
+        ..Findings::default()
+    };
+    f.hv.report_machine_check(1, &found, Source::Poll, Severity::Corrected);
+    assert_eq!(fetch(&mut f, urgent, 0, LIST), none);
+    assert_eq!(fetch(&mut f, rest, 0, 0xdead_0000), Err(Errno::EFAULT));
+    let (flags, id) = fetch(&mut f, rest, 0, LIST).unwrap();
+    assert_eq!(flags, abi::XEN_MC_OK);
+    let info: abi::McInfo = f.get(LIST);
+    assert_eq!(
+        (info.mi_nentries, info.mi_data[4]),
+        (2, 9 << 32 | 48 << 16 | 1 | 0x7ff4 << 48)
+    );
+    assert_eq!(fetch(&mut f, rest, 0, LIST), none);
+    let acknowledged = Ok((abi::XEN_MC_OK, id));
+    assert_eq!(fetch(&mut f, rest | ack, id, 0), acknowledged);
+    assert_eq!(fetch(&mut f, rest | ack, id, 0), acknowledged);
+    assert_eq!(fetch(&mut f, rest, 0, LIST), none);
 }
 
 #[test]
@@ -91,6 +117,8 @@ fn other_versions_commands_and_callers_are_refused() {
     assert_eq!(f.call(CALL, &[GUEST]), Err(Errno::EACCES));
     f.put(GUEST, &request(abi::XEN_MC_mceinject, &0u32));
     assert_eq!(f.call(CALL, &[GUEST]), Err(Errno::EOPNOTSUPP));
+    f.put(GUEST, &request(abi::XEN_MC_notifydomain, &0u32));
+    assert_eq!(f.call(CALL, &[GUEST]), Err(Errno::EINVAL));
     f.put(GUEST, &request(77, &0u32));
     assert_eq!(f.call(CALL, &[GUEST]), Err(Errno::ENOSYS));
     assert_eq!(Fixture::guest().call(CALL, &[GUEST]), Err(Errno::EPERM));

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use xen_abi::errno::Errno;
 
 use crate::base::{CpuId, DomId, Mfn, Nanos};
+use crate::boot::microcode::{self, Maker, Target};
 use crate::domain::{CpuWay, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest};
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
 use crate::mm::refs::{get_page, get_page_and_type, put_page, put_writable};
@@ -178,6 +179,17 @@ impl Machine for FakeMachine {
         } else {
             Progress::Pending
         })
+    }
+
+    fn load_microcode(&self, file: &[u8]) -> Result<(), Errno> {
+        let cpu = Target {
+            maker: Maker::Amd,
+            signature: 1,
+            platform: 0,
+            revision: 0,
+        };
+        microcode::select(file, cpu).map_err(Errno::from)?;
+        Ok(())
     }
 
     fn arm_vcpu_timer(&self, _: Unit, _: Option<Nanos>) {}

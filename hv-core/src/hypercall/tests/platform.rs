@@ -258,6 +258,25 @@ fn the_rest_is_refused() {
 }
 
 #[test]
+fn microcode_is_looked_through() {
+    let mut f = Fixture::control();
+    let mut ask = |file: &[u8], length: u32| {
+        f.put(ARRAY, file);
+        let request = abi::PlatformMicrocodeUpdate {
+            data: GuestHandle::new(ARRAY),
+            length,
+            ..Default::default()
+        };
+        op(&mut f, abi::XENPF_microcode_update, request).map(|_| ())
+    };
+    assert_eq!(ask(b"what is this", 12), Err(Errno::EINVAL));
+    assert_eq!(ask(b"DMA\0", 4), Err(Errno::ENOENT));
+    assert_eq!(ask(b"DMA\0", 0), Err(Errno::EINVAL));
+    assert_eq!(ask(b"DMA\0", u32::MAX), Err(Errno::EINVAL));
+    assert_eq!(ask(b"DMA\0", 15 << 20), Err(Errno::EFAULT));
+}
+
+#[test]
 fn firmware_is_told_only_what_is_done() {
     let mut f = Fixture::control();
     let data = |kind: u32, at: u64| abi::PlatformSetProcessorPminfo {
@@ -275,6 +294,13 @@ fn firmware_is_told_only_what_is_done() {
     assert_eq!(ask([1, 0, 0xfff]), Err(Errno::EINVAL));
     let bad = op(&mut f, cmd, data(abi::XEN_PM_PDC, NOWHERE));
     assert_eq!(bad.map(|_| ()), Err(Errno::EFAULT));
-    let states = op(&mut f, cmd, data(abi::XEN_PM_CX, ARRAY));
-    assert_eq!(states.map(|_| ()), Err(Errno::EOPNOTSUPP));
+    for (kind, why) in [
+        (abi::XEN_PM_CX, Errno::ENOSYS),
+        (abi::XEN_PM_PX, Errno::ENOSYS),
+        (abi::XEN_PM_TX, Errno::ENOSYS),
+        (77, Errno::EINVAL),
+    ] {
+        let states = op(&mut f, cmd, data(kind, ARRAY));
+        assert_eq!(states.map(|_| ()), Err(why));
+    }
 }

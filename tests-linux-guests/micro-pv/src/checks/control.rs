@@ -68,6 +68,23 @@ pub fn of_platform() {
     result("settime64", time(999_999_999, 0), 0);
     result("settime64 with padding", time(0, 1), EINVAL);
     processors();
+    for (name, command, cpu, wanted) in [
+        ("CPU 0 off line", XENPF_cpu_offline, 0, EOPNOTSUPP as i64),
+        ("no CPU off line", XENPF_cpu_offline, 4000, EINVAL as i64),
+        ("CPU 0 on line", XENPF_cpu_online, 0, 0),
+        ("no CPU on line", XENPF_cpu_online, 4000, EINVAL as i64),
+    ] {
+        let code = platform(command, &PlatformCpuOl { cpuid: cpu });
+        same(name, code, -wanted);
+    }
+    let update = PlatformMicrocodeUpdate {
+        data: GuestHandle::new(0x1000),
+        length: 4096,
+        _pad0: [0; 4],
+    };
+    let code = platform(XENPF_microcode_update, &update);
+    // Without a driver for the CPU nobody reads it.
+    either("microcode at a bad address", code, EFAULT, EINVAL);
     for kind in [0, 6, 99, u32::MAX] {
         let request = PlatformFirmwareInfo {
             r#type: kind,
@@ -180,6 +197,32 @@ pub fn of_system() {
             sysctl(command, &0_u64).0,
             ENOSYS,
         );
+    }
+    for (name, cpu, op, wanted) in [
+        ("CPU 0 off line", 0, XEN_SYSCTL_CPU_HOTPLUG_OFFLINE, EINVAL),
+        ("CPU 0 on line", 0, XEN_SYSCTL_CPU_HOTPLUG_ONLINE, EEXIST),
+        (
+            "no CPU off line",
+            4000,
+            XEN_SYSCTL_CPU_HOTPLUG_OFFLINE,
+            EINVAL,
+        ),
+        (
+            "no CPU on line",
+            4000,
+            XEN_SYSCTL_CPU_HOTPLUG_ONLINE,
+            EINVAL,
+        ),
+        (
+            "threads off line",
+            0,
+            XEN_SYSCTL_CPU_HOTPLUG_SMT_DISABLE,
+            EOPNOTSUPP,
+        ),
+        ("another change of CPUs", 0, 9, EOPNOTSUPP),
+    ] {
+        let request = SysctlCpuHotplug { cpu, op };
+        result(name, sysctl(XEN_SYSCTL_cpu_hotplug, &request).0, wanted);
     }
     let (code, answer) = sysctl(XEN_SYSCTL_physinfo, &0_u64);
     result("physinfo", code, 0);

@@ -64,6 +64,9 @@ impl Machine for Ram {
     fn idle(&self, _: CpuId) -> IdleTimes {
         unreachable!()
     }
+    fn load_microcode(&self, _: &[u8]) -> Result<(), Errno> {
+        unreachable!()
+    }
     fn move_cpu(&self, _: CpuId, _: CpuWay) -> Result<Progress, Errno> {
         unreachable!()
     }
