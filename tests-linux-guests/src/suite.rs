@@ -226,6 +226,18 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        // The board's disk controller has message interrupts.
+        name: "micro-q35",
+        machine: Machine {
+            board: "q35",
+            ..Machine::BASE
+        },
+        hypervisor_args: "dom0_max_vcpus=2",
+        script: Script::Micro,
+        seconds: 300,
+        ..Case::BASE
+    },
+    Case {
         name: "qemu10-smap",
         machine: Machine {
             emulator: Emulator::Ten,

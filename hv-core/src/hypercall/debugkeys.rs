@@ -50,6 +50,9 @@ pub const KEYS: &[DebugKey] = &[
         hv.services.diagnostics.interrupts(out)
     }),
     key(b'm', "memory", memory),
+    key(b'M', "message interrupts", |hv, out| {
+        hv.irqs.dump_messages(out)
+    }),
     key(b'q', "domains and their vCPUs", domains),
     key(b'r', "run queues", |hv, out| {
         let now = hv.backing.machine.now();

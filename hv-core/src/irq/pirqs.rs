@@ -200,12 +200,14 @@ impl Irqs {
             return Arrival::Unwanted;
         };
         let came = line.arrive(pin, self.host.now(), STORM_LIMIT);
-        let name = line.name(gsi);
         drop(line);
         self.host.local_eoi();
         if let Some(until) = came.storm {
             self.first_end.fetch_min(until, Ordering::SeqCst);
-            log::warn!("{name}: more than {STORM_LIMIT} interrupts in 10 ms, masked for a while");
+            self.warn(
+                gsi,
+                format_args!("more than {STORM_LIMIT} interrupts in 10 ms, masked for a while"),
+            );
         }
         match came.meaning {
             Meaning::Guests(targets) => {
@@ -215,10 +217,19 @@ impl Irqs {
             Meaning::Ours => Arrival::Ours { gsi },
             Meaning::Nobody(count) => {
                 if count.is_power_of_two() {
-                    log::warn!("{name}: interrupt that nobody waits for ({count} so far)");
+                    let what = format_args!("interrupt that nobody waits for ({count} so far)");
+                    self.warn(gsi, what);
                 }
                 Arrival::Unwanted
             }
+        }
+    }
+
+    /// Says something about a line by its name.
+    #[cold]
+    fn warn(&self, index: u32, what: fmt::Arguments<'_>) {
+        if let Ok((_, line)) = self.line(index) {
+            log::warn!("{}: {what}", line.name(index));
         }
     }
 
@@ -467,13 +478,24 @@ impl Irqs {
             self.line_count()
         )?;
         for index in 0..self.pirq_limit {
-            if let Ok((_, line)) = self.line(index)
-                && line.is_known()
-            {
-                line.dump(index, out)?;
-            }
+            self.dump_line(index, out)?;
         }
         Ok(())
+    }
+
+    /// Writes the messages in use in words, for the operator.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn dump_messages(&self, out: &mut dyn Write) -> fmt::Result {
+        (self.line_count()..self.pirq_limit).try_for_each(|index| self.dump_line(index, out))
+    }
+
+    fn dump_line(&self, index: u32, out: &mut dyn Write) -> fmt::Result {
+        match self.line(index) {
+            Ok((_, line)) if line.is_known() => line.dump(index, out),
+            _ => Ok(()),
+        }
     }
 
     /// Where a GSI arrives.

@@ -24,6 +24,8 @@ mod kernel;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod pci;
+#[cfg(target_os = "none")]
 mod report;
 #[cfg(target_os = "none")]
 mod tables;

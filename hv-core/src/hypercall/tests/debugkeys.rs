@@ -18,7 +18,7 @@ fn keys_are_unique_and_all_listed() {
         assert!(KEYS[..index].iter().all(|k| k.key != key.key));
         assert!(help.contains(&format!("  key '{}': {}", key.key as char, key.about)));
     }
-    for wanted in b"hreqgmstdiC" {
+    for wanted in b"hreqgmMstdiC" {
         assert!(KEYS.iter().any(|k| k.key == *wanted));
     }
 }

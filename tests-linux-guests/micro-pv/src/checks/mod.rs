@@ -12,6 +12,7 @@ mod foreign;
 mod granted;
 mod grants;
 mod memop;
+mod messages;
 mod mmu;
 mod mmuext;
 mod multicall;
@@ -82,6 +83,8 @@ pub const AREAS: &[Area] = &[
     ("physdev-call", devices::call),
     ("physdev-io", devices::io),
     ("physdev-interrupts", devices::interrupts),
+    ("physdev-refused", messages::refused),
+    ("physdev-messages", messages::mapped),
     ("platform-op", control::of_platform),
     ("sysctl", control::of_system),
     ("domctl", control::of_domains),
