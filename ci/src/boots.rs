@@ -14,7 +14,7 @@ use crate::failure::{Context, Result};
 use crate::hypervisor::{Hypervisor, Profile};
 use crate::layout::Layout;
 use crate::tally::Tally;
-use crate::{boot, symbolize};
+use crate::{boot, image, symbolize};
 
 /// Lines of a failed boot's console that are shown.
 const TAIL: usize = 60;
@@ -148,7 +148,11 @@ impl Bench<'_> {
             kernel_line: &kernel,
         };
         let made = lock(&self.making);
-        let files = boot::complete(self.layout, self.files, &case.machine, case.name, software)?;
+        let mut files = self.files.clone();
+        if case.devices.is_some() {
+            files.dom0 = image::with_drivers(self.layout, &files.dom0)?;
+        }
+        let files = boot::complete(self.layout, &files, &case.machine, case.name, software)?;
         drop(made);
         runner::run(case, &files, &self.log(Job::Case(case))).context("the boot")
     }

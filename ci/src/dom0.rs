@@ -9,7 +9,7 @@ use crate::elf;
 use crate::failure::{Context, Failure, Result};
 use crate::kernel::{Kernel, newer};
 use crate::layout::Layout;
-use crate::process;
+use crate::{modules, process};
 
 /// Where the programs and the libraries that they load come from.
 const PACKAGES: &[&str] = &[
@@ -141,6 +141,28 @@ pub const UEFI: More = More {
     modules: &["efivarfs", "ahci", "sd-mod"],
 };
 
+/// Drivers that only boots with devices want, for what QEMU can emulate.
+const DRIVERS: &[&str] = &[
+    "ahci",
+    "ata-piix",
+    "button",
+    "e1000",
+    "e1000e",
+    "ehci-pci",
+    "evdev",
+    "hid-generic",
+    "i6300esb",
+    "nvme",
+    "sd-mod",
+    "uhci-hcd",
+    "uio-pci-generic",
+    "usbhid",
+    "virtio-blk",
+    "virtio-net",
+    "virtio-pci",
+    "xhci-pci",
+];
+
 /// Libraries that programs open by name while they run, so that no ELF header names them:
 /// glibc loads libgcc_s when a thread is cancelled, as xl does on its way out.
 const OPENED_AT_RUN_TIME: &[&str] = &["libgcc_s.so.1"];
@@ -177,9 +199,20 @@ pub fn archive(layout: &Layout, kernel: &Kernel, more: &More) -> Result<Vec<u8>>
     }
     image.busybox_links()?;
     image.libraries()?;
-    image.modules(kernel, more.modules)?;
+    modules::add(
+        &mut image.archive,
+        kernel,
+        &[MODULES, more.modules].concat(),
+    )?;
     image.own_files(layout)?;
     Ok(image.archive.bytes())
+}
+
+/// An archive that is appended to the other for boots with devices: all modules, drivers too.
+pub fn drivers(kernel: &Kernel) -> Result<Vec<u8>> {
+    let mut archive = Archive::default();
+    modules::add(&mut archive, kernel, &[MODULES, DRIVERS].concat())?;
+    Ok(archive.bytes())
 }
 
 struct Builder {
@@ -327,47 +360,6 @@ impl Builder {
         Ok(())
     }
 
-    fn modules(&mut self, kernel: &Kernel, more: &[&str]) -> Result<()> {
-        let version = kernel
-            .modules
-            .file_name()
-            .ok_or("the modules' folder is named after the version")?
-            .to_string_lossy()
-            .into_owned();
-        let all = module_files(&kernel.modules)?;
-        let mut table = String::new();
-        let mut todo: Vec<String> = MODULES
-            .iter()
-            .chain(more)
-            .map(|name| (*name).to_owned())
-            .collect();
-        let mut done = Vec::new();
-        while let Some(name) = todo.pop() {
-            if done.contains(&name) {
-                continue;
-            }
-            let Some(file) = all.iter().find(|file| module_name(file) == name) else {
-                return Err(Failure::new(format!("the kernel has no module {name}")));
-            };
-            let content = module_content(file)?;
-            let needs = elf::module_depends(&content).context(file.display())?;
-            let needs: Vec<_> = needs.iter().map(|need| need.replace('_', "-")).collect();
-            table.push_str(&format!("{name}.ko:"));
-            for need in &needs {
-                table.push_str(&format!(" {need}.ko"));
-            }
-            table.push('\n');
-            let folder = format!("usr/lib/modules/{version}");
-            self.archive
-                .file(&format!("{folder}/{name}.ko"), 0o644, content);
-            todo.extend(needs);
-            done.push(name);
-        }
-        let path = format!("usr/lib/modules/{version}/modules.dep");
-        self.archive.file(&path, 0o644, table.into_bytes());
-        Ok(())
-    }
-
     fn own_files(&mut self, layout: &Layout) -> Result<()> {
         let folder = layout.root.join("tests-linux-guests/guest");
         self.archive.copy("init", &folder.join("init"), 0o755)?;
@@ -412,40 +404,4 @@ fn merged(path: &str) -> String {
         Some("bin" | "sbin" | "lib" | "lib64") => format!("usr/{path}"),
         _ => path.to_owned(),
     }
-}
-
-fn module_name(file: &Path) -> String {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.split(".ko").next().unwrap_or_default();
-    stem.replace('_', "-")
-}
-
-/// A module's ELF file; Debian 13 has them compressed.
-fn module_content(file: &Path) -> Result<Vec<u8>> {
-    if file.extension().is_some_and(|kind| kind == "xz") {
-        return process::output(Command::new("xz").args(["-d", "-c"]).arg(file));
-    }
-    std::fs::read(file).context(file.display())
-}
-
-fn module_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut todo = vec![folder.to_owned()];
-    while let Some(folder) = todo.pop() {
-        for entry in std::fs::read_dir(&folder)
-            .context(folder.display())?
-            .flatten()
-        {
-            let path = entry.path();
-            if path.is_dir() {
-                todo.push(path);
-            } else if [".ko", ".ko.xz"]
-                .iter()
-                .any(|end| entry.file_name().to_string_lossy().ends_with(end))
-            {
-                files.push(path);
-            }
-        }
-    }
-    Ok(files)
 }

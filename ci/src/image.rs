@@ -35,6 +35,25 @@ pub fn build_debian13(layout: &Layout) -> Result<Image> {
     with_kernel(layout, kernel, "dom0-debian13", &dom0::PLAIN)
 }
 
+/// Debian 12's dom0 image with drivers behind it.
+pub fn with_drivers(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
+    let drivers = layout.target.join("drivers.cpio");
+    let kernel = kernel::fetch(layout)?;
+    std::fs::write(&drivers, dom0::drivers(&kernel)?).context(drivers.display())?;
+    let both = layout.image.join("dom0-drivers.cpio.gz");
+    // The kernel takes one archive after the other, each packed for itself.
+    let mut bytes = std::fs::read(dom0).context(dom0.display())?;
+    let mut gzip = Command::new("gzip");
+    bytes.extend(process::output(
+        gzip.args(["-1", "-n", "-c"]).arg(&drivers),
+    )?);
+    // Another boot may be reading the file that is there.
+    let part = both.with_extension("part");
+    std::fs::write(&part, bytes).context(part.display())?;
+    std::fs::rename(&part, &both).context(both.display())?;
+    Ok(both)
+}
+
 /// The dom0 image of this name with the kernel's modules.
 fn with_kernel(layout: &Layout, kernel: Kernel, name: &str, more: &More) -> Result<Image> {
     let plain = layout.target.join(format!("{name}.cpio"));

@@ -15,6 +15,7 @@ mod image;
 mod kernel;
 mod layout;
 mod lint;
+mod modules;
 mod process;
 mod setup;
 mod size;

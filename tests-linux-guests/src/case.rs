@@ -1,5 +1,6 @@
 //! What a boot test is.
 
+use crate::devices::Devices;
 use crate::emulator::{Linux, Loader, Machine, Payload};
 
 /// When a case is run.
@@ -55,6 +56,8 @@ pub struct Case {
     pub weight: Weight,
     /// The machine.
     pub machine: Machine,
+    /// Devices beside the board's own; with them the image has drivers.
+    pub devices: Option<&'static Devices>,
     /// The kernel, where Linux runs as dom0.
     pub linux: Linux,
     /// dom0's memory in MiB.
@@ -71,6 +74,8 @@ pub struct Case {
     pub expected: &'static [&'static str],
     /// Lines that must not, beside [`FORBIDDEN`].
     pub forbidden: &'static [&'static str],
+    /// Those of [`FORBIDDEN`] that the case itself brings about.
+    pub tolerated: &'static [&'static str],
     /// Whether NMIs hit the machine while the script runs.
     pub nmis: Nmis,
     /// Wall time after which the boot has failed.
@@ -93,6 +98,7 @@ impl Case {
         tier: Tier::Full,
         weight: Weight::Counts,
         machine: Machine::BASE,
+        devices: None,
         linux: Linux::Debian12,
         dom0_mib: 1024,
         dom0_memory: Dom0Memory::Fixed,
@@ -101,6 +107,7 @@ impl Case {
         script: Script::Guest("boot"),
         expected: &[],
         forbidden: &[],
+        tolerated: &[],
         nmis: Nmis::None,
         seconds: 420,
     };

@@ -8,6 +8,7 @@
 pub mod bad;
 pub mod case;
 pub mod console;
+pub mod devices;
 pub mod emulator;
 pub mod monitor;
 pub mod report;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::case::{Case, FORBIDDEN, Nmis, Script};
 use crate::console::{Console, Missed};
+use crate::devices::Attached;
 use crate::emulator::{self, Files, Payload, Software, Terminal};
 use crate::monitor::NmiButton;
 use crate::report::{self, Check};
@@ -42,8 +43,15 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     };
     let mut command = emulator::command(&case.machine, files, software, Terminal::Program);
     let mut button = (case.nmis == Nmis::Many).then(|| NmiButton::attach(&mut command, case.name));
+    let attached = match case.devices {
+        Some(devices) => Some(Attached::attach(devices, &mut command, log)?),
+        None => None,
+    };
     let mut console = Console::start(&mut command, log, Duration::from_secs(case.seconds))?;
-    console.forbid(FORBIDDEN);
+    let trouble = FORBIDDEN
+        .iter()
+        .filter(|line| !case.tolerated.contains(line));
+    console.forbid(&trouble.copied().collect::<Vec<_>>());
     console.forbid(case.forbidden);
     let mut checks = Vec::new();
     let milestones = match case.payload() {
@@ -65,6 +73,9 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         }
         Script::Micro => checks.extend(report::parse(console.text())),
         Script::Typed(_) | Script::MicroAct => {}
+    }
+    if let Some(attached) = attached {
+        checks.extend(attached.checks()?);
     }
     for line in case.expected {
         checks.push(shown(

@@ -1,6 +1,7 @@
 //! The list of boots.
 
 use crate::case::{Case, Dom0Memory, Nmis, Script, Tier, Weight};
+use crate::devices;
 use crate::emulator::{Emulator, Linux, Loader, Machine};
 
 /// All cases, the quickest first.
@@ -172,6 +173,37 @@ pub const CASES: &[Case] = &[
         hypervisor_args: "dom0_max_vcpus=2",
         script: Script::Micro,
         seconds: 300,
+        ..Case::BASE
+    },
+    Case {
+        name: "devices-pc",
+        devices: Some(&devices::PC),
+        kernel_args: "XDISKS=ata_piix:ahci:virtio-pci:nvme XNICS=e1000:virtio_net XWATCHDOG=1",
+        script: Script::Guest("devices"),
+        expected: &["WATCHDOG-ARMED"],
+        forbidden: &["WATCHDOG-SLEPT"],
+        ..Case::BASE
+    },
+    Case {
+        name: "guards",
+        devices: Some(&devices::MONITOR),
+        kernel_args: "iomem=relaxed",
+        script: Script::Guest("guards"),
+        // dom0's kernel did not expect that its own mapping of the local APIC is refused.
+        tolerated: &["WARNING: CPU", "Call Trace:"],
+        seconds: 200,
+        ..Case::BASE
+    },
+    Case {
+        name: "devices-q35",
+        machine: Machine {
+            cpus: 2,
+            board: "q35",
+            ..Machine::BASE
+        },
+        devices: Some(&devices::Q35),
+        kernel_args: "XDISKS=ahci:virtio-pci:nvme XNICS=e1000e:virtio_net",
+        script: Script::Guest("devices"),
         ..Case::BASE
     },
     Case {
