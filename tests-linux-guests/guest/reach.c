@@ -175,14 +175,43 @@ static void poke(char **words)
 
 enum { SELF = 0x7ff0, IO = 0x7ff1, XEN = 0x7ff2, BATCH = 256 };
 
+enum { CHUNK_PAGES = 512, CHUNKS = 8 };
+
+/* The table that every PV guest may read; what belongs to no guest has no valid entry. The frames of its chunks of
+ * 2 MiB are told by XENMEM_machphys_mfn_list. */
+static const volatile uint64_t *machine_to_phys(int file)
+{
+	static uint64_t starts[CHUNKS], batch[CHUNK_PAGES];
+	static int errors[CHUNK_PAGES];
+	struct {
+		unsigned max;
+		uint64_t *starts;
+		unsigned count;
+	} list = { CHUNKS, starts, 0 };
+	struct hypercall call = { .op = 12 /* memory_op */, .arg = { 5, (uintptr_t)&list } };
+
+	if (ioctl(file, _IOC(_IOC_NONE, 'P', 0, sizeof(call)), &call) < 0)
+		refused(errno);
+	char *area = mmap(NULL, (size_t)CHUNKS * CHUNK_PAGES * PAGE, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	for (unsigned chunk = 0; chunk < list.count; chunk++) {
+		char *at = mmap(area + (size_t)chunk * CHUNK_PAGES * PAGE, CHUNK_PAGES * PAGE, PROT_READ,
+				MAP_SHARED | MAP_FIXED, file, 0);
+		for (unsigned i = 0; i < CHUNK_PAGES; i++)
+			batch[i] = starts[chunk] + i;
+		if (at == MAP_FAILED || map_batch(file, XEN, at, batch, CHUNK_PAGES, errors))
+			refused(errno);
+	}
+	return (const volatile uint64_t *)area;
+}
+
 static void frames(char **words)
 {
-	/* The table that every PV guest may read; what belongs to no guest has no valid entry. */
-	const volatile uint64_t *table = (uint64_t *)0xffff800000000000;
 	static const unsigned ways[] = { SELF, IO, XEN };
 	uint64_t first = number(words[0]), last = number(words[1]), step = number(words[2]);
 	unsigned tried = 0, own = 0;
 	int file = privcmd();
+	const volatile uint64_t *table = machine_to_phys(file);
 
 	for (unsigned way = 0; way < 3; way++) {
 		uint64_t next = first;
