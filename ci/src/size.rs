@@ -8,8 +8,9 @@ use crate::elf::{self, SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, Section}
 use crate::failure::{Context, Result};
 use crate::hypervisor::Hypervisor;
 
-/// The most that `target/image/xenolith` may weigh, in bytes.
-const BUDGET: u64 = 640 * 1024;
+/// The most that `target/image/xenolith` may weigh, in bytes. It was 600 KiB before the hypervisor served dom0's devices: PCI with message
+/// interrupts, EFI's services and the screen cost 16 to 24 KiB each, CPUs that come and go, machine checks and microcode 20 together.
+const BUDGET: u64 = 668 * 1024;
 
 /// What a byte of the image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,6 +13,7 @@ use hv_core::boot::framelist::FrameList;
 use hv_core::boot::info::{BootInfo, Module, ScreenMaker};
 use hv_core::console::Focus;
 use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags};
+use hv_core::hypercall::mmu;
 use hv_core::mm::pins::{self, OwedPuts, RootKind};
 use hv_core::mm::pte::Level;
 use hv_core::mm::{Owner, PtMachine, PtResult, Stop};
@@ -387,6 +388,7 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
             "dom0: its root page table does not pass the checks"
         ));
     }
+    mmu::show_m2p(&HW, domain, RootKind::Kernel, root);
     state.regs.rip = start.rip;
     state.regs.rsp = start.rsp;
     state.regs.rsi = start.rsi;

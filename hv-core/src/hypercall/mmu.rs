@@ -437,15 +437,14 @@ pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>)
     Ok(())
 }
 
-/// Keeps the machine-to-physical table from a domain's user programs, if it asked for that. The root was just
-/// validated or is about to be loaded, and a reference holds it: nobody else writes these slots.
+/// Shows the machine-to-physical table to kernels: a root has it from when it is first one of a kernel, and loses it
+/// when it becomes one of user programs if the domain asked for that (xen.h, `VMASST_TYPE_m2p_strict`). A reference
+/// holds the root, and nobody else writes this slot.
 pub fn show_m2p<H: Host>(host: &H, domain: &Domain, kind: RootKind, root: Mfn) {
-    if !domain.has_assist(abi::VMASST_TYPE_m2p_strict) {
-        return;
-    }
     let entry = match kind {
         RootKind::Kernel => host.hypervisor_slots(domain.id)[0],
-        RootKind::User => 0,
+        RootKind::User if domain.has_assist(abi::VMASST_TYPE_m2p_strict) => 0,
+        RootKind::User => return,
     };
     host.table(root)[HYPERVISOR_SLOT_FIRST].store(entry, core::sync::atomic::Ordering::Relaxed);
 }

@@ -158,6 +158,8 @@ fn check_upper<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId, level: Level, start:
         for (word, value) in table[HYPERVISOR_SLOT_FIRST..].iter().zip(ours) {
             word.store(*value, Ordering::Relaxed);
         }
+        // Machine-to-physical: shown to roots of kernels only, once they are such.
+        table[HYPERVISOR_SLOT_FIRST].store(0, Ordering::Relaxed);
     }
     Scan::Complete
 }
