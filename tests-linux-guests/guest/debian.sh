@@ -16,7 +16,8 @@ check_services() {
         equal "unit $unit" "$(systemctl is-active "$unit")" active
     done
     equal "no error in the journal" "$(errors err)" ""
-    equal "root's file system" "$(findmnt -n -o SOURCE,FSTYPE /)" "/dev/sda3 ext4"
+    # The two disks are found in any order.
+    matches "root's file system" "$(findmnt -n -o SOURCE,FSTYPE /)" '^/dev/sd[ab]3 ext4$'
     matches "the address" "$(ip -4 -brief address show scope global)" 'UP +10\.0\.2\.15/24'
     runs ping -c 3 10.0.2.2
     matches "SSH answers" "$(head -c 7 0<>/dev/tcp/127.0.0.1/22)" 'SSH-2\.0'
