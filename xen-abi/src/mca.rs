@@ -175,16 +175,26 @@ pub const MC_FLAG_MCE: u32 = 1 << 6;
 /// Words of data in a block.
 pub const MCINFO_WORDS: usize = (MCINFO_MAXSIZE - 1) / 8;
 
+/// What every entry begins with (arch-x86/xen-mca.h).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct McinfoCommon {
+    /// `MC_TYPE_*`.
+    pub r#type: u16,
+    /// Bytes of the entry.
+    pub size: u16,
+}
+
 /// What is known of the CPU (arch-x86/xen-mca.h).
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct McinfoGlobal {
-    /// [`MC_TYPE_GLOBAL`].
-    pub r#type: u16,
-    /// Size of this entry.
-    pub size: u16,
+    /// Of type [`MC_TYPE_GLOBAL`].
+    pub common: McinfoCommon,
     /// Domain that ran.
     pub mc_domid: u16,
     /// Its vCPU.
@@ -209,10 +219,8 @@ pub struct McinfoGlobal {
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 pub struct McinfoBank {
-    /// [`MC_TYPE_BANK`].
-    pub r#type: u16,
-    /// Size of this entry.
-    pub size: u16,
+    /// Of type [`MC_TYPE_BANK`].
+    pub common: McinfoCommon,
     /// Bank.
     pub mc_bank: u16,
     /// Domain that the address belongs to.

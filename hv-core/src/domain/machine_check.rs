@@ -257,8 +257,10 @@ pub fn block(place: CpuPlace, found: &Findings, source: Source, severity: Severi
         Severity::Fatal => abi::MC_FLAG_UNCORRECTABLE,
     };
     let global = abi::McinfoGlobal {
-        r#type: abi::MC_TYPE_GLOBAL,
-        size: size_of::<abi::McinfoGlobal>() as u16,
+        common: abi::McinfoCommon {
+            r#type: abi::MC_TYPE_GLOBAL,
+            size: size_of::<abi::McinfoGlobal>() as u16,
+        },
         mc_domid: xen_abi::xen::DOMID_INVALID,
         mc_vcpuid: abi::XEN_MC_VCPUID_INVALID,
         mc_socketid: place.socket,
@@ -283,8 +285,10 @@ pub fn block(place: CpuPlace, found: &Findings, source: Source, severity: Severi
     put(global.as_bytes());
     for bank in &found.banks {
         let entry = abi::McinfoBank {
-            r#type: abi::MC_TYPE_BANK,
-            size: size_of::<abi::McinfoBank>() as u16,
+            common: abi::McinfoCommon {
+                r#type: abi::MC_TYPE_BANK,
+                size: size_of::<abi::McinfoBank>() as u16,
+            },
             mc_bank: bank.number,
             mc_domid: xen_abi::xen::DOMID_INVALID,
             mc_status: bank.status,

@@ -211,10 +211,11 @@ structs! {
     mca {
         "struct xen_mc_fetch" McFetch { flags _pad0 fetch_id data }
         "struct mcinfo_msr" McinfoMsr { reg value }
-        "struct mcinfo_global" McinfoGlobal { mc_domid mc_vcpuid mc_socketid mc_coreid
-            mc_core_threadid mc_apicid mc_flags mc_gstatus } [r#type size]
-        "struct mcinfo_bank" McinfoBank { mc_bank mc_domid mc_status mc_addr mc_misc mc_ctrl2
-            mc_tsc } [r#type size]
+        "struct mcinfo_common" McinfoCommon { r#type size }
+        "struct mcinfo_global" McinfoGlobal { common mc_domid mc_vcpuid mc_socketid mc_coreid
+            mc_core_threadid mc_apicid mc_flags mc_gstatus }
+        "struct mcinfo_bank" McinfoBank { common mc_bank mc_domid mc_status mc_addr mc_misc mc_ctrl2
+            mc_tsc }
         "struct mc_info" McInfo { mi_nentries flags mi_data }
         "struct mcinfo_logical_cpu" McLogicalCpu { mc_cpunr mc_chipid mc_coreid mc_threadid
             mc_apicid mc_clusterid mc_ncores mc_ncores_active mc_nthreads mc_cpuid_level mc_family
