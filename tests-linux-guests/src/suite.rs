@@ -306,6 +306,20 @@ pub const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "soak",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            board: "q35",
+            ..Machine::BASE
+        },
+        devices: Some(&devices::Q35),
+        kernel_args: "XDISKS=ahci:virtio-pci:nvme XNICS=e1000e:virtio_net XSOAK=600",
+        script: Script::Guest("soak"),
+        seconds: 1800,
+        ..Case::BASE
+    },
+    Case {
         name: "qemu10-smap",
         machine: Machine {
             emulator: Emulator::Ten,
@@ -360,7 +374,7 @@ pub const CASES: &[Case] = &[
             ..Machine::BASE
         },
         script: Script::Guest("work"),
-        seconds: 1200,
+        seconds: 1800,
         ..Case::BASE
     },
     Case {
@@ -593,7 +607,7 @@ const DEBIAN: Case = Case {
     ],
     // systemd's word for a service that did not start or stop well, in red.
     forbidden: &["31mFAILED"],
-    seconds: 1200,
+    seconds: 1800,
     ..Case::BASE
 };
 
