@@ -20,6 +20,7 @@ use crate::layout::Layout;
 
 mod counts;
 mod debian;
+mod devices;
 mod table;
 
 use counts::{Counts, Events};
@@ -40,13 +41,16 @@ const CASE: Case = Case {
 /// A figure: what was measured, in the unit that its name says or in nanoseconds.
 type Figure = (String, f64);
 
-/// Boots both and prints the tables; `--hypervisor` takes only one of them.
+/// Boots both and prints the tables; `--hypervisor` takes only one of them, `--devices` and `--debian` measure these.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let only = arguments.has("--hypervisor");
     let one = boot::which(&mut arguments)?;
-    let measure = match arguments.flag("--debian") {
-        true => debian::measure,
-        false => measure,
+    let measure = if arguments.flag("--debian") {
+        debian::measure
+    } else if arguments.flag("--devices") {
+        devices::measure
+    } else {
+        measure
     };
     arguments.finish()?;
     let all = [Hypervisor::Xen, Hypervisor::Xenolith];
@@ -62,12 +66,27 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
 }
 
 fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Column> {
-    let mut files = boot::prepare(layout, hypervisor, Profile::Release)?;
     let name = format!("bench-{hypervisor:?}").to_lowercase();
+    let mut files = boot::prepare(layout, hypervisor, Profile::Release)?;
+    let (console, counts) = boot(layout, &CASE, &mut files, &name)?;
+    let mut figures = figures(&console);
+    figures.push(("entry to dom0, bzImage".to_owned(), counts.entry()?));
+    let counted = layout.logs.join(format!("{name}.counts"));
+    let unpacked = entry_unpacked(layout, files, &name, &counted)?;
+    figures.push(("entry to dom0, vmlinux".to_owned(), unpacked));
+    Ok(Column {
+        hypervisor,
+        figures,
+        events: events(&console, &counts)?,
+    })
+}
+
+/// Boots the case with the counting plugin: its console, and what was counted.
+fn boot(layout: &Layout, case: &Case, files: &mut Files, name: &str) -> Result<(String, Counts)> {
     let log = layout.logs.join(format!("{name}.log"));
     let counted = layout.logs.join(format!("{name}.counts"));
     files.plugin = counts::plugin(layout, &counted)?;
-    let outcome = runner::run(&CASE, &files, &log).context("bench")?;
+    let outcome = runner::run(case, files, &log).context("bench")?;
     for check in outcome
         .checks
         .iter()
@@ -81,16 +100,7 @@ fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Column> {
             log.display()
         )));
     }
-    let counts = Counts::read(&counted)?;
-    let mut figures = figures(&outcome.console);
-    figures.push(("entry to dom0, bzImage".to_owned(), counts.entry()?));
-    let unpacked = entry_unpacked(layout, files, &name, &counted)?;
-    figures.push(("entry to dom0, vmlinux".to_owned(), unpacked));
-    Ok(Column {
-        hypervisor,
-        figures,
-        events: events(&outcome.console, &counts)?,
-    })
+    Ok((outcome.console, Counts::read(&counted)?))
 }
 
 /// Boots the kernel as an ELF file, as far as its first message: how long until its first instruction.

@@ -1,13 +1,17 @@
 /* Costs of what an operating system does all the time, in nanoseconds of the guest's clock.
- * Prints lines "BENCH NAME NANOSECONDS". `bench TIMES COMMAND...` measures a command, `bench login` the boot so far. Static, so that no other file has a part in it. */
+ * Prints lines "BENCH NAME NANOSECONDS". `bench TIMES COMMAND...` measures a command, `bench login` the boot so far,
+ * `bench read` a disk and `bench fetch` a network. Static, so that no other file has a part in it. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/rtc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -232,8 +236,83 @@ static void at_login(void)
 	time_boot();
 }
 
+enum { MIB = 1 << 20 };
+
+/* Prints what one of so many operations took since `start`. */
+static void tell(const char *name, uint64_t start, unsigned operations)
+{
+	printf("BENCH %s %llu\nCOUNTED %u\n", name, (unsigned long long)((now() - start) / operations),
+	       operations);
+}
+
+/* bench read NAME DISK BYTES TIMES OPERATIONS: reads so many blocks, one at a time, past the kernel's cache. */
+static void read_disk(char **words)
+{
+	size_t bytes = strtoul(words[2], NULL, 0), times = strtoul(words[3], NULL, 0);
+	char *block = aligned_alloc(PAGE, bytes);
+	int disk = open(words[1], O_RDONLY | O_DIRECT);
+
+	if (!block || disk < 0)
+		die(words[1]);
+	memset(block, 1, bytes);
+	/* Once before it counts. */
+	if (pread(disk, block, bytes, 0) != (ssize_t)bytes)
+		die("pread");
+	uint64_t start = now();
+	MARK_BEGIN();
+	for (size_t i = 0; i < times; i++)
+		if (pread(disk, block, bytes, (off_t)(i * bytes)) != (ssize_t)bytes)
+			die("pread");
+	MARK_END();
+	tell(words[0], start, (unsigned)atoi(words[4]));
+}
+
+/* Reads so much from port 80 of that address. */
+static void fetch_once(const char *address, size_t left)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(80) };
+	static char buffer[MIB / 4];
+	int s = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (s < 0 || inet_pton(AF_INET, address, &to.sin_addr) != 1)
+		die(address);
+	if (connect(s, (struct sockaddr *)&to, sizeof(to)) < 0)
+		die("connect");
+	while (left) {
+		ssize_t got = read(s, buffer, left < sizeof(buffer) ? left : sizeof(buffer));
+
+		if (got <= 0)
+			die("read");
+		left -= (size_t)got;
+	}
+	close(s);
+}
+
+/* bench fetch NAME ADDRESS MIB TIMES: counts for each MiB. */
+static void fetch(char **words)
+{
+	unsigned mib = (unsigned)atoi(words[2]), times = (unsigned)atoi(words[3]);
+
+	/* Once before it counts. */
+	fetch_once(words[1], (size_t)mib * MIB);
+	uint64_t start = now();
+	MARK_BEGIN();
+	for (unsigned i = 0; i < times; i++)
+		fetch_once(words[1], (size_t)mib * MIB);
+	MARK_END();
+	tell(words[0], start, mib * times);
+}
+
 int main(int count, char **words)
 {
+	if (count == 7 && !strcmp(words[1], "read")) {
+		read_disk(words + 2);
+		return 0;
+	}
+	if (count == 6 && !strcmp(words[1], "fetch")) {
+		fetch(words + 2);
+		return 0;
+	}
 	if (count > 2) {
 		time_command((unsigned)atoi(words[1]), words + 2);
 		return 0;

@@ -23,7 +23,7 @@ pub struct Devices {
     /// Names of the disks, which are drives of the emulator with these ids, in the order of copying.
     pub disks: &'static [&'static str],
     /// Options of the emulator without their dash. `DIR` in them is the folder with the disks, in which
-    /// `served` is a file with the first disk's first region.
+    /// `served` is a file with what the first disk's first region has.
     pub options: &'static [(&'static str, &'static str)],
 }
 
@@ -63,9 +63,7 @@ impl Attached {
             qemu.args(["-drive", &drive]);
             disks.push(Disk { name, content });
         }
-        if let Some(first) = disks.first() {
-            std::fs::write(folder.join("served"), &first.content)?;
-        }
+        std::fs::write(folder.join("served"), random(1, REGION))?;
         for (option, value) in devices.options {
             qemu.arg(format!("-{option}"))
                 .arg(value.replace("DIR", &folder.display().to_string()));
@@ -191,6 +189,26 @@ pub const Q35: Devices = Devices {
         ("device", "virtio-net-pci,netdev=net11"),
         ("device", "qemu-xhci"),
         ("device", "usb-kbd"),
+    ],
+};
+
+/// What `guest/bench-devices.sh` measures: disks that answer at once and keep nothing, each at its place on the bus.
+pub const MEASURED: Devices = Devices {
+    disks: &[],
+    options: &[
+        ("drive", "if=none,id=nvme,driver=null-co,size=1G"),
+        ("device", "nvme,addr=10,drive=nvme,serial=nvme"),
+        ("drive", "if=none,id=msix,driver=null-co,size=1G"),
+        ("device", "virtio-blk-pci,addr=11,drive=msix"),
+        ("drive", "if=none,id=line,driver=null-co,size=1G"),
+        ("device", "virtio-blk-pci,addr=12,vectors=0,drive=line"),
+        ("drive", "if=none,id=sata,driver=null-co,size=1G"),
+        ("device", "ich9-ahci,id=ahci,addr=13"),
+        ("device", "ide-hd,drive=sata,bus=ahci.0"),
+        ("netdev", NETWORK_10),
+        ("device", "e1000,netdev=net10"),
+        ("netdev", NETWORK_11),
+        ("device", "virtio-net-pci,netdev=net11"),
     ],
 };
 

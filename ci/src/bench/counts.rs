@@ -102,6 +102,8 @@ pub struct Span(Counters);
 /// What one operation took, on average.
 #[derive(Debug, Clone, Copy)]
 pub struct Events {
+    /// All instructions, also the guest's.
+    pub instructions: f64,
     /// Instructions of the hypervisor.
     pub hypervisor: f64,
     /// Loads of CR3.
@@ -117,8 +119,10 @@ pub struct Events {
 impl Span {
     /// The share of one of so many operations.
     pub fn each(&self, operations: f64) -> Events {
-        let [_, hypervisor, cr3, cr4, invlpg, entries] = self.0.map(|count| count / operations);
+        let [instructions, hypervisor, cr3, cr4, invlpg, entries] =
+            self.0.map(|count| count / operations);
         Events {
+            instructions,
             hypervisor,
             cr3,
             flushes: cr4 / 2.0,

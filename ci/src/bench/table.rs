@@ -21,13 +21,13 @@ pub fn figures(columns: &[Column]) {
     let Some(first) = columns.first() else {
         return;
     };
-    print!("{:30}", "ns (1 = one instruction)");
+    print!("{:36}", "ns (1 = one instruction)");
     for column in columns {
         print!(" {:>15}", format!("{:?}", column.hypervisor));
     }
     println!("{}", if columns.len() == 2 { "    ratio" } else { "" });
     for (name, reference) in &first.figures {
-        print!("{name:30} {reference:>15.0}");
+        print!("{name:36} {reference:>15.0}");
         for column in &columns[1..] {
             match column.figures.iter().find(|(other, _)| other == name) {
                 Some((_, value)) => print!(" {value:>15.0} {:>8.2}", value / reference),
