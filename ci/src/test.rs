@@ -64,9 +64,7 @@ fn host_tests(layout: &Layout) -> Result<()> {
 
 /// The boots that are chosen.
 fn chosen(choice: &Choice, hypervisor: Hypervisor) -> Vec<Job<'static>> {
-    let cases = suite::CASES
-        .iter()
-        .filter(|case| choice.takes(case.name, case.tier));
+    let cases = suite::cases().filter(|case| choice.takes(case.name, case.tier));
     let bad = bad::boots::BOOTS.iter().filter(|boot| {
         // Their words are ours: the reference has others.
         hypervisor == Hypervisor::Xenolith && choice.takes(boot.name, Tier::Full)
@@ -84,8 +82,7 @@ struct Choice {
 
 impl Choice {
     fn new(filter: Option<String>, tier: Tier) -> Self {
-        let mut names = suite::CASES
-            .iter()
+        let mut names = suite::cases()
             .map(|case| case.name)
             .chain(bad::boots::BOOTS.iter().map(|boot| boot.name));
         let exact = names.any(|name| Some(name) == filter.as_deref());

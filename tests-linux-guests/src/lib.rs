@@ -1,6 +1,6 @@
 //! Tests that boot real kernels in QEMU and drive `xl`.
 //!
-//! A [`case::Case`] says what is booted and what must be seen; [`suite::CASES`] lists them;
+//! A [`case::Case`] says what is booted and what must be seen; [`suite::cases`] lists them;
 //! [`runner`] boots one and judges its console. The in-guest half is `guest/*.sh`, which the dom0
 //! image carries under `/tests`. [`bad`] has the boots of wrong input, which never get to dom0.
 #![forbid(unsafe_code)]

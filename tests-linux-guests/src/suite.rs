@@ -4,8 +4,15 @@ use crate::case::{Case, Dom0Memory, Firmware, Nmis, Script, Tier, Weight};
 use crate::devices;
 use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 
-/// All cases, the quickest first.
-pub const CASES: &[Case] = &[
+mod acts;
+mod debian;
+
+/// All cases, the quickest of each part first.
+pub fn cases() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(debian::CASES).chain(acts::CASES)
+}
+
+const CASES: &[Case] = &[
     Case {
         name: "boot",
         tier: Tier::Quick,
@@ -516,146 +523,17 @@ pub const CASES: &[Case] = &[
         linux: Linux::Debian13,
         ..Case::BASE
     },
-    DEBIAN,
-    Case {
-        name: "debian-uefi",
-        machine: Machine {
-            loader: Loader::DiskUefi,
-            board: "q35",
-            ..Machine::BASE
-        },
-        ..DEBIAN
-    },
-    Case {
-        name: "debian-smp2-dom0-mem",
-        machine: Machine {
-            cpus: 2,
-            ..DEBIAN.machine
-        },
-        dom0_mib: 1024,
-        dom0_memory: Dom0Memory::Fixed,
-        ..DEBIAN
-    },
-    Case {
-        name: "debian-install",
-        script: Script::LoggedIn("debian-install"),
-        ..DEBIAN
-    },
-    micro_act("micro-no-stack", "crash=no-stack"),
-    micro_act("micro-stack-of-theirs", "crash=stack-of-theirs"),
-    micro_act("micro-stack-not-canonical", "crash=stack-not-canonical"),
-    micro_act("micro-iret-hole", "crash=iret-hole"),
-    micro_act("micro-iret-of-theirs", "crash=iret-of-theirs"),
-    micro_act("micro-no-handler", "crash=no-handler"),
-    micro_act("micro-handlers-of-theirs", "crash=handlers-of-theirs"),
-    micro_act("micro-code-gone", "crash=code-gone"),
-    micro_act("micro-shutdown-crash", "crash=shutdown-crash"),
-    micro_act("micro-shutdown-unknown", "crash=shutdown-unknown"),
-    micro_act("micro-reboot", "crash=reboot"),
-    micro_act("micro-watchdog", "crash=watchdog"),
-    reset(
-        "micro-reset-acpi",
-        "reboot=acpi",
-        &["Resetting by the ACPI reset register"],
-        &["Resetting by the keyboard controller"],
-    ),
-    reset(
-        "micro-reset-kbd",
-        "reboot=kbd",
-        &["Resetting by the keyboard controller"],
-        &["Resetting by the ACPI"],
-    ),
-    reset(
-        "micro-reset-pci",
-        "reboot=pci",
-        &["Resetting by port 0xcf9"],
-        &["Resetting by the"],
-    ),
-    reset(
-        "micro-reset-triple",
-        "reboot=triple,warm",
-        &["Resetting by triple fault"],
-        &["Resetting by the"],
-    ),
-    reset(
-        "micro-reset-efi",
-        "reboot=efi",
-        &[
-            "No reset by EFI here",
-            "Resetting by the ACPI reset register",
-        ],
-        &["Resetting by the keyboard controller"],
-    ),
 ];
-
-/// A whole Debian from its disk, whose menu gives the hypervisor no word about memory: `xl` balloons.
-const DEBIAN: Case = Case {
-    name: "debian-bios",
-    tier: Tier::Long,
-    machine: Machine {
-        loader: Loader::Disk,
-        ..Machine::BASE
-    },
-    dom0_mib: 0,
-    dom0_memory: Dom0Memory::Words(""),
-    script: Script::LoggedIn("debian"),
-    expected: &[
-        // With a full stop it has ended; with three it is only being ended.
-        "Start/stop secondary xen domains.\n",
-        "LSB: Xen daemons.\n",
-        "Entering ACPI",
-    ],
-    // systemd's word for a service that did not start or stop well, in red.
-    forbidden: &["31mFAILED"],
-    seconds: 1800,
-    ..Case::BASE
-};
-
-/// A boot in which micro-pv does what must end it and nothing else.
-const fn micro_act(name: &'static str, kernel_args: &'static str) -> Case {
-    Case {
-        name,
-        kernel_args,
-        script: Script::MicroAct,
-        expected: &["Hardware Dom0"],
-        forbidden: &["MICRO-SURVIVED"],
-        seconds: 120,
-        ..Case::BASE
-    }
-}
-
-/// A reset by the way that is asked for: what is said must be the last, for the emulator ends.
-const fn reset(
-    name: &'static str,
-    hypervisor_args: &'static str,
-    expected: &'static [&'static str],
-    forbidden: &'static [&'static str],
-) -> Case {
-    Case {
-        name,
-        machine: Machine {
-            board: "q35",
-            ..Machine::BASE
-        },
-        hypervisor_args,
-        kernel_args: "crash=reboot",
-        script: Script::MicroAct,
-        expected,
-        forbidden,
-        seconds: 120,
-        ..Case::BASE
-    }
-}
 
 #[cfg(test)]
 mod tests {
-    use super::CASES;
+    use super::cases;
     use std::collections::BTreeSet;
 
     #[test]
     fn names_are_unique_and_fit_a_file_name() {
         let mut names = BTreeSet::new();
-        for case in CASES {
+        for case in cases() {
             assert!(names.insert(case.name), "{} twice", case.name);
             let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             assert!(case.name.chars().all(fits), "{}", case.name);
