@@ -212,6 +212,20 @@ pub const MEASURED: Devices = Devices {
     ],
 };
 
+/// Devices that are made to misbehave: huge registers, and a line that its network card shares.
+pub const BAD: Devices = Devices {
+    disks: &["nvme"],
+    options: &[
+        ("device", "pci-testdev,addr=0x5,membar=64G"),
+        ("object", "memory-backend-ram,id=shared,size=256M"),
+        ("device", "ivshmem-plain,addr=0x6,memdev=shared"),
+        ("device", "nvme,addr=0x7,drive=nvme,serial=nvme"),
+        ("netdev", NETWORK_10),
+        ("device", "e1000,addr=0x8,netdev=net10"),
+        ("device", "edu,addr=0xc"),
+    ],
+};
+
 /// A network whose machine 100 sends the file to whom connects to its port 80.
 const NETWORK_10: &str = "user,id=net10,net=10.0.10.0/24,\
     guestfwd=tcp:10.0.10.100:80-cmd:cat DIR/served";

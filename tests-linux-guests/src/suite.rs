@@ -313,6 +313,16 @@ const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        name: "bad-devices",
+        devices: Some(&devices::BAD),
+        kernel_args: "iomem=relaxed",
+        script: Script::Guest("bad-devices"),
+        // What the kernel says of an interrupt that nobody wants.
+        tolerated: &["Call Trace:", "nobody cared"],
+        seconds: 200,
+        ..Case::BASE
+    },
+    Case {
         name: "soak",
         tier: Tier::Long,
         machine: Machine {
