@@ -208,6 +208,7 @@ fn unused_bits(framebuffer: &Framebuffer) -> VgaVesaLfb {
 mod tests {
     use zerocopy::FromBytes;
 
+    use super::super::tests::framebuffer;
     use super::*;
     use crate::base::PhysAddr;
     use crate::boot::memmap::{MemRegion, RegionKind};
@@ -225,17 +226,11 @@ mod tests {
         MemoryMap::new(&entries, 1 << 40).0
     }
 
+    /// Above the memory.
     fn good() -> Framebuffer {
-        let colour = |position| ColourField { position, size: 8 };
         Framebuffer {
             address: PhysAddr(0x1_c000_0000),
-            pitch: 4096,
-            width: 1024,
-            height: 768,
-            bits_per_pixel: 32,
-            red: colour(16),
-            green: colour(8),
-            blue: colour(0),
+            ..framebuffer()
         }
     }
 

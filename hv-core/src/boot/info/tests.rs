@@ -180,7 +180,7 @@ fn text_mode_comes_from_the_bios_data_area() {
 }
 
 /// A linear framebuffer of 1024x768x32, blue in the lowest bits.
-fn framebuffer() -> Framebuffer {
+pub(super) fn framebuffer() -> Framebuffer {
     let colour = |position| ColourField { position, size: 8 };
     Framebuffer {
         address: PhysAddr(0xfd00_0000),

@@ -66,8 +66,10 @@ pub fn info<H: Host>(cx: &mut Ctx<'_, H>, request: &mut PlatformFirmwareInfo) ->
         abi::XEN_FW_EFI_VENDOR => {
             let room = (answer[0] >> 32) as usize / 2;
             let name = facts.vendor.iter().copied().chain([0]);
-            let name: Vec<u16> = name.take(room).collect();
-            cx.host.copy_out(answer[1], name.as_bytes())?;
+            for (at, character) in (0..).step_by(2).zip(name.take(room)) {
+                let to = answer[1].checked_add(at).ok_or(Errno::EFAULT)?;
+                cx.host.copy_out(to, character.as_bytes())?;
+            }
             set_low(&mut answer[0], facts.vendor_revision);
         }
         abi::XEN_FW_EFI_MEM_INFO => {
@@ -254,20 +256,30 @@ fn get_variable<H: Host>(
         At(part::DATA),
     ];
     let status = efi.call(Service::GetVariable, arguments, &mut memory)?;
-    let got = word(&memory, part::SIZE);
-    if status == BUFFER_TOO_SMALL && size > room {
-        return Err(too_long(cx, got));
-    }
+    op.u[1] = give_size(cx, status, &memory, (size, room))?;
     if status & ERROR == 0 {
-        let got = got.min(room) as usize;
-        cx.host
-            .copy_out(data, &memory[part::DATA..part::DATA + got])?;
+        let value = &memory[part::DATA..][..op.u[1] as usize];
+        cx.host.copy_out(data, value)?;
         op.misc = word(&memory, part::ATTRIBUTES) as u32;
-        op.u[1] = got as u64;
-    } else if status == BUFFER_TOO_SMALL {
-        op.u[1] = got;
     }
     Ok(status)
+}
+
+/// The size that the caller is told, of what the firmware has given or would have: he had `asked` for as much as that,
+/// and there was `room` for no more.
+fn give_size<H: Host>(
+    cx: &Ctx<'_, H>,
+    status: u64,
+    memory: &[u8],
+    (asked, room): (u64, u64),
+) -> Result<u64, Errno> {
+    let got = word(memory, part::SIZE);
+    match status {
+        BUFFER_TOO_SMALL if asked > room => Err(too_long(cx, got)),
+        BUFFER_TOO_SMALL => Ok(got),
+        _ if status & ERROR == 0 => Ok(got.min(room)),
+        _ => Ok(asked),
+    }
 }
 
 fn set_variable<H: Host>(
@@ -309,18 +321,11 @@ fn next_name<H: Host>(
     put(&mut memory, part::SIZE, &room);
     let arguments = [At(part::SIZE), At(part::NAME), At(part::GUID), NONE, NONE];
     let status = efi.call(Service::GetNextVariableName, arguments, &mut memory)?;
-    let got = word(&memory, part::SIZE);
-    if status == BUFFER_TOO_SMALL && size > room {
-        return Err(too_long(cx, got));
-    }
+    op.u[0] = give_size(cx, status, &memory, (size, room))?;
     if status & ERROR == 0 {
-        let got = got.min(room) as usize;
-        cx.host
-            .copy_out(name, &memory[part::NAME..part::NAME + got])?;
-        op.u[0] = got as u64;
+        let new = &memory[part::NAME..][..op.u[0] as usize];
+        cx.host.copy_out(name, new)?;
         op.u[2..4].copy_from_slice(&[word(&memory, 0), word(&memory, 8)]);
-    } else if status == BUFFER_TOO_SMALL {
-        op.u[0] = got;
     }
     Ok(status)
 }

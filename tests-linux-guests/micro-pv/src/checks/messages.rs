@@ -242,20 +242,21 @@ fn without_table(f: Function, capability: u16) {
     );
     result(format_args!("{f:x?}: unmapped"), unmap(done.pirq), 0);
     same(format_args!("{f:x?}: off"), f.read(capability) >> 16 & 1, 0);
-    result(
-        format_args!("{f:x?}: unmapped again"),
-        unmap(done.pirq),
-        EINVAL,
-    );
-    result(
-        format_args!("{f:x?}: gone"),
-        op(PHYSDEVOP_pci_device_remove, &device(f)),
-        0,
-    );
+    unmapped_and_gone(f, done.pirq);
     result(
         format_args!("{f:x?}: MSI of what is gone"),
         map(first).0,
         ENODEV,
+    );
+}
+
+/// A number that was unmapped is no number any more, and its function can be taken out.
+fn unmapped_and_gone(f: Function, pirq: i32) {
+    result(format_args!("{f:x?}: unmapped again"), unmap(pirq), EINVAL);
+    result(
+        format_args!("{f:x?}: gone"),
+        op(PHYSDEVOP_pci_device_remove, &device(f)),
+        0,
     );
 }
 
@@ -314,16 +315,7 @@ fn with_table(f: Function, capability: u16) {
         0,
     );
     result(format_args!("{f:x?}: unmapped"), unmap(done.pirq), 0);
-    result(
-        format_args!("{f:x?}: unmapped again"),
-        unmap(done.pirq),
-        EINVAL,
-    );
-    result(
-        format_args!("{f:x?}: gone"),
-        op(PHYSDEVOP_pci_device_remove, &device(f)),
-        0,
-    );
+    unmapped_and_gone(f, done.pirq);
     f.write_word(4, 0);
 }
 
