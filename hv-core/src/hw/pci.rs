@@ -83,9 +83,6 @@ fn read(at: PhysAddr, bytes: u8) -> u32 {
     })
 }
 
-/// Where writes are interrupt messages (Intel manual volume 3, "Message Signalled Interrupts"): no device has registers there.
-const INTERRUPT_FRAMES: core::ops::RangeInclusive<u64> = 0xf_ee00..=0xf_eeff;
-
 impl PciHost for Pci {
     fn config_read(&self, at: PciAddress, register: u16, bytes: u8) -> u32 {
         let width = width(bytes);
@@ -124,7 +121,6 @@ impl PciHost for Pci {
             let frame = Mfn(frame);
             let config = matches!(devices::guarded(frame), Some(Guarded::Config(..)));
             frame.0 >= address_limit()
-                || INTERRUPT_FRAMES.contains(&frame.0)
                 || HW.frame(frame).is_some_and(|f| !f.is_io())
                 || mmio::ours(frame) != IoAccess::Full
                 || config

@@ -8,7 +8,7 @@ use xen_abi::physdev as abi;
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
 use super::physdev_pci;
 use crate::base::{Mfn, PhysAddr};
-use crate::domain::Rights;
+use crate::domain::{Domain, Rights};
 use crate::events;
 use crate::irq::{AtEnd, LineMode, Numbering, Polarity, Trigger};
 use crate::pv::state::PortBitmap;
@@ -146,8 +146,25 @@ fn map_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
         abi::MAP_PIRQ_TYPE_MSI | abi::MAP_PIRQ_TYPE_MSI_SEG | abi::MAP_PIRQ_TYPE_MULTI_MSI => {
             return physdev_pci::map_messages(cx, at, request, target.id);
         }
-        _ => return Err(Errno::EINVAL),
+        other => {
+            log::info!("d{}: map_pirq: type {other} is unknown", cx.domain.id);
+            return Err(Errno::EINVAL);
+        }
     }
+    let pirq = map_line(cx, &target, &request).inspect_err(|errno| {
+        let (id, gsi) = (cx.domain.id, request.index);
+        log::info!("d{id}: map_pirq: GSI {gsi}, PIRQ {}: {errno}", request.pirq);
+    })?;
+    request.pirq = pirq as i32;
+    cx.write(at, &request)?;
+    DONE
+}
+
+fn map_line<H: Host>(
+    cx: &Ctx<'_, H>,
+    target: &Domain,
+    request: &abi::PhysdevMapPirq,
+) -> Result<u32, Errno> {
     let gsi = u32::try_from(request.index).map_err(|_| Errno::EINVAL)?;
     let numbering = match target.rights {
         Rights::Control => Numbering::Identity,
@@ -155,10 +172,7 @@ fn map_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     };
     // Negative: any number will do.
     let wanted = u32::try_from(request.pirq).ok();
-    let pirq = cx.hv.irqs.map(target.id, numbering, gsi, wanted)?;
-    request.pirq = pirq as i32;
-    cx.write(at, &request)?;
-    DONE
+    cx.hv.irqs.map(target.id, numbering, gsi, wanted)
 }
 
 fn unmap_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {

@@ -10,7 +10,7 @@ use crate::base::PhysAddr;
 use crate::base::lock::{Mutex, MutexGuard, rank};
 pub use crate::pci::PciAddress;
 use crate::pci::guard::{Guarded, Guards};
-use crate::pci::message::Message;
+use crate::pci::message::{Message, is_message};
 use crate::pci::msi::{Msi, Sending};
 use crate::pci::msix::{self, Msix};
 use crate::pci::{PciHost, ones, register};
@@ -115,7 +115,7 @@ impl Known {
         }
     }
 
-    /// Where something in a BAR is: inside of it, and over nothing that is RAM or ours.
+    /// Where something in a BAR is: inside of it, and over nothing that is RAM, ours or the addresses of messages.
     fn locate(
         &self,
         host: &dyn PciHost,
@@ -129,7 +129,8 @@ impl Known {
             .or(self.told_base)?;
         let first = PhysAddr(base.0.checked_add(u64::from(place.offset))?);
         first.0.checked_add(len)?;
-        (end <= size && !host.is_taken(first, len)).then_some(first)
+        let free = !host.is_taken(first, len) && !is_message(first, len);
+        (end <= size && free).then_some(first)
     }
 
     /// Looks where table and pending bits are now, and guards them.

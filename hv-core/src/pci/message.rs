@@ -9,6 +9,15 @@ use crate::base::PhysAddr;
 
 /// Address of messages to local APICs: fixed destination, physical mode (Intel SDM vol. 3, 11.11.1).
 const ADDRESS: u32 = 0xfee0_0000;
+/// How far the addresses of messages reach.
+const ADDRESSES: u64 = 1 << 20;
+
+/// Whether writes to some of these bytes would be messages: no function has registers there.
+#[must_use]
+pub fn is_message(first: PhysAddr, len: u64) -> bool {
+    let start = u64::from(ADDRESS);
+    first.0 < start + ADDRESSES && start < first.0.saturating_add(len)
+}
 
 /// Offsets in an entry of an MSI-X table.
 mod entry {

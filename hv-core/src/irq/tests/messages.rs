@@ -136,7 +136,8 @@ fn a_table_that_is_not_in_its_bar_or_over_ram_is_not_touched() {
     let mut no_size = empty.clone();
     no_size.writable[0x10..0x14].fill(0);
     no_size.put(0x10, 0);
-    for function in [outside, nowhere] {
+    let over_messages = msix().with_bar(0, 0xfee0_0000, 0x4000);
+    for function in [outside, nowhere, over_messages] {
         let (_, irqs, bus) = start(function);
         assert_eq!(
             irqs.map_messages(0, entry(0), None),
