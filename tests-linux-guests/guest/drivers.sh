@@ -40,6 +40,11 @@ monitor() {
     ask_monitor human-monitor-command "{\"command-line\": \"$1\"}"
 }
 
+# word ADDRESS: four bytes of the machine's memory or registers, by QEMU's monitor.
+word() {
+    monitor "xp /1wx $1" | grep -Eo ': 0x[0-9a-f]+' | cut -c3-
+}
+
 # pci_driver PATH: the driver of the PCI device that the device at this path of sysfs hangs on.
 pci_driver() {
     local path

@@ -10,11 +10,6 @@ real() {
     monitor "i /b $1" | grep -Eo '= 0x[0-9a-f]+' | cut -c3-
 }
 
-# word ADDRESS: four bytes of the machine's memory or registers, by QEMU's monitor.
-word() {
-    monitor "xp /1wx $1" | grep -Eo ': 0x[0-9a-f]+' | cut -c3-
-}
-
 check_ports() {
     local port before
     for port in 0x20 0x21 0x22 0x23 0x40 0x41 0xa0 0xa1 0x3f8 0x3f9 0x3fa 0x3fb 0x3fc 0x3fd 0x3fe 0x3ff; do

@@ -300,18 +300,7 @@ const CASES: &[Case] = &[
         seconds: 200,
         ..Case::BASE
     },
-    Case {
-        name: "devices-q35",
-        machine: Machine {
-            cpus: 2,
-            board: "q35",
-            ..Machine::BASE
-        },
-        devices: Some(&devices::Q35),
-        kernel_args: "XDISKS=ahci:virtio-pci:nvme XNICS=e1000e:virtio_net",
-        script: Script::Guest("devices"),
-        ..Case::BASE
-    },
+    DEVICES_Q35,
     Case {
         name: "bad-devices",
         devices: Some(&devices::BAD),
@@ -325,16 +314,10 @@ const CASES: &[Case] = &[
     Case {
         name: "soak",
         tier: Tier::Long,
-        machine: Machine {
-            cpus: 2,
-            board: "q35",
-            ..Machine::BASE
-        },
-        devices: Some(&devices::Q35),
         kernel_args: "XDISKS=ahci:virtio-pci:nvme XNICS=e1000e:virtio_net XSOAK=600",
         script: Script::Guest("soak"),
         seconds: 1800,
-        ..Case::BASE
+        ..DEVICES_Q35
     },
     Case {
         name: "qemu10-smap",
@@ -534,6 +517,20 @@ const CASES: &[Case] = &[
         ..Case::BASE
     },
 ];
+
+/// Disks and networks on the newer board, with two CPUs.
+const DEVICES_Q35: Case = Case {
+    name: "devices-q35",
+    machine: Machine {
+        cpus: 2,
+        board: "q35",
+        ..Machine::BASE
+    },
+    devices: Some(&devices::Q35),
+    kernel_args: "XDISKS=ahci:virtio-pci:nvme XNICS=e1000e:virtio_net",
+    script: Script::Guest("devices"),
+    ..Case::BASE
+};
 
 #[cfg(test)]
 mod tests {
