@@ -212,6 +212,17 @@ pub const MEASURED: Devices = Devices {
     ],
 };
 
+/// Functions with tables of messages, for a kernel that drives none of them.
+pub const MESSAGES: Devices = Devices {
+    disks: &[],
+    options: &[
+        ("device", "nvme,serial=nvme"),
+        ("device", "virtio-rng-pci"),
+        ("device", "e1000e"),
+        ("device", "qemu-xhci"),
+    ],
+};
+
 /// Devices that are made to misbehave: huge registers, and a line that its network card shares.
 pub const BAD: Devices = Devices {
     disks: &["nvme"],

@@ -270,8 +270,9 @@ const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
-        // The board's disk controller has message interrupts.
+        // The board's disk controller has messages without a table.
         name: "micro-q35",
+        devices: Some(&devices::MESSAGES),
         machine: Machine {
             board: "q35",
             ..Machine::BASE
