@@ -14,7 +14,7 @@ use spin::Once;
 use super::host::HV;
 use super::pci::{self, Pci};
 use super::start::{Boot, refuse};
-use super::{apic, clock, paging, percpu, serial, serial_line};
+use super::{clock, irq, paging, percpu, serial, serial_line};
 
 /// Message interrupts, which have the numbers above the lines: more than there are vectors.
 const MESSAGES: u32 = 200;
@@ -45,8 +45,8 @@ impl IoApicRegs for Chip {
 struct IrqMachine;
 
 impl IrqHost for IrqMachine {
-    fn local_eoi(&self) {
-        apic::eoi();
+    fn end(&self, vector: u8) {
+        irq::end(vector);
     }
 
     fn apic_id_of(&self, cpu: CpuId) -> Option<u32> {
@@ -108,7 +108,7 @@ pub fn init(boot: &Boot) -> &'static Irqs {
 /// A device vector has arrived; the irq layer ends it at the local APIC.
 pub fn arrived(vector: u8) {
     let Some(irqs) = IRQS.get() else {
-        apic::eoi();
+        irq::end(vector);
         return;
     };
     match irqs.handle(vector) {

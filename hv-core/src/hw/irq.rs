@@ -2,6 +2,8 @@
 
 use core::sync::atomic::Ordering;
 
+use x86_64::instructions::interrupts::without_interrupts;
+
 use super::apic::{self, vector};
 use super::percpu::{self, softirq};
 use super::{cpu, tlb};
@@ -45,21 +47,20 @@ pub fn note(v: u8) {
         }
         vector::SPURIOUS => {}
         _ => {
-            remote.vectors[v as usize / 64].fetch_or(1 << (v % 64), Ordering::Relaxed);
+            percpu::this().vectors.note(v);
             remote.softirq.fetch_or(softirq::VECTORS, Ordering::Relaxed);
         }
     }
 }
 
-/// Takes the noted device vectors, highest first, and hands each to `handle`.
+/// Takes the noted device vectors, highest first, and hands each to `handle`, which ends it.
 pub fn take_vectors(mut handle: impl FnMut(u8)) {
-    let remote = &percpu::this().remote;
-    for (i, word) in remote.vectors.iter().enumerate().rev() {
-        let mut bits = word.swap(0, Ordering::Relaxed);
-        while bits != 0 {
-            let bit = 63 - bits.leading_zeros();
-            bits &= !(1 << bit);
-            handle((i as u32 * 64 + bit) as u8);
-        }
+    while let Some(vector) = without_interrupts(|| percpu::this().vectors.take()) {
+        handle(vector);
     }
+}
+
+/// A device vector may come again; interrupts are on.
+pub fn end(vector: u8) {
+    without_interrupts(|| percpu::this().vectors.end(vector, apic::eoi));
 }

@@ -11,6 +11,7 @@ use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{CpuId, Nanos};
 use hv_core::domain::Domain;
 use hv_core::domain::machine_check::Slot;
+use hv_core::irq::service::InService;
 use hv_core::time::DeadlineHeap;
 
 use super::cpuinfo::{self, CpuInfo};
@@ -29,8 +30,6 @@ pub const FIRST_LOOK: Nanos = 1;
 pub struct Remote {
     /// Work owed before a guest runs again (`softirq`).
     pub softirq: AtomicU32,
-    /// Vectors that have arrived and wait for the run loop.
-    pub vectors: [AtomicU64; 4],
     /// The CPU takes part in scheduling and flushes.
     pub online: AtomicBool,
     /// The CPU is about to stop: no device may interrupt it.
@@ -63,7 +62,7 @@ pub mod softirq {
     pub const TIMER: u32 = 1 << 0;
     /// The scheduler should decide again.
     pub const SCHEDULE: u32 = 1 << 1;
-    /// Vectors wait in `Remote::vectors`.
+    /// Vectors wait in `PerCpu::vectors`.
     pub const VECTORS: u32 = 1 << 2;
     /// The serial line has input or output to move.
     pub const SERIAL: u32 = 1 << 3;
@@ -81,6 +80,8 @@ pub struct PerCpu {
     pub apic_id: AtomicU32,
     /// What others may set.
     pub remote: Remote,
+    /// Device vectors that have arrived; used with interrupts off.
+    pub vectors: InService,
     /// The domain whose translations may be in this CPU's TLB.
     pub tlb_domain: RefCell<Option<Arc<Domain>>>,
     /// Deadlines of vCPUs whose timers live here.
@@ -150,6 +151,7 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         id,
         apic_id: AtomicU32::new(apic_id),
         remote: Remote::default(),
+        vectors: InService::default(),
         tlb_domain: RefCell::new(None),
         timers: Mutex::new(
             rank::DEADLINES,
@@ -178,9 +180,7 @@ impl PerCpu {
         self.next_look.set(FIRST_LOOK);
         // A machine check may have hit it while it was parked.
         self.remote.softirq.store(softirq::SERIAL, Ordering::SeqCst);
-        for word in &self.remote.vectors {
-            word.store(0, Ordering::SeqCst);
-        }
+        self.vectors.reset();
         self.remote.idle.store(false, Ordering::SeqCst);
         self.remote.leaving.store(false, Ordering::SeqCst);
     }

@@ -4,6 +4,7 @@
 //! - [`routing`]: which I/O APIC serves a global system interrupt (GSI) and how its line signals.
 //! - [`vectors`]: CPU vectors for devices, and which line a vector belongs to.
 //! - `line`: the life of one line: whose it is, when it must be masked.
+//! - [`service`]: what a CPU has accepted and not yet ended.
 //! - `storm`: the bound on how often one line may interrupt.
 //! - `numbers`: the numbers (PIRQs) by which domains name lines.
 //! - [`eoi_page`]: the bitmap in which a domain sees which of its PIRQs want `PHYSDEVOP_eoi`.
@@ -34,6 +35,7 @@ mod numbers;
 pub mod pci;
 pub mod pirqs;
 pub mod routing;
+pub mod service;
 mod storm;
 pub mod vectors;
 

@@ -29,8 +29,8 @@ const NEVER: Nanos = Nanos::MAX;
 
 /// What this layer needs of the machine and of the registry of domains.
 pub trait IrqHost: Send + Sync {
-    /// Tells the local APIC of this CPU that the interrupt in service is over.
-    fn local_eoi(&self);
+    /// A vector that this CPU's local APIC has accepted may come again ([`InService::end`](super::service::InService::end)).
+    fn end(&self, vector: u8);
     /// The APIC id of a CPU; `None` when there is no such CPU or it stops.
     fn apic_id_of(&self, cpu: CpuId) -> Option<u32>;
     /// System time.
@@ -183,12 +183,9 @@ impl Irqs {
     /// Deals with an interrupt of this CPU, whose vector is in service at its local APIC; called once
     /// for each, by the run loop.
     ///
-    /// Ends the highest interrupt in service. When that is another one, because a higher came after the
-    /// caller had looked, a level line may come once more than needed; nothing is lost, since every
-    /// interrupt is ended once in all.
     pub fn handle(&self, vector: u8) -> Arrival {
         let Some(gsi) = self.vectors.line_of(vector) else {
-            self.host.local_eoi();
+            self.host.end(vector);
             let count = self.strays.fetch_add(1, Ordering::Relaxed) + 1;
             if count.is_power_of_two() {
                 log::warn!("interrupt at vector {vector:#04x}, which no line has ({count} so far)");
@@ -196,12 +193,12 @@ impl Irqs {
             return Arrival::Unwanted;
         };
         let Ok((pin, mut line)) = self.line(gsi) else {
-            self.host.local_eoi();
+            self.host.end(vector);
             return Arrival::Unwanted;
         };
         let came = line.arrive(pin, self.host.now(), STORM_LIMIT);
         drop(line);
-        self.host.local_eoi();
+        self.host.end(vector);
         if let Some((until, storms)) = came.storm {
             self.first_end.fetch_min(until, Ordering::SeqCst);
             if storms.is_power_of_two() {

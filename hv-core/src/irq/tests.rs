@@ -6,6 +6,7 @@ mod messages;
 mod model;
 mod numbers;
 mod registers;
+mod service;
 
 use std::collections::BTreeSet;
 

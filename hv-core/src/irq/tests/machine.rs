@@ -225,7 +225,7 @@ impl Machine {
 }
 
 impl IrqHost for Machine {
-    fn local_eoi(&self) {
+    fn end(&self, _vector: u8) {
         let cpu = self.cpu.load(Ordering::Relaxed) as usize;
         self.wires.lock().unwrap().end(cpu);
     }
