@@ -121,6 +121,10 @@ pub struct XenstoreDomainInterface {
 
 zero_default!(XenstoreDomainInterface);
 
+/// Offset of the ring of requests (io/xs_wire.h).
+pub const XENSTORE_REQ: usize = offset_of!(XenstoreDomainInterface, req);
+/// Offset of the ring of answers (io/xs_wire.h).
+pub const XENSTORE_RSP: usize = offset_of!(XenstoreDomainInterface, rsp);
 /// Offset of `req_cons` (io/xs_wire.h); four bytes.
 pub const XENSTORE_REQ_CONS: usize = offset_of!(XenstoreDomainInterface, req_cons);
 /// Offset of `req_prod` (io/xs_wire.h); four bytes.
@@ -129,3 +133,9 @@ pub const XENSTORE_REQ_PROD: usize = offset_of!(XenstoreDomainInterface, req_pro
 pub const XENSTORE_RSP_CONS: usize = offset_of!(XenstoreDomainInterface, rsp_cons);
 /// Offset of `rsp_prod` (io/xs_wire.h); four bytes.
 pub const XENSTORE_RSP_PROD: usize = offset_of!(XenstoreDomainInterface, rsp_prod);
+/// Offset of `server_features` (io/xs_wire.h); four bytes.
+pub const XENSTORE_SERVER_FEATURES: usize = offset_of!(XenstoreDomainInterface, server_features);
+/// Offset of `connection` (io/xs_wire.h); four bytes.
+pub const XENSTORE_CONNECTION: usize = offset_of!(XenstoreDomainInterface, connection);
+/// Offset of `error` (io/xs_wire.h); four bytes.
+pub const XENSTORE_ERROR: usize = offset_of!(XenstoreDomainInterface, error);

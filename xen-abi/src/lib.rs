@@ -1,4 +1,5 @@
-//! The public Xen ABI for x86-64 guests as Rust types and constants; no behaviour.
+//! The public Xen ABI for x86-64 guests as Rust types and constants; no behaviour but the arithmetic
+//! of byte rings ([`ring`]) and of the messages in one of them ([`xs_message`]).
 //!
 //! One module per public header (`xen/*.h` of Xen 4.17). Rules that hold everywhere:
 //!
@@ -40,6 +41,7 @@ pub mod memory;
 pub mod nmi;
 pub mod physdev;
 pub mod platform;
+pub mod ring;
 pub mod sched;
 pub mod start_info;
 pub mod sysctl;
@@ -47,6 +49,7 @@ pub mod vcpu;
 pub mod version;
 pub mod xen;
 pub mod xenpmu;
+pub mod xs_message;
 pub mod xsm;
 
 pub use handle::GuestHandle;

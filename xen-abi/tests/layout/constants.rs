@@ -405,6 +405,11 @@ constants! {
         XENCONS_OUT_PROD = "offsetof(struct xencons_interface, out_prod)"
     }
     io_xs_wire {
+        XENSTORE_REQ = "offsetof(struct xenstore_domain_interface, req)"
+        XENSTORE_RSP = "offsetof(struct xenstore_domain_interface, rsp)"
+        XENSTORE_SERVER_FEATURES = "offsetof(struct xenstore_domain_interface, server_features)"
+        XENSTORE_CONNECTION = "offsetof(struct xenstore_domain_interface, connection)"
+        XENSTORE_ERROR = "offsetof(struct xenstore_domain_interface, error)"
         XENSTORE_REQ_CONS = "offsetof(struct xenstore_domain_interface, req_cons)"
         XENSTORE_REQ_PROD = "offsetof(struct xenstore_domain_interface, req_prod)"
         XENSTORE_RSP_CONS = "offsetof(struct xenstore_domain_interface, rsp_cons)"

@@ -141,9 +141,12 @@ fn every_constant_is_in_the_table() {
 fn every_structure_is_in_the_table() {
     // Has no counterpart in the headers; checked by a test of its own below.
     const OWN: &[&str] = &["E820Entry", "GuestHandle"];
+    // Of modules that are behaviour, not layout.
+    const BEHAVIOUR: &[&str] = &["ring", "xs_message"];
     let rows = structs::rows();
     let missing: Vec<_> = source::structures()
         .into_iter()
+        .filter(|(module, _)| !BEHAVIOUR.contains(&module.as_str()))
         .filter(|(_, name)| !OWN.contains(&name.as_str()))
         .filter(|(module, name)| {
             !rows
