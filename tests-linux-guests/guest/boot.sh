@@ -10,6 +10,8 @@ matches "the kernel runs as a PV guest" "$log" 'Hypervisor detected: Xen PV'
 # Xen 4.17's CPUID leaf for time makes this kernel prefer the TSC itself.
 matches "clock source" "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" \
     '^(xen|tsc)$'
+# The PM timer is the hypervisor's.
+lacks "clock sources" "$(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)" acpi_pm
 equal "online CPUs" "$(nproc)" "$vcpus"
 total=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
 between "MemTotal in MiB" "$total" $((XDOM0 * 96 / 100 - 128)) "$XDOM0"

@@ -19,6 +19,9 @@ check_ports() {
     # Two ports, of which one or none is dom0's.
     equal "in of two bytes from port 0x20" "$(reach in2 0x20)" 0xffff
     equal "in of four bytes from port 0x3f8" "$(reach in4 0x3f8)" 0xffffffff
+    # It would read it as a second clock.
+    port=$(dmesg | grep -m 1 -o 'PM-Timer IO Port: 0x[0-9a-f]*' | grep -o '0x.*')
+    equal "in of four bytes from the PM timer at $port" "$(reach in4 "$port")" 0xffffffff
     # Scratch and divisor registers of the console's line, masks of the interrupt controllers.
     for port in 0x3ff 0x3fb 0x3f9 0x21 0xa1; do
         before=$(real "$port")

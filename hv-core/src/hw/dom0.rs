@@ -113,6 +113,7 @@ pub fn create(boot: Box<Boot>) {
     let keep = options.screen;
     let cpus = percpu::online().count() as u32;
     let domain = make_domain(options.dom0_max_vcpus.pick(cpus).clamp(1, 128), want.1);
+    keep_ports(&domain, &boot);
     let split = own.start + (own.end - own.start).min(layout.nr_pages - layout.end);
     let mut memory = Memory {
         frames: allocate(&layout, initrd, own.start..split),
@@ -252,16 +253,27 @@ fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
         .and_then(|d| d.create_vcpus(vcpus).map(|()| d))
         .and_then(|d| hv().add(d.clone()).map(|()| d));
     match made {
-        Ok(domain) => {
-            let uart = serial::port();
-            if uart != 0 && domain.ports.deny(uart, uart + 7).is_err() {
-                refuse(format_args!(
-                    "dom0: the serial port {uart:#x} cannot be kept from it"
-                ));
-            }
-            domain
-        }
+        Ok(domain) => domain,
         Err(why) => refuse(format_args!("dom0: {why}")),
+    }
+}
+
+/// Ports that are ours on this machine: those of the console's UART, and the PM timer, by which dom0 would only
+/// measure the clock that we measured already.
+fn keep_ports(domain: &Domain, boot: &Boot) {
+    let timer = boot.acpi.fadt.as_ref().and_then(|f| f.pm_timer.as_ref());
+    let timer = timer.map_or(0, |t| t.port);
+    for (first, count) in [(serial::port(), 8), (timer, 4)] {
+        if first != 0
+            && domain
+                .ports
+                .deny(first, first.saturating_add(count - 1))
+                .is_err()
+        {
+            refuse(format_args!(
+                "dom0: the ports from {first:#x} cannot be kept from it"
+            ));
+        }
     }
 }
 
