@@ -143,9 +143,15 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "smp4",
-        expected: &["Brought up 4 CPUs", "TSC: that of each CPU agrees"],
+        expected: &[
+            "Brought up 4 CPUs",
+            "TSC: that of each CPU agrees",
+            "Guests' user mappings stay in the TLB",
+        ],
         machine: Machine {
             cpus: 4,
+            // As on a real machine, where nobody intercepts writes of CR4.
+            cpu: "max,+svm,-smap,-rdtscp,-xsave,-hypervisor",
             memory_mib: 3072,
             ..Machine::BASE
         },
@@ -498,7 +504,10 @@ const CASES: &[Case] = &[
             board: "pc,hpet=off",
             ..Machine::BASE
         },
-        expected: &["MHz by ACPI PM timer"],
+        expected: &[
+            "MHz by ACPI PM timer",
+            "Guests' user mappings go with each load of CR3",
+        ],
         ..Case::BASE
     },
     Case {

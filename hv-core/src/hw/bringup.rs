@@ -1,11 +1,11 @@
 //! Interrupt controllers, clock, CPUs: from the boot CPU alone to all of them.
 
 use hv_core::base::PhysAddr;
-use hv_core::mm::IoAccess;
+use hv_core::mm::{Globals, IoAccess};
 
 use super::smp::Absent;
 use super::start::{Boot, refuse};
-use super::{apic, clock, cpu, fpu, mmio, percpu, power, setup, smp};
+use super::{apic, clock, cpu, fpu, mmio, percpu, power, setup, smp, tlb};
 use crate::say;
 
 /// Where the local APIC is when nobody says otherwise.
@@ -68,6 +68,7 @@ pub fn machine(boot: &Boot) {
             fadt.reset.as_ref(),
         );
     }
+    tlb::choose_globals();
     mitigations();
 }
 
@@ -144,6 +145,11 @@ fn mitigations() {
     say!(
         "Protections not implemented: XPTI, retpolines, IBRS/IBPB, L1TF, MDS and SRBDS buffer clearing, SSBD"
     );
+    let kept = match tlb::globals() {
+        Globals::UserMappings => "stay in the TLB when CR3 is loaded",
+        Globals::Nothing => "go with each load of CR3: CR4 is intercepted here",
+    };
+    say!("Guests' user mappings {kept}");
     say!("No IOMMU support: a domain that drives a DMA device can reach all memory");
     say!(
         "FPU state by {}",

@@ -53,6 +53,13 @@ pub mod cr4 {
     pub const SMAP: u64 = Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION.bits();
 }
 
+/// Whether AMD made this CPU, or Hygon by AMD's design.
+pub fn is_amd() -> bool {
+    identity()
+        .get_vendor_info()
+        .is_some_and(|v| matches!(v.as_str(), "AuthenticAMD" | "HygonGenuine"))
+}
+
 /// Reads an MSR that is known to exist.
 #[inline(always)]
 pub fn rdmsr(index: u32) -> u64 {

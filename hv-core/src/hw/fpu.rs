@@ -35,12 +35,9 @@ pub fn discover() {
             Ordering::Relaxed,
         );
     }
-    let amd = cpu::identity()
-        .get_vendor_info()
-        .is_some_and(|v| matches!(v.as_str(), "AuthenticAMD" | "HygonGenuine"));
     let restores =
         cpu::cpuid(0x8000_0000, 0)[0] >= 0x8000_0008 && cpu::cpuid(0x8000_0008, 0)[1] & 1 << 2 != 0;
-    KEEPS_ERROR_POINTERS.store(amd && !restores, Ordering::Relaxed);
+    KEEPS_ERROR_POINTERS.store(cpu::is_amd() && !restores, Ordering::Relaxed);
 }
 
 /// Sets up this CPU.

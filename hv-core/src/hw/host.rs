@@ -123,7 +123,7 @@ impl PtMachine for Hw {
 
     #[inline]
     fn globals(&self) -> Globals {
-        Globals::UserMappings
+        tlb::globals()
     }
 
     #[inline]
@@ -484,6 +484,13 @@ impl Host for Hw {
         percpu::count(&percpu::this().counts.cr3_loads);
         // SAFETY: a validated L4 table of the guest, with our slots in it; held by a reference.
         unsafe { cpu::set_cr3(root.addr().0) };
+    }
+
+    fn load_space(&self, state: &PvState) {
+        if let Some(root) = state.active_root() {
+            percpu::count(&percpu::this().counts.cr3_loads);
+            tlb::load_space(root);
+        }
     }
 
     fn load_debug_set(&self, state: &PvState) {

@@ -210,7 +210,8 @@ fn map_m2p(memory: &MemoryMap, spare: &mut Vec<Range<u64>>) -> Vec<Option<Mfn>> 
             M2P_GUEST + index * LARGE,
             first.addr(),
             LARGE,
-            flag::RODATA | flag::US,
+            // Not global: a root of user programs may be without it.
+            flag::RODATA & !flag::G | flag::US,
             Largest::Large,
         );
         frames.push(Some(first));

@@ -1,8 +1,9 @@
 //! TLB flushes, here and on other CPUs, and the clock that orders them (design: TLB stamps).
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use hv_core::base::CpuId;
+use hv_core::base::{CpuId, Mfn};
+use hv_core::mm::Globals;
 
 use super::apic::{self, vector};
 use super::cpu::{self, cr4};
@@ -16,18 +17,59 @@ pub fn clock() -> u32 {
     CLOCK.load(Ordering::SeqCst) as u32
 }
 
-/// Drops everything from this CPU's TLB, global entries and paging-structure caches included.
+/// Guests have no global mappings: ours alone outlive a load of CR3, and those never change.
+static NO_GUEST_GLOBALS: AtomicBool = AtomicBool::new(false);
+
+/// Decides, before there is a guest, whether the guests' user mappings are global. Under another hypervisor a write
+/// of CR4 costs an exit on AMD's processors, and dropping global entries at each change of the address space takes two.
+pub fn choose_globals() {
+    let identity = cpu::identity();
+    let intercepted = identity
+        .get_feature_info()
+        .is_some_and(|f| f.has_hypervisor());
+    NO_GUEST_GLOBALS.store(intercepted && cpu::is_amd(), Ordering::Relaxed);
+}
+
+/// Whether the guests' user mappings are global.
+#[inline]
+pub fn globals() -> Globals {
+    if NO_GUEST_GLOBALS.load(Ordering::Relaxed) {
+        Globals::Nothing
+    } else {
+        Globals::UserMappings
+    }
+}
+
+/// Drops all that a guest can have mapped from this CPU's TLB, global entries and paging-structure caches included.
 pub fn flush_all_here() {
+    flush_and_load(None);
+}
+
+/// The same while the root is changed.
+pub fn load_space(root: Mfn) {
+    flush_and_load(Some(root.addr().0));
+}
+
+fn flush_and_load(root: Option<u64>) {
     let this = percpu::this();
     let on = cpu::interrupts_on();
     cpu::cli();
     // The clock is read before the flush: what was unmapped before that is gone after it.
     let at = CLOCK.fetch_add(1, Ordering::SeqCst) + 1;
-    let value = cpu::cr4();
-    // SAFETY: clearing and setting PGE flushes; nothing else changes.
+    let by_cr4 = globals() == Globals::UserMappings;
+    // SAFETY: the same root again, or a validated one of the guest's, held by a reference. Clearing and setting PGE
+    // flushes; nothing else changes.
     unsafe {
-        cpu::set_cr4(value & !cr4::PGE);
-        cpu::set_cr4(value);
+        match root {
+            Some(root) => cpu::set_cr3(root),
+            None if !by_cr4 => cpu::set_cr3(cpu::cr3()),
+            None => {}
+        }
+        if by_cr4 {
+            let value = cpu::cr4();
+            cpu::set_cr4(value & !cr4::PGE);
+            cpu::set_cr4(value);
+        }
     }
     this.remote.flushed_at.store(at, Ordering::SeqCst);
     percpu::count(&this.counts.flushes);

@@ -119,6 +119,11 @@ pub trait Host: PtMachine {
     fn load_ldt(&self, state: &PvState);
     /// Loads CR3 with the root of the state's mode.
     fn load_root(&self, state: &PvState);
+    /// The same, and nothing of another address space stays in this CPU's TLB, global entries included.
+    fn load_space(&self, state: &PvState) {
+        self.load_root(state);
+        self.flush_here(Flush::All);
+    }
     /// Makes the hardware's breakpoints those of the state: all registers while one is enabled, none
     /// otherwise.
     fn load_debug_set(&self, state: &PvState);

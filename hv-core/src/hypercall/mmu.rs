@@ -424,9 +424,8 @@ pub fn set_root<H: Host>(cx: &mut Ctx<'_, H>, kind: RootKind, root: Option<Mfn>)
     }
     if kind == RootKind::Kernel {
         super::descriptors::forget_ldt(cx);
-        cx.host.load_root(cx.state);
-        // User mappings are global: those of the old address space must go.
-        cx.host.flush_here(Flush::All);
+        // User mappings may be global: those of the old address space must go.
+        cx.host.load_space(cx.state);
     }
     if let Some(old) = old
         && let Err(stop) = pins::drop_root(cx.host, old, &mut cx.state.owed_puts)

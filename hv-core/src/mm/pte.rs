@@ -6,7 +6,7 @@
 //! - an L1 entry that came without `USER` is a mapping of the guest's kernel: software bit 52
 //!   remembers that, and such an entry is never global;
 //! - the other L1 entries are the guest's user mappings: they become global, so that a switch between
-//!   the guest's kernel and user roots keeps them in the TLB (not with XPTI, see [`Globals`]).
+//!   the guest's kernel and user roots keeps them in the TLB (not everywhere, see [`Globals`]).
 //!
 //! Entries that are not present are the guest's own business and are stored as they come.
 
@@ -63,7 +63,7 @@ impl Level {
 pub enum Globals {
     /// User mappings stay in the TLB over a switch of the guest's roots.
     UserMappings,
-    /// Nothing of the guest's is global (XPTI).
+    /// Nothing of the guest's is global (XPTI; where dropping global entries is dear).
     Nothing,
 }
 

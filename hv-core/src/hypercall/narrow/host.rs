@@ -145,6 +145,7 @@ impl<H: Host> Host for Wide<'_, H> {
         fn load_gdt(&self, state: &PvState);
         fn load_ldt(&self, state: &PvState);
         fn load_root(&self, state: &PvState);
+        fn load_space(&self, state: &PvState);
         fn load_debug_set(&self, state: &PvState);
         fn debug_status(&self) -> u64;
         fn set_task_switched(&self, on: TaskSwitched);

@@ -3,7 +3,7 @@
 
 use super::machine::{Fake, IO_BASE, P, RW};
 use crate::mm::types::PageType;
-use crate::mm::{Level, Owner};
+use crate::mm::{Globals, Level, Owner, PtMachine, Pte};
 
 /// Level of a type, 1 to 4, or 0.
 fn level(t: PageType) -> u8 {
@@ -41,6 +41,14 @@ fn count_entries(m: &Fake) -> Vec<Expected> {
         for slot in 0..end {
             let entry = m.peek(n as u64, slot);
             let ours = level == 4 && (256..272).contains(&slot);
+            if level == 1 && entry & P != 0 {
+                let kept = entry & Pte::GUEST_KERNEL == 0 && m.globals() == Globals::UserMappings;
+                assert_eq!(
+                    entry & Pte::GLOBAL != 0,
+                    kept,
+                    "frame {n}, entry {entry:#x}"
+                );
+            }
             let target = entry >> 12 & 0xff_ffff_ffff;
             if entry & P == 0 || ours || target >= IO_BASE {
                 continue;

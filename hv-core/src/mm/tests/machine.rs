@@ -41,6 +41,8 @@ pub struct Fake {
     pub privileged: AtomicBool,
     pub released: Mutex<Vec<u64>>,
     pub flushes: AtomicU32,
+    /// Nothing of a guest's is global.
+    pub no_globals: AtomicBool,
     pub written_back: Mutex<Vec<u64>>,
 }
 
@@ -60,6 +62,7 @@ impl Fake {
             privileged: AtomicBool::new(true),
             released: Mutex::new(Vec::new()),
             flushes: AtomicU32::new(0),
+            no_globals: AtomicBool::new(false),
             written_back: Mutex::new(Vec::new()),
         }
     }
@@ -129,7 +132,11 @@ impl PtMachine for Fake {
     }
 
     fn globals(&self) -> Globals {
-        Globals::UserMappings
+        if self.no_globals.load(Ordering::Relaxed) {
+            Globals::Nothing
+        } else {
+            Globals::UserMappings
+        }
     }
 
     fn preempt_pending(&self) -> bool {

@@ -91,6 +91,8 @@ fn entry() -> impl Strategy<Value = u64> {
         3 => Just(P | US),
         2 => Just(P | RW),
         1 => Just(P | RW | 1 << 7),
+        1 => Just(P | RW | US | Pte::GLOBAL),
+        1 => Just(P | Pte::GLOBAL),
         1 => Just(P | 1 << 4),
         2 => Just(0_u64),
         1 => Just(RW),
@@ -128,6 +130,10 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+fn globals() -> impl Strategy<Value = Globals> {
+    prop_oneof![Just(Globals::UserMappings), Just(Globals::Nothing)]
+}
+
 /// The machine, one vCPU and the references the test itself holds.
 struct World {
     m: Fake,
@@ -142,8 +148,10 @@ const THEIR_L1: u64 = FRAMES;
 
 impl World {
     /// A chain of tables, of which the guest's later stores make anything.
-    fn new() -> Self {
+    fn new(globals: Globals) -> Self {
         let m = Fake::with_domain(FRAMES as usize + 1);
+        m.no_globals
+            .store(globals == Globals::Nothing, Ordering::Relaxed);
         m.f(THEIR_L1).steal(DOM).unwrap();
         m.f(THEIR_L1).free_up().unwrap();
         m.f(THEIR_L1).assign(Owner::Domain(OTHER)).unwrap();
@@ -284,8 +292,13 @@ impl World {
         else {
             return;
         };
-        // The load of CR3, which keeps global entries but no tables of the old root.
-        self.m.cpus[0].lock().unwrap().tables.clear();
+        if self.m.globals() == Globals::Nothing {
+            // The load of CR3, after which nothing is left.
+            self.m.flush_cpu(0);
+        } else {
+            // It keeps global entries but no tables of the old root.
+            self.m.cpus[0].lock().unwrap().tables.clear();
+        }
         let _ = drop_root(&self.m, old, &mut self.owed);
     }
 
@@ -396,8 +409,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_interleavings_keep_the_rule(acts in prop::collection::vec(act(), 1..160)) {
-        let mut world = World::new();
+    fn random_interleavings_keep_the_rule(
+        globals in globals(),
+        acts in prop::collection::vec(act(), 1..160),
+    ) {
+        let mut world = World::new(globals);
         for act in &acts {
             world.apply(act);
             world.check();
@@ -408,9 +424,10 @@ proptest! {
     #[test]
     fn random_interleavings_on_a_live_root_keep_the_rule(
         pattern in any::<u64>(),
+        globals in globals(),
         acts in prop::collection::vec(act(), 1..160),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(globals);
         world.change_root(RootKind::Kernel, Some(Mfn(0)));
         world.m.preempt.store(pattern, Ordering::Relaxed);
         for act in &acts {
