@@ -87,8 +87,12 @@ pub enum Reset {
 pub enum Clock {
     /// With the wall clock.
     Real,
-    /// One nanosecond for each instruction: runs are repeatable. One CPU, system QEMU only.
+    /// One nanosecond for each instruction, and none while the CPU idles, as its next timer fires at once: runs are
+    /// repeatable. One CPU, system QEMU only.
     Instructions,
+    /// One nanosecond for each instruction, and the wall clock while the CPU idles: no timer fires only because a device
+    /// of the emulator has not answered yet.
+    InstructionsAndWaits,
 }
 
 /// The emulated machine.
@@ -306,7 +310,7 @@ pub fn machine_alone(machine: &Machine, files: &Files, terminal: Terminal) -> Co
     let accelerator = match machine.clock {
         Clock::Real if machine.cpus > 1 => "tcg,thread=multi",
         Clock::Real => "tcg",
-        Clock::Instructions => "tcg,thread=single",
+        Clock::Instructions | Clock::InstructionsAndWaits => "tcg,thread=single",
     };
     qemu.args(["-accel", accelerator, "-cpu", cpu])
         .args(["-smp", &machine.cpus.to_string()])
@@ -329,8 +333,14 @@ pub fn machine_alone(machine: &Machine, files: &Files, terminal: Terminal) -> Co
         let backend = format!("memory-backend-ram,id=ram,size={size}M,reserve=off");
         qemu.args(["-object", &backend, "-machine", "memory-backend=ram"]);
     }
-    if machine.clock == Clock::Instructions {
-        qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1"])
+    let waits = match machine.clock {
+        Clock::Real => None,
+        Clock::Instructions => Some("off"),
+        Clock::InstructionsAndWaits => Some("on"),
+    };
+    if let Some(waits) = waits {
+        let count = format!("shift=0,sleep={waits}");
+        qemu.args(["-icount", &count, "-seed", "1"])
             .args(["-rtc", "base=2024-01-01T00:00:00,clock=vm"]);
     }
     qemu
