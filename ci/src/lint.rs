@@ -104,6 +104,7 @@ const LAYERS: &[&[&str]] = &[
         "events",
         "grants",
         "irq",
+        "pv::cpuid",
         "pv::frame",
         "pv::ports",
         "pv::state",

@@ -15,6 +15,7 @@ use crate::base::lock::{Mutex, rank};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
 use crate::events::{self, Events};
 use crate::grants::Grants;
+use crate::pv::cpuid::given::DomainPolicy;
 use crate::pv::ports::PortMap;
 use crate::sched::Scheduler;
 use crate::time::Watchdogs;
@@ -136,6 +137,8 @@ pub struct Domain {
     pub assists: AtomicU64,
     /// CPUs that may hold translations of its address spaces.
     pub dirty_cpus: [AtomicU64; 2],
+    /// Its CPUID and MSRs, where they are not those of its kind.
+    pub policy: DomainPolicy,
     /// Ports that it may use.
     pub ports: PortMap,
     /// Wallclock offset and time of creation.
@@ -202,6 +205,7 @@ impl Domain {
             memory_map: Mutex::new(rank::DOMAIN_MEMORY_MAP, Vec::new()),
             assists: AtomicU64::new(0),
             dirty_cpus: [const { AtomicU64::new(0) }; 2],
+            policy: DomainPolicy::new(),
             ports: PortMap::new(rights),
             created_at: machine.now(),
             cpu_time: AtomicU64::new(0),

@@ -22,5 +22,5 @@ pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};
-pub use services::{CpuPolicy, Diagnostics, EfiArgument, EfiServices, PolicyView, Services};
+pub use services::{Diagnostics, EfiArgument, EfiServices, Services};
 pub use vcpu::{Owed, RunFlags, Vcpu};

@@ -1,42 +1,13 @@
 //! What hypercalls need of the binary beside the machine: the console, the CPU policies, and
 //! registers to show.
 
-use alloc::vec::Vec;
 use core::fmt;
 
-use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use xen_abi::errno::Errno;
 
 use crate::boot::efi::{EfiFacts, Service};
 use crate::console::ConsoleSink;
-
-/// Whose view of the CPU's features is meant (`XEN_SYSCTL_cpu_policy_*`, sysctl.h).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PolicyView {
-    /// What the hardware says.
-    Raw,
-    /// What the hypervisor uses.
-    Host,
-    /// The most that a PV guest can have.
-    PvMax,
-    /// What a PV guest gets without asking.
-    PvDefault,
-}
-
-impl PolicyView {
-    /// All views.
-    pub const ALL: [Self; 4] = [Self::Raw, Self::Host, Self::PvMax, Self::PvDefault];
-}
-
-/// CPUID and MSRs as tools may see them. The answers never change once domains exist.
-pub trait CpuPolicy: Send + Sync {
-    /// CPUID leaves of a view, in the order of their numbers, without those that are all zero.
-    fn leaves(&self, view: PolicyView) -> Vec<CpuidLeaf>;
-    /// MSRs of a view.
-    fn msrs(&self, view: PolicyView) -> Vec<MsrEntry>;
-    /// Feature words of a view, in the order of arch-x86/cpufeatureset.h.
-    fn featureset(&self, view: PolicyView) -> Vec<u32>;
-}
+use crate::pv::cpuid::Policies;
 
 /// Machine state in words, for debug keys. Called in a hypercall or in a CPU's run loop, never in
 /// an interrupt handler.
@@ -87,8 +58,8 @@ pub trait EfiServices: Send + Sync {
 pub struct Services {
     /// The console.
     pub console: &'static dyn ConsoleSink,
-    /// Views of CPUID and MSRs.
-    pub cpu_policy: &'static dyn CpuPolicy,
+    /// CPUID and MSRs of the machine and of kinds of guests.
+    pub policies: &'static Policies,
     /// CPUs and interrupts in words.
     pub diagnostics: &'static dyn Diagnostics,
     /// The firmware, where it is EFI that can be called.

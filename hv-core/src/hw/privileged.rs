@@ -9,7 +9,7 @@ use hv_core::mm::Stop;
 use hv_core::mm::pins::RootKind;
 use hv_core::pv::bounce::{self, Undeliverable};
 use hv_core::pv::cpuid::guest::{GuestTsc, MachineFacts};
-use hv_core::pv::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, TscAux};
+use hv_core::pv::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, Policy, TscAux};
 use hv_core::pv::frame::rflags;
 use hv_core::pv::msr::MsrLog;
 use hv_core::pv::ports::{PortBus, PortMap, SharedPorts, Width};
@@ -144,6 +144,11 @@ impl PrivEnv for Env<'_> {
 
     fn rights(&self) -> Rights {
         self.domain.rights
+    }
+
+    fn policy(&self) -> &Policy {
+        let of_kind = tables().policies.of_domain(self.domain.rights);
+        self.domain.policy.fix(of_kind)
     }
 
     fn ports(&self) -> &PortMap {

@@ -2,18 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use hv_core::base::CpuId;
 use hv_core::boot::acpi::Fadt;
 use hv_core::console::{ConsoleSink, ReadRequest, ReadResult};
 use hv_core::domain::{
-    Backing, CpuPlace, CpuPolicy, Diagnostics, Facts, Hypervisor, Identity, PolicyView, Processor,
-    Services,
+    Backing, CpuPlace, Diagnostics, Facts, Hypervisor, Identity, Processor, Services,
 };
-use hv_core::pv::cpuid::{Policy, Which};
 use hv_core::sched::{Credit2, Layout, Scheduler};
 use hv_core::time::wallclock::WallClock;
-use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 
 use super::host::{self, HV, HW};
 use super::percpu::{self, MAX_CPUS, MAX_UNITS};
@@ -38,34 +34,6 @@ impl ConsoleSink for Sink {
 
     fn read_ring(&self, request: ReadRequest, out: &mut [u8]) -> ReadResult {
         console::console().lock().read(request, out)
-    }
-}
-
-/// CPUID policies as tools see them.
-struct Views;
-
-impl Views {
-    fn policy(view: PolicyView) -> &'static Policy {
-        privileged::tables().policies.get(match view {
-            PolicyView::Raw => Which::Raw,
-            PolicyView::Host => Which::Host,
-            PolicyView::PvMax => Which::PvMax,
-            PolicyView::PvDefault => Which::PvDefault,
-        })
-    }
-}
-
-impl CpuPolicy for Views {
-    fn leaves(&self, view: PolicyView) -> Vec<CpuidLeaf> {
-        Self::policy(view).leaves().unwrap_or_default()
-    }
-
-    fn msrs(&self, view: PolicyView) -> Vec<MsrEntry> {
-        Self::policy(view).msrs().to_vec()
-    }
-
-    fn featureset(&self, view: PolicyView) -> Vec<u32> {
-        Self::policy(view).featureset().to_vec()
     }
 }
 
@@ -108,18 +76,18 @@ pub fn hypervisor(boot: &Boot) {
         sched,
         pirqs: irqs,
     };
-    let services = Services {
-        console: &Sink,
-        cpu_policy: &Views,
-        diagnostics: &State,
-        efi: efi::services(),
-    };
     let abi = boot.command_line.options.abi;
     let facts = facts(boot);
     privileged::init(
         u32::from(abi.major) << 16 | u32::from(abi.minor),
         address_bits(&facts),
     );
+    let services = Services {
+        console: &Sink,
+        policies: &privileged::tables().policies,
+        diagnostics: &State,
+        efi: efi::services(),
+    };
     HV.call_once(|| Hypervisor::new(backing, services, irqs, identity(boot), facts));
     host::fix_slots();
     let fadt = boot.acpi.fadt.as_ref();

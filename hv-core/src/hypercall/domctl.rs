@@ -9,8 +9,8 @@ use xen_abi::xen::DOMID_FIRST_RESERVED;
 
 use super::arguments::{argument, edit, store};
 use super::context::{Args, Ctx, DONE, Host, Reply};
-use super::domain_info;
 use super::interface::{Interface, spoken};
+use super::{domain_info, domctl_policy as policy};
 use crate::base::{PAGE_SHIFT, VcpuId};
 use crate::domain::{Domain, DomainKind, Family, Vcpu};
 use crate::sched::{Affinity, CpuSet, Params, Unit};
@@ -26,17 +26,23 @@ pub fn domctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let at = args[0];
     let mut op: Domctl = cx.read(at)?;
     let Interface::V4_17 = spoken(cx, Family::Domctl, op.interface_version, op.cmd)?;
-    if run(cx, &mut op)? == After::WriteBack {
+    let after = run(cx, &mut op)?;
+    if after != After::Nothing {
         cx.write(at, &op)?;
     }
-    DONE
+    match after {
+        After::Refuse(errno) => Err(errno),
+        _ => DONE,
+    }
 }
 
 /// What is left to do with the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     /// It carries an answer.
     WriteBack,
+    /// It tells what was wrong.
+    Refuse(Errno),
     /// Nothing.
     Nothing,
 }
@@ -54,6 +60,7 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
         abi::XEN_DOMCTL_resumedomain,
         abi::XEN_DOMCTL_setvcpucontext,
         abi::XEN_DOMCTL_max_vcpus,
+        abi::XEN_DOMCTL_set_cpu_policy,
     ];
     if domain.id == cx.domain.id && of_others.contains(&op.cmd) {
         return Err(Errno::EINVAL);
@@ -61,7 +68,7 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     let u = &mut op.u;
     match op.cmd {
         abi::XEN_DOMCTL_pausedomain => pause(cx, &domain),
-        abi::XEN_DOMCTL_unpausedomain => unpause(&domain),
+        abi::XEN_DOMCTL_unpausedomain => unpause(cx, &domain),
         abi::XEN_DOMCTL_getvcpuinfo => answer(edit(u, |r| vcpu_info(&domain, r))),
         abi::XEN_DOMCTL_setvcpuaffinity => set_affinity(cx, &domain, &argument(u)?),
         abi::XEN_DOMCTL_getvcpuaffinity => get_affinity(cx, &domain, &argument(u)?),
@@ -77,6 +84,8 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
         abi::XEN_DOMCTL_sendtrigger => send_trigger(&domain, argument(u)?),
         abi::XEN_DOMCTL_get_address_size => answer(edit(u, |r| address_size(&domain, r))),
         abi::XEN_DOMCTL_set_address_size => set_address_size(&domain, argument(u)?),
+        abi::XEN_DOMCTL_get_cpu_policy => answer(edit(u, |r| policy::get(cx, &domain, r))),
+        abi::XEN_DOMCTL_set_cpu_policy => policy::set(cx, &domain, u),
         other => Err(refuse(cx, other)),
     }
 }
@@ -145,8 +154,6 @@ fn missing(cmd: u32) -> Option<&'static str> {
         abi::XEN_DOMCTL_psr_alloc => "domctl psr_alloc",
         abi::XEN_DOMCTL_monitor_op => "domctl monitor_op",
         abi::XEN_DOMCTL_soft_reset => "domctl soft_reset",
-        abi::XEN_DOMCTL_get_cpu_policy => "domctl get_cpu_policy",
-        abi::XEN_DOMCTL_set_cpu_policy => "domctl set_cpu_policy",
         abi::XEN_DOMCTL_vmtrace_op => "domctl vmtrace_op",
         abi::XEN_DOMCTL_get_paging_mempool_size => "domctl get_paging_mempool_size",
         abi::XEN_DOMCTL_set_paging_mempool_size => "domctl set_paging_mempool_size",
@@ -190,7 +197,8 @@ fn pause<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>) -> Result<After, Errno>
     Ok(After::Nothing)
 }
 
-fn unpause(domain: &Domain) -> Result<After, Errno> {
+fn unpause<H: Host>(cx: &Ctx<'_, H>, domain: &Domain) -> Result<After, Errno> {
+    policy::fix(cx, domain);
     let last = domain
         .unpause_by_tool()
         .map_err(|e| refused(domain, "unpausedomain", "no tool has paused it", e))?;

@@ -7,7 +7,8 @@ use super::arguments::edit;
 use super::context::{Args, Ctx, DONE, Host, Reply};
 use crate::base::CpuId;
 use crate::domain::machine_check::{MCG_CAP, Urgency};
-use crate::domain::{Family, PolicyView, Processor};
+use crate::domain::{Family, Processor};
+use crate::pv::cpuid::Which;
 
 /// mca(argument).
 ///
@@ -78,7 +79,7 @@ fn list_cpus<H: Host>(cx: &Ctx<'_, H>, request: &mut McPhyscpuinfo) -> Result<()
             return Err(Errno::EINVAL);
         }
         count = count.min(request.ncpus);
-        let caps = cx.hv.services.cpu_policy.featureset(PolicyView::Host);
+        let caps = cx.hv.services.policies.get(Which::Host).featureset();
         for (index, cpu) in online.iter().take(count as usize).enumerate() {
             let slot = cx.element::<McLogicalCpu>(request.info.address(), index as u64)?;
             cx.write(slot, &describe(&cx.hv.facts.processor, cpu, count, &caps))?;

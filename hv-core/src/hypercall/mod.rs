@@ -14,6 +14,7 @@ pub mod debugkeys;
 pub mod descriptors;
 mod domain_info;
 pub mod domctl;
+mod domctl_policy;
 pub mod event;
 pub mod exchange;
 pub mod front;

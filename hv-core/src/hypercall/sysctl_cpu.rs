@@ -1,7 +1,6 @@
 //! The operations of sysctl about CPUs, memory, pools, schedulers and CPU policies.
 
-use alloc::vec::Vec;
-
+use xen_abi::GuestHandle;
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use xen_abi::errno::Errno;
 use xen_abi::physdev::PhysdevPciDevice;
@@ -11,7 +10,8 @@ use zerocopy::{Immutable, IntoBytes};
 use super::arguments::{argument, edit};
 use super::context::{Ctx, Host};
 use crate::base::PAGE_SHIFT;
-use crate::domain::PolicyView;
+use crate::pv::cpuid::policy::{MAX_LEAVES, MSRS};
+use crate::pv::cpuid::{Policy, Which};
 use crate::sched::CpuSet;
 
 /// The only CPU pool.
@@ -31,7 +31,7 @@ pub(super) fn phys_info<H: Host>(
     info: &mut abi::SysctlPhysInfo,
 ) -> Result<(), Errno> {
     let facts = &cx.hv.facts;
-    let features = cx.hv.services.cpu_policy.featureset(PolicyView::Host);
+    let features = cx.hv.services.policies.get(Which::Host).featureset();
     let mut hw_cap = [0; 8];
     hw_cap
         .iter_mut()
@@ -230,16 +230,16 @@ pub(super) fn featureset<H: Host>(
     request: &mut abi::SysctlCpuFeatureset,
 ) -> Result<(), Errno> {
     let view = match request.index {
-        abi::XEN_SYSCTL_cpu_featureset_raw => PolicyView::Raw,
-        abi::XEN_SYSCTL_cpu_featureset_host => PolicyView::Host,
-        abi::XEN_SYSCTL_cpu_featureset_pv => PolicyView::PvDefault,
-        abi::XEN_SYSCTL_cpu_featureset_pv_max => PolicyView::PvMax,
+        abi::XEN_SYSCTL_cpu_featureset_raw => Which::Raw,
+        abi::XEN_SYSCTL_cpu_featureset_host => Which::Host,
+        abi::XEN_SYSCTL_cpu_featureset_pv => Which::PvDefault,
+        abi::XEN_SYSCTL_cpu_featureset_pv_max => Which::PvMax,
         abi::XEN_SYSCTL_cpu_featureset_hvm | abi::XEN_SYSCTL_cpu_featureset_hvm_max => {
             return Err(Errno::EOPNOTSUPP);
         }
         _ => return Err(Errno::EINVAL),
     };
-    let words = cx.hv.services.cpu_policy.featureset(view);
+    let words = cx.hv.services.policies.get(view).featureset();
     let room = if request.features.is_null() {
         None
     } else {
@@ -256,41 +256,41 @@ pub(super) fn policy<H: Host>(
     request: &mut abi::SysctlCpuPolicy,
 ) -> Result<(), Errno> {
     let view = match request.index {
-        abi::XEN_SYSCTL_cpu_policy_raw => PolicyView::Raw,
-        abi::XEN_SYSCTL_cpu_policy_host => PolicyView::Host,
-        abi::XEN_SYSCTL_cpu_policy_pv_max => PolicyView::PvMax,
-        abi::XEN_SYSCTL_cpu_policy_pv_default => PolicyView::PvDefault,
+        abi::XEN_SYSCTL_cpu_policy_raw => Which::Raw,
+        abi::XEN_SYSCTL_cpu_policy_host => Which::Host,
+        abi::XEN_SYSCTL_cpu_policy_pv_max => Which::PvMax,
+        abi::XEN_SYSCTL_cpu_policy_pv_default => Which::PvDefault,
         abi::XEN_SYSCTL_cpu_policy_hvm_max | abi::XEN_SYSCTL_cpu_policy_hvm_default => {
             return Err(Errno::EOPNOTSUPP);
         }
         _ => return Err(Errno::EINVAL),
     };
-    let policies = cx.hv.services.cpu_policy;
-    let leaves = if request.leaves.is_null() {
-        request.nr_leaves = largest(|v| policies.leaves(v).len());
-        Ok(())
-    } else {
-        let list: Vec<CpuidLeaf> = policies.leaves(view);
-        let room = Some((request.leaves.address(), request.nr_leaves));
-        let (count, result) = put_some(cx, room, &list);
-        request.nr_leaves = count;
-        result
-    };
-    let msrs = if request.msrs.is_null() {
-        request.nr_msrs = largest(|v| policies.msrs(v).len());
-        Ok(())
-    } else {
-        let list: Vec<MsrEntry> = policies.msrs(view);
-        let room = Some((request.msrs.address(), request.nr_msrs));
-        let (count, result) = put_some(cx, room, &list);
-        request.nr_msrs = count;
-        result
-    };
-    leaves.and(msrs)
+    let policy = cx.hv.services.policies.get(view);
+    let (leaves, msrs) = (&mut request.nr_leaves, &mut request.nr_msrs);
+    list_policy(cx, policy, (request.leaves, leaves), (request.msrs, msrs))
 }
 
-fn largest(size: impl Fn(PolicyView) -> usize) -> u32 {
-    PolicyView::ALL.into_iter().map(size).max().unwrap_or(0) as u32
+/// Writes the leaves and registers of a policy; to no buffer, how much room is enough for any.
+pub(super) fn list_policy<H: Host>(
+    cx: &Ctx<'_, H>,
+    policy: &Policy,
+    (leaves, nr_leaves): (GuestHandle<CpuidLeaf>, &mut u32),
+    (msrs, nr_msrs): (GuestHandle<MsrEntry>, &mut u32),
+) -> Result<(), Errno> {
+    let (mut leaves_done, mut msrs_done) = (Ok(()), Ok(()));
+    if leaves.is_null() {
+        *nr_leaves = MAX_LEAVES as u32;
+    } else {
+        let room = Some((leaves.address(), *nr_leaves));
+        (*nr_leaves, leaves_done) = put_some(cx, room, &policy.leaves()?);
+    }
+    if msrs.is_null() {
+        *nr_msrs = MSRS as u32;
+    } else {
+        let room = Some((msrs.address(), *nr_msrs));
+        (*nr_msrs, msrs_done) = put_some(cx, room, &policy.msrs());
+    }
+    leaves_done.and(msrs_done)
 }
 
 /// Writes as much of a list as there is room for; returns how many elements were written (all there

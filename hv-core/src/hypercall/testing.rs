@@ -9,9 +9,8 @@ pub use super::tests::machine::{FRAMES, FakeMachine};
 pub use host::FakeHost;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -20,11 +19,13 @@ use crate::base::{DomId, VcpuId};
 use crate::boot::cmdline::Parsed;
 use crate::console::{ConsoleSink, LogRing, ReadRequest, ReadResult};
 use crate::domain::{
-    Backing, CpuPlace, CpuPolicy, Diagnostics, Domain, DomainKind, EfiServices, Facts, Hypervisor,
-    Identity, Limits, PirqLayer, PolicyView, Processor, Rights, RunFlags, Services,
+    Backing, CpuPlace, Diagnostics, Domain, DomainKind, EfiServices, Facts, Hypervisor, Identity,
+    Limits, PirqLayer, Processor, Rights, RunFlags, Services,
 };
 use crate::events::PirqSharing;
 use crate::irq::tests::machine as wires;
+use crate::pv::cpuid::Policies;
+use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::{PvState, StateBox};
 use crate::sched::{Affinity, Credit2, Layout, Scheduler};
@@ -82,29 +83,6 @@ impl ConsoleSink for FakeConsole {
         self.log(b"");
         let mut ring = self.ring.lock().unwrap();
         ring.as_mut().unwrap().read(request, out)
-    }
-}
-
-/// Three feature words and two leaves, told apart by view.
-struct FakePolicy;
-
-impl CpuPolicy for FakePolicy {
-    fn leaves(&self, view: PolicyView) -> Vec<CpuidLeaf> {
-        let count = if view == PolicyView::Raw { 3 } else { 2 };
-        let leaf = |leaf| CpuidLeaf {
-            leaf,
-            a: view as u32,
-            ..CpuidLeaf::default()
-        };
-        (0..count).map(leaf).collect()
-    }
-
-    fn msrs(&self, _: PolicyView) -> Vec<MsrEntry> {
-        vec![MsrEntry::default()]
-    }
-
-    fn featureset(&self, view: PolicyView) -> Vec<u32> {
-        (0..10).map(|i| i + 100 * (view as u32)).collect()
     }
 }
 
@@ -251,11 +229,17 @@ impl Fixture {
     }
 }
 
+/// Those of the reference machine.
+pub fn policies() -> &'static Policies {
+    static POLICIES: OnceLock<Policies> = OnceLock::new();
+    POLICIES.get_or_init(|| Policies::new(&reference_cpu(), &ALL_ON))
+}
+
 /// The parts of the binary that tools reach.
 pub fn services(console: &'static FakeConsole) -> Services {
     Services {
         console,
-        cpu_policy: &FakePolicy,
+        policies: policies(),
         diagnostics: &FakeDiagnostics,
         efi: None,
     }

@@ -2,11 +2,12 @@
 //!
 //! Four policies are derived from each other when the hypervisor starts: what the hardware says
 //! (raw), what the hypervisor makes use of and can pass on (host), the most that a PV guest can have
-//! (max) and what it gets (default). A guest's CPUID is answered from its policy plus what changes
-//! while it runs (`guest`).
+//! (max) and what it gets (default). A toolstack can give a domain another one within the
+//! maximum (`given`). A guest's CPUID is answered from its policy plus what changes while it runs (`guest`).
 
 pub mod derive;
 pub mod features;
+pub mod given;
 pub mod guest;
 pub mod policy;
 #[cfg(test)]
@@ -97,7 +98,7 @@ impl Policies {
         }
     }
 
-    /// The policy that a domain starts with.
+    /// The policy that a domain has unless it is given another.
     #[must_use]
     pub fn of_domain(&self, rights: crate::domain::Rights) -> &Policy {
         match rights {

@@ -86,7 +86,7 @@ pub struct Refused;
 /// # Errors
 /// `Refused`.
 pub fn read<E: PrivEnv>(env: &E, msr: u32) -> Result<u64, Refused> {
-    let policy = policy(env);
+    let policy = env.policy();
     let found = base_register(msr)
         .map(|which| env.read_base(which))
         .or_else(|| match msr {
@@ -125,7 +125,7 @@ pub fn write<E: PrivEnv>(
         env.load_base(which, value);
         return Ok(());
     }
-    let policy = policy(env);
+    let policy = env.policy();
     let amd = policy.vendor().is_amd_like();
     let intel = policy.vendor() == Vendor::Intel;
     let accepted = match msr {
@@ -159,10 +159,6 @@ pub fn write<E: PrivEnv>(
     }
     complain(env, "WRMSR", msr);
     Err(Refused)
-}
-
-fn policy<E: PrivEnv>(env: &E) -> &Policy {
-    env.tables().policies.of_domain(env.rights())
 }
 
 /// Segment bases while the guest's kernel runs.

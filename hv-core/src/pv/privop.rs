@@ -7,8 +7,8 @@
 
 use xen_abi::errno::Errno;
 
-use super::cpuid::Policies;
 use super::cpuid::guest::{GuestTsc, MachineFacts, View};
+use super::cpuid::{Policies, Policy};
 use super::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use super::msr::MsrLog;
 use super::ports::{PortBus, PortMap, SharedPorts};
@@ -122,6 +122,8 @@ pub trait PrivEnv: PortBus {
     fn vcpu_id(&self) -> VcpuId;
     /// Rights of its domain.
     fn rights(&self) -> Rights;
+    /// CPUID policy of its domain.
+    fn policy(&self) -> &Policy;
     /// Ports of its domain.
     fn ports(&self) -> &PortMap;
     /// The domain's TSC, when it is not simply the host's.

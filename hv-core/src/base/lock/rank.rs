@@ -68,6 +68,7 @@ ranks! {
     70 DOMAIN_HANDLE "a domain's handle"
     70 DOMAIN_SHUTDOWN "why a domain shut down"
     70 DOMAIN_MEMORY_MAP "a domain's memory map"
+    70 DOMAIN_POLICY "a domain's CPU policy"
     70 VCPU_INFOS "the registered vcpu_info areas"
     70 MSR_LOG "the MSRs already told of"
     70 MICROCODE "the microcode"

@@ -54,7 +54,7 @@ fn cpus_are_counted_then_listed() {
         (1, 2, 1)
     );
     assert_eq!(&second.mc_vendorid[..12], b"AuthenticAMD");
-    assert_eq!(second.mc_cpu_caps[1], 101);
+    assert_eq!(second.mc_cpu_caps[1], 0xf6d8_320b);
     assert_eq!(list(&mut f, 1, LIST), Ok(1));
     assert_eq!(list(&mut f, 0, LIST), Err(Errno::EINVAL));
     assert_eq!(list(&mut f, 8, 0xdead_0000), Err(Errno::EFAULT));

@@ -19,7 +19,7 @@ const HARD: u64 = GUEST + 0x1000;
 const SOFT: u64 = GUEST + 0x1100;
 
 /// A request whose unused bytes are rubbish, padding of the header included.
-fn request<T: IntoBytes + Immutable>(cmd: u32, domain: u16, value: &T) -> Domctl {
+pub(super) fn request<T: IntoBytes + Immutable>(cmd: u32, domain: u16, value: &T) -> Domctl {
     let mut op = Domctl {
         cmd,
         interface_version: abi::XEN_DOMCTL_INTERFACE_VERSION,
@@ -31,7 +31,7 @@ fn request<T: IntoBytes + Immutable>(cmd: u32, domain: u16, value: &T) -> Domctl
     op
 }
 
-fn op<T: FromBytes + IntoBytes + Immutable>(
+pub(super) fn op<T: FromBytes + IntoBytes + Immutable>(
     f: &mut Fixture,
     cmd: u32,
     domain: u16,
@@ -44,7 +44,7 @@ fn op<T: FromBytes + IntoBytes + Immutable>(
         .0)
 }
 
-fn plain(f: &mut Fixture, cmd: u32, domain: u16) -> Result<(), Errno> {
+pub(super) fn plain(f: &mut Fixture, cmd: u32, domain: u16) -> Result<(), Errno> {
     op(f, cmd, domain, 0u64).map(drop)
 }
 

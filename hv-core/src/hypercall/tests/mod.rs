@@ -6,6 +6,7 @@ mod console;
 mod control;
 mod debugkeys;
 mod domctl;
+mod domctl_policy;
 mod entry;
 mod event;
 mod grant;

@@ -30,7 +30,16 @@ fn machine_at_a_glance() {
     assert_eq!(info.max_mfn, FRAMES as u64 - 1);
     assert_eq!(
         info.hw_cap,
-        [100, 101, 102, 103, 104, 105, 106, 107],
+        [
+            0x1fcb_f3fd,
+            0xf6d8_320b,
+            0xe450_0800,
+            0x77,
+            5,
+            0x0188_43a9,
+            0x20c,
+            0
+        ],
         "of the host's view"
     );
 }
@@ -266,14 +275,14 @@ fn feature_words_by_view_and_room() {
         result.map(|_| answer::<abi::SysctlCpuFeatureset>(f).nr_features)
     };
     let host = abi::XEN_SYSCTL_cpu_featureset_host;
-    assert_eq!(ask(&mut f, host, 0, 0), Ok(10));
-    assert_eq!(ask(&mut f, host, 19, ARRAY), Ok(10));
-    assert_eq!(f.get::<[u32; 2]>(ARRAY), [100, 101]);
+    assert_eq!(ask(&mut f, host, 0, 0), Ok(19));
+    assert_eq!(ask(&mut f, host, 30, ARRAY), Ok(19));
+    assert_eq!(f.get::<[u32; 2]>(ARRAY), [0x1fcb_f3fd, 0xf6d8_320b]);
     // Too little room: what fits, how much that was, and an error.
     f.put(ARRAY, &[0u32; 3]);
     assert_eq!(ask(&mut f, host, 2, ARRAY), Err(Errno::ENOBUFS));
     assert_eq!(answer::<abi::SysctlCpuFeatureset>(&f).nr_features, 2);
-    assert_eq!(f.get::<[u32; 3]>(ARRAY), [100, 101, 0]);
+    assert_eq!(f.get::<[u32; 3]>(ARRAY), [0x1fcb_f3fd, 0xf6d8_320b, 0]);
     let hvm = abi::XEN_SYSCTL_cpu_featureset_hvm;
     assert_eq!(ask(&mut f, hvm, 0, 0), Err(Errno::EOPNOTSUPP));
     assert_eq!(ask(&mut f, 6, 0, 0), Err(Errno::EINVAL));
@@ -287,21 +296,21 @@ fn policies_by_view_and_room() {
     let told = op(&mut f, abi::XEN_SYSCTL_get_cpu_policy, size).unwrap();
     assert_eq!(
         (told.nr_leaves, told.nr_msrs),
-        (3, 1),
+        (120, 2),
         "enough for every view"
     );
     let ask = abi::SysctlCpuPolicy {
         index: abi::XEN_SYSCTL_cpu_policy_pv_default,
-        nr_leaves: 3,
-        nr_msrs: 1,
+        nr_leaves: 120,
+        nr_msrs: 2,
         leaves: GuestHandle::new(ARRAY),
-        msrs: GuestHandle::new(ARRAY + 256),
+        msrs: GuestHandle::new(ARRAY + 4096),
         ..Default::default()
     };
     let told = op(&mut f, abi::XEN_SYSCTL_get_cpu_policy, ask).unwrap();
-    assert_eq!((told.nr_leaves, told.nr_msrs), (2, 1));
+    assert_eq!((told.nr_leaves, told.nr_msrs), (52, 2));
     let second: CpuidLeaf = f.get(ARRAY + size_of::<CpuidLeaf>() as u64);
-    assert_eq!((second.leaf, second.a), (1, 3));
+    assert_eq!((second.leaf, second.a), (1, 0x0006_0fb1));
     let small = abi::SysctlCpuPolicy {
         nr_leaves: 1,
         ..ask

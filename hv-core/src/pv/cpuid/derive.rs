@@ -168,7 +168,7 @@ fn pv(host: &Policy, mask: &Words) -> Policy {
 }
 
 /// Leaves the state components that go with the features.
-fn restrict_states(policy: &mut Policy) {
+pub(super) fn restrict_states(policy: &mut Policy) {
     let mut mask = 0;
     if policy.has(Feature::XSAVE) {
         mask |= X87_SSE;
@@ -225,24 +225,24 @@ pub(super) fn compact_size(policy: &Policy, components: u64) -> u32 {
         })
 }
 
-fn put_features(policy: &mut Policy, mut words: Words) {
+pub(super) fn put_features(policy: &mut Policy, mut words: Words) {
     if policy.vendor().is_amd_like() {
         words[2] |= words[0] & AMD_REPEATED;
     }
     policy.set_featureset(&words);
 }
 
-fn masked(mut words: Words, mask: &Words) -> Words {
+pub(super) fn masked(mut words: Words, mask: &Words) -> Words {
     for index in 0..WORDS {
         words[index] &= mask[index];
     }
     words
 }
 
-fn set(words: &mut Words, feature: Feature) {
+pub(super) fn set(words: &mut Words, feature: Feature) {
     words[feature.word] |= feature.mask;
 }
 
-fn clear(words: &mut Words, feature: Feature) {
+pub(super) fn clear(words: &mut Words, feature: Feature) {
     words[feature.word] &= !feature.mask;
 }

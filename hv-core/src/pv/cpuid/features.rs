@@ -32,11 +32,24 @@ impl Feature {
     pub const SEP: Self = feature(0, 11);
     pub const MTRR: Self = feature(0, 12);
     pub const X2APIC: Self = feature(1, 21);
+    pub const FPU: Self = feature(0, 0);
+    pub const TSC: Self = feature(0, 4);
+    pub const MMX: Self = feature(0, 23);
+    pub const FXSR: Self = feature(0, 24);
+    pub const SSE: Self = feature(0, 25);
+    pub const SSE2: Self = feature(0, 26);
+    pub const HTT: Self = feature(0, 28);
+    pub const SSE3: Self = feature(1, 0);
+    pub const SSSE3: Self = feature(1, 9);
+    pub const SSE4_1: Self = feature(1, 19);
     pub const XSAVE: Self = feature(1, 26);
     pub const OSXSAVE: Self = feature(1, 27);
     pub const AVX: Self = feature(1, 28);
     pub const HYPERVISOR: Self = feature(1, 31);
     pub const RDTSCP: Self = feature(2, 27);
+    pub const LM: Self = feature(2, 29);
+    pub const AMD_3DNOW: Self = feature(2, 31);
+    pub const CMP_LEGACY: Self = feature(3, 1);
     pub const LWP: Self = feature(3, 15);
     pub const XSAVEC: Self = feature(4, 1);
     pub const XSAVES: Self = feature(4, 3);
@@ -155,3 +168,41 @@ pub const NEED_XSAVE: Words = with(
         (6, 0x0000_0008),
     ],
 );
+
+/// Extensions of extensions, bases before what builds on them: without the feature, those bits of a word are of
+/// no use (Intel SDM vol. 1, 11.4, 12.1.1 and 12.13; AMD APM vol. 3, appendix D.2).
+const BUILT_ON: [(Feature, usize, u32); 12] = [
+    (Feature::FPU, 0, 0x0080_0000),
+    (Feature::MMX, 2, 0x8040_0000),
+    (Feature::AMD_3DNOW, 2, 0x4000_0000),
+    (Feature::TSC, 2, 0x0800_0000),
+    (Feature::FXSR, 0, 0x0200_0000),
+    (Feature::FXSR, 2, 0x0200_0000),
+    (Feature::SSE, 0, 0x0400_0000),
+    (Feature::SSE2, 1, 0x0200_0003),
+    (Feature::SSE2, 5, 0x2000_0000),
+    (Feature::SSE3, 1, 0x0000_0200),
+    (Feature::SSSE3, 1, 0x0008_0000),
+    (Feature::SSE4_1, 1, 0x0010_0000),
+];
+
+/// Takes features away whose base is missing.
+pub fn drop_baseless(words: &mut Words) {
+    for (base, word, mask) in BUILT_ON {
+        if words[base.word] & base.mask == 0 {
+            words[word] &= !mask;
+        }
+    }
+    for (base, needing) in [
+        (Feature::XSAVE, &NEED_XSAVE),
+        (Feature::AVX, &NEED_AVX),
+        (Feature::AVX512F, &NEED_AVX512),
+    ] {
+        if words[base.word] & base.mask == 0 {
+            words
+                .iter_mut()
+                .zip(needing)
+                .for_each(|(word, needs)| *word &= !needs);
+        }
+    }
+}

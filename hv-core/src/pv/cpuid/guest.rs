@@ -68,7 +68,7 @@ pub struct MachineFacts {
 #[must_use]
 pub fn answer(policy: &Policy, view: &View, leaf: u32, subleaf: u32) -> Leaf {
     if (XEN_CPUID_FIRST_LEAF..XEN_CPUID_FIRST_LEAF + HYPERVISOR_LEAVES).contains(&leaf) {
-        return xen_leaf(view, leaf - XEN_CPUID_FIRST_LEAF, subleaf);
+        return xen_leaf(policy, view, leaf - XEN_CPUID_FIRST_LEAF, subleaf);
     }
     let mut values = policy.leaf(leaf, subleaf);
     // The kernel of the domain that manages the machine may look at the memory types.
@@ -97,11 +97,16 @@ pub fn answer(policy: &Policy, view: &View, leaf: u32, subleaf: u32) -> Leaf {
 }
 
 /// The leaves of xen/arch-x86/cpuid.h as a PV guest sees them.
-fn xen_leaf(view: &View, leaf: u32, subleaf: u32) -> Leaf {
-    let last = XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES;
+fn xen_leaf(policy: &Policy, view: &View, leaf: u32, subleaf: u32) -> Leaf {
+    let last = match policy.hypervisor[0] {
+        0 => XEN_CPUID_MAX_NUM_LEAVES,
+        // Two leaves are there always: whoever finds us asks for them.
+        limit => (limit & 0xff).clamp(2, XEN_CPUID_MAX_NUM_LEAVES),
+    };
     match leaf {
+        _ if leaf > last => [0; 4],
         0 => [
-            last,
+            XEN_CPUID_FIRST_LEAF + last,
             XEN_CPUID_SIGNATURE_EBX,
             XEN_CPUID_SIGNATURE_ECX,
             XEN_CPUID_SIGNATURE_EDX,

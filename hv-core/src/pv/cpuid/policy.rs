@@ -26,13 +26,22 @@ pub const STATES: usize = 20;
 pub const EXTENDED: usize = 0x22;
 /// First extended leaf.
 pub const EXTENDED_BASE: u32 = 0x8000_0000;
-/// Leaf of the second range of hypervisors, listed empty.
-const SECOND_HYPERVISOR_LEAF: u32 = 0x4000_0100;
-/// Most leaves that `Policy::leaves` can give: the basic ones with all sub-leaves, two of
-/// hypervisors, the extended ones.
-pub const MAX_LEAVES: usize = BASIC - 4 + CACHES + FEATURES + TOPOLOGY + 64 + 2 + EXTENDED;
+/// First leaves of the two ranges of hypervisors.
+pub(super) const HYPERVISOR_RANGES: [u32; 2] = [XEN_CPUID_FIRST_LEAF, XEN_CPUID_FIRST_LEAF + 0x100];
+/// Sub-leaves of leaf 0xd that a list can have: the last is of component 62.
+pub(super) const LISTED_STATES: usize = 63;
+/// Most leaves that `Policy::leaves` can give, and that a toolstack can: the basic ones with all sub-leaves,
+/// two of hypervisors, the extended ones. 120, as tools expect of Xen 4.17.
+pub const MAX_LEAVES: usize =
+    BASIC - 4 + CACHES + FEATURES + TOPOLOGY + LISTED_STATES + 2 + EXTENDED;
+/// What the platform can do (Intel SDM vol. 4); of no bit of it do guests know.
+pub(super) const MSR_PLATFORM_INFO: u32 = 0xce;
+/// What speculation needs (Intel SDM vol. 4).
+pub(super) const MSR_ARCH_CAPABILITIES: u32 = 0x10a;
+/// Registers that belong to a policy.
+pub const MSRS: usize = 2;
 
-const _: () = assert!(MAX_LEAVES <= 128);
+const _: () = assert!(MAX_LEAVES == 120);
 
 /// Maker of the CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +76,9 @@ pub struct Policy {
     pub(super) extended: [Leaf; EXTENDED],
     /// MSR_ARCH_CAPABILITIES.
     pub(super) arch_caps: [u32; 2],
+    /// What a toolstack has put into eax of the first leaf of each range of hypervisors: the last leaf, 0
+    /// for the usual one.
+    pub(super) hypervisor: [u32; 2],
 }
 
 impl Policy {
@@ -80,6 +92,7 @@ impl Policy {
             states: [[0; 4]; STATES],
             extended: [[0; 4]; EXTENDED],
             arch_caps: [0; 2],
+            hypervisor: [0; 2],
         }
     }
 
@@ -158,9 +171,10 @@ impl Policy {
                 None => put(leaf, XEN_CPUID_NO_SUBLEAF, *values),
             }
         }
-        // What is said there depends on the domain: only the place is listed.
-        put(XEN_CPUID_FIRST_LEAF, XEN_CPUID_NO_SUBLEAF, [0; 4]);
-        put(SECOND_HYPERVISOR_LEAF, XEN_CPUID_NO_SUBLEAF, [0; 4]);
+        // What is said there depends on the domain: only the places are listed, and where it ends.
+        for (leaf, limit) in HYPERVISOR_RANGES.into_iter().zip(self.hypervisor) {
+            put(leaf, XEN_CPUID_NO_SUBLEAF, [limit, 0, 0, 0]);
+        }
         let last = self.extended_limit();
         for (leaf, values) in (EXTENDED_BASE..).zip(self.extended.iter().take(last)) {
             put(leaf, XEN_CPUID_NO_SUBLEAF, *values);
@@ -170,16 +184,16 @@ impl Policy {
 
     /// The MSRs that belong to the policy: MSR_PLATFORM_INFO and MSR_ARCH_CAPABILITIES.
     #[must_use]
-    pub fn msrs(&self) -> [MsrEntry; 2] {
+    pub fn msrs(&self) -> [MsrEntry; MSRS] {
         let caps = u64::from(self.arch_caps[1]) << 32 | u64::from(self.arch_caps[0]);
         [
             MsrEntry {
-                idx: 0xce,
+                idx: MSR_PLATFORM_INFO,
                 flags: 0,
                 val: 0,
             },
             MsrEntry {
-                idx: 0x10a,
+                idx: MSR_ARCH_CAPABILITIES,
                 flags: 0,
                 val: caps,
             },
@@ -239,7 +253,7 @@ impl Policy {
                 let all = self.xcr0_mask()
                     | u64::from(self.states[1][3]) << 32
                     | u64::from(self.states[1][2]);
-                let count = (64 - all.leading_zeros() as usize).max(2);
+                let count = (64 - all.leading_zeros() as usize).clamp(2, LISTED_STATES);
                 Some(
                     (0..count)
                         .map(|i| self.states.get(i).copied().unwrap_or_default())

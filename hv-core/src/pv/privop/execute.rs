@@ -134,7 +134,7 @@ fn effect_of<E: PrivEnv>(
         Operation::WriteBackCaches => Ok(Effect::WriteBackCaches),
         Operation::SetXcr => {
             let value = edx_eax(regs);
-            if regs.rcx as u32 != 0 || !control::is_valid_xcr0(policy(env).xcr0_mask(), value) {
+            if regs.rcx as u32 != 0 || !control::is_valid_xcr0(env.policy().xcr0_mask(), value) {
                 return Err(Refusal::Exception);
             }
             Ok(Effect::SetXcr0(value))
@@ -143,11 +143,6 @@ fn effect_of<E: PrivEnv>(
         Operation::SetInterrupts => require_privilege(state).map(|()| Effect::UnmaskEvents),
         _ => Err(Refusal::Exception),
     }
-}
-
-/// The CPUID policy of the guest.
-pub(super) fn policy<E: PrivEnv>(env: &E) -> &crate::pv::cpuid::Policy {
-    env.tables().policies.of_domain(env.rights())
 }
 
 fn require_kernel(state: &PvState) -> Result<(), Refusal> {
@@ -160,7 +155,7 @@ fn require_kernel(state: &PvState) -> Result<(), Refusal> {
 
 fn cpuid<E: PrivEnv>(env: &E, regs: &mut GuestFrame, mode: Mode) -> Result<Step, Refusal> {
     let [a, b, c, d] = guest::answer(
-        policy(env),
+        env.policy(),
         &super::view(env, mode),
         regs.rax as u32,
         regs.rcx as u32,

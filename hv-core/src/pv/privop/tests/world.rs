@@ -8,9 +8,9 @@ use xen_abi::errno::Errno;
 use crate::base::{DomId, VcpuId};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
-use crate::pv::cpuid::Policies;
 use crate::pv::cpuid::guest::{GuestTsc, MachineFacts};
 use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
+use crate::pv::cpuid::{Policies, Policy};
 use crate::pv::frame::{GuestFrame, rflags};
 use crate::pv::msr::MsrLog;
 use crate::pv::ports::{PortBus, PortMap, SharedPorts, Width};
@@ -163,6 +163,9 @@ impl PrivEnv for World {
     }
     fn rights(&self) -> Rights {
         self.rights
+    }
+    fn policy(&self) -> &Policy {
+        self.tables.policies.of_domain(self.rights)
     }
     fn ports(&self) -> &PortMap {
         &self.ports
