@@ -63,7 +63,8 @@ pub const NO_BREAKPOINTS: u64 = 0x400;
 /// registers is in the state only, so that nothing of it is left for another.
 pub fn load_debug_set(state: &PvState) {
     let enabled = state.debug[7] & 0xff != 0;
-    // SAFETY: values were checked: no address of ours, no I/O breakpoint, no general detect.
+    // SAFETY: values were checked: no address of ours, no I/O breakpoint, no general detect. What masks add lies in
+    // the same 4 GiB.
     unsafe {
         if enabled {
             cpu::set_dr0(state.debug[0]);
@@ -72,6 +73,13 @@ pub fn load_debug_set(state: &PvState) {
             cpu::set_dr3(state.debug[3]);
             cpu::set_dr6(state.debug[6]);
             cpu::set_dr7(state.debug[7]);
+            // Else they are all zero, for good.
+            if privileged::has_debug_masks() {
+                let numbers = [0xc001_1027, 0xc001_1019, 0xc001_101a, 0xc001_101b];
+                for (number, mask) in numbers.into_iter().zip(state.debug_masks) {
+                    cpu::wrmsr(number, mask.into());
+                }
+            }
         } else if cpu::dr7() != NO_BREAKPOINTS {
             cpu::set_dr7(NO_BREAKPOINTS);
         }

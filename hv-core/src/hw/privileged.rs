@@ -8,8 +8,9 @@ use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu};
 use hv_core::mm::Stop;
 use hv_core::mm::pins::RootKind;
 use hv_core::pv::bounce::{self, Undeliverable};
+use hv_core::pv::cpuid::features::Feature;
 use hv_core::pv::cpuid::guest::{GuestTsc, MachineFacts};
-use hv_core::pv::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, Policy, TscAux};
+use hv_core::pv::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, Policy, TscAux, Which};
 use hv_core::pv::frame::rflags;
 use hv_core::pv::msr::MsrLog;
 use hv_core::pv::ports::{PortBus, PortMap, SharedPorts, Width};
@@ -73,6 +74,11 @@ pub fn tables() -> &'static PrivTables {
     TABLES
         .get()
         .expect("the policies are derived before any guest runs")
+}
+
+/// Whether breakpoints have masks (AMD APM vol. 2, 13.1.2.4).
+pub fn has_debug_masks() -> bool {
+    tables().policies.get(Which::Host).has(Feature::DBEXT)
 }
 
 /// The vCPU that trapped.

@@ -10,7 +10,7 @@ use xen_abi::xen::DOMID_FIRST_RESERVED;
 use super::arguments::{argument, edit, store};
 use super::context::{Args, Ctx, DONE, Host, Reply};
 use super::interface::{Interface, spoken};
-use super::{domain_info, domctl_policy as policy};
+use super::{domain_info, domctl_policy as policy, domctl_state as state};
 use crate::base::{PAGE_SHIFT, VcpuId};
 use crate::domain::{Domain, DomainKind, Family, Vcpu};
 use crate::sched::{Affinity, CpuSet, Params, Unit};
@@ -61,6 +61,12 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
         abi::XEN_DOMCTL_setvcpucontext,
         abi::XEN_DOMCTL_max_vcpus,
         abi::XEN_DOMCTL_set_cpu_policy,
+        abi::XEN_DOMCTL_getvcpuextstate,
+        abi::XEN_DOMCTL_setvcpuextstate,
+        abi::XEN_DOMCTL_get_ext_vcpucontext,
+        abi::XEN_DOMCTL_set_ext_vcpucontext,
+        abi::XEN_DOMCTL_get_vcpu_msrs,
+        abi::XEN_DOMCTL_set_vcpu_msrs,
     ];
     if domain.id == cx.domain.id && of_others.contains(&op.cmd) {
         return Err(Errno::EINVAL);
@@ -86,6 +92,12 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
         abi::XEN_DOMCTL_set_address_size => set_address_size(&domain, argument(u)?),
         abi::XEN_DOMCTL_get_cpu_policy => answer(edit(u, |r| policy::get(cx, &domain, r))),
         abi::XEN_DOMCTL_set_cpu_policy => policy::set(cx, &domain, u),
+        abi::XEN_DOMCTL_getvcpuextstate => answer(edit(u, |r| state::extended(cx, &domain, r))),
+        abi::XEN_DOMCTL_setvcpuextstate => state::set_extended(cx, &domain, &argument(u)?),
+        abi::XEN_DOMCTL_get_ext_vcpucontext => answer(edit(u, |r| state::further(&domain, r))),
+        abi::XEN_DOMCTL_set_ext_vcpucontext => state::set_further(&domain, &argument(u)?),
+        abi::XEN_DOMCTL_get_vcpu_msrs => state::registers(cx, &domain, u),
+        abi::XEN_DOMCTL_set_vcpu_msrs => state::set_registers(cx, &domain, u),
         other => Err(refuse(cx, other)),
     }
 }
@@ -132,8 +144,6 @@ fn missing(cmd: u32) -> Option<&'static str> {
         abi::XEN_DOMCTL_unbind_pt_irq => "domctl unbind_pt_irq",
         abi::XEN_DOMCTL_memory_mapping => "domctl memory_mapping",
         abi::XEN_DOMCTL_ioport_mapping => "domctl ioport_mapping",
-        abi::XEN_DOMCTL_set_ext_vcpucontext => "domctl set_ext_vcpucontext",
-        abi::XEN_DOMCTL_get_ext_vcpucontext => "domctl get_ext_vcpucontext",
         abi::XEN_DOMCTL_set_target => "domctl set_target",
         abi::XEN_DOMCTL_debug_op => "domctl debug_op",
         abi::XEN_DOMCTL_vm_event_op => "domctl vm_event_op",
@@ -141,14 +151,10 @@ fn missing(cmd: u32) -> Option<&'static str> {
         abi::XEN_DOMCTL_gettscinfo => "domctl gettscinfo",
         abi::XEN_DOMCTL_settscinfo => "domctl settscinfo",
         abi::XEN_DOMCTL_getpageframeinfo3 => "domctl getpageframeinfo3",
-        abi::XEN_DOMCTL_setvcpuextstate => "domctl setvcpuextstate",
-        abi::XEN_DOMCTL_getvcpuextstate => "domctl getvcpuextstate",
         abi::XEN_DOMCTL_set_access_required => "domctl set_access_required",
         abi::XEN_DOMCTL_audit_p2m => "domctl audit_p2m",
         abi::XEN_DOMCTL_set_virq_handler => "domctl set_virq_handler",
         abi::XEN_DOMCTL_set_broken_page_p2m => "domctl set_broken_page_p2m",
-        abi::XEN_DOMCTL_get_vcpu_msrs => "domctl get_vcpu_msrs",
-        abi::XEN_DOMCTL_set_vcpu_msrs => "domctl set_vcpu_msrs",
         abi::XEN_DOMCTL_setvnumainfo => "domctl setvnumainfo",
         abi::XEN_DOMCTL_psr_cmt_op => "domctl psr_cmt_op",
         abi::XEN_DOMCTL_psr_alloc => "domctl psr_alloc",
@@ -166,7 +172,7 @@ fn missing(cmd: u32) -> Option<&'static str> {
 }
 
 /// Says on the log why something is refused.
-fn refused(domain: &Domain, what: &str, why: &str, errno: Errno) -> Errno {
+pub(super) fn refused(domain: &Domain, what: &str, why: &str, errno: Errno) -> Errno {
     log::info!("domctl {what} on d{}: {why}", domain.id);
     errno
 }

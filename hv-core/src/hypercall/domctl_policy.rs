@@ -16,7 +16,7 @@ use crate::pv::cpuid::features::Words;
 use crate::pv::cpuid::given::{Refused, check_lengths};
 
 /// What a domain has that was given no policy.
-fn of_kind<H: Host>(cx: &Ctx<'_, H>, domain: &Domain) -> &'static Policy {
+pub(super) fn of_kind<H: Host>(cx: &Ctx<'_, H>, domain: &Domain) -> &'static Policy {
     cx.hv.services.policies.of_domain(domain.rights)
 }
 

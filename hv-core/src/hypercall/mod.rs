@@ -15,6 +15,7 @@ pub mod descriptors;
 mod domain_info;
 pub mod domctl;
 mod domctl_policy;
+mod domctl_state;
 pub mod event;
 pub mod exchange;
 pub mod front;

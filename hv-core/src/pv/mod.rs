@@ -10,3 +10,4 @@ pub mod msr;
 pub mod ports;
 pub mod privop;
 pub mod state;
+pub mod xstate;

@@ -52,6 +52,9 @@ mod index {
     pub const MMIO_CONFIG_BASE: u32 = 0xc001_0058;
     pub const PSTATE_LIMIT: u32 = 0xc001_0061;
     pub const PSTATE_LAST: u32 = 0xc001_006b;
+    pub const DR1_ADDR_MASK: u32 = 0xc001_1019;
+    pub const DR3_ADDR_MASK: u32 = 0xc001_101b;
+    pub const DR0_ADDR_MASK: u32 = 0xc001_1027;
     pub const DE_CFG: u32 = 0xc001_1029;
 }
 
@@ -85,10 +88,11 @@ pub struct Refused;
 ///
 /// # Errors
 /// `Refused`.
-pub fn read<E: PrivEnv>(env: &E, msr: u32) -> Result<u64, Refused> {
+pub fn read<E: PrivEnv>(env: &E, state: &PvState, msr: u32) -> Result<u64, Refused> {
     let policy = env.policy();
     let found = base_register(msr)
         .map(|which| env.read_base(which))
+        .or_else(|| read_carried(state, policy, msr))
         .or_else(|| match msr {
             _ if is_performance_counter(policy, msr) => Some(0),
             index::MC0_CTL.. if msr < index::MC0_CTL + 4 * MC_BANKS => {
@@ -139,6 +143,11 @@ pub fn write<E: PrivEnv>(
             env.load_tsc_aux(value as u32);
             true
         }
+        _ if carried(policy).contains(&msr) => {
+            let done = set_carried(state, policy, msr, value);
+            env.load_debug_set(state);
+            done.is_ok()
+        }
         // Before asking for its level a kernel clears the register.
         index::PATCH_LEVEL => intel && value == 0,
         // The counters stand still, whatever is written.
@@ -151,7 +160,9 @@ pub fn write<E: PrivEnv>(
         index::HWCR | index::DE_CFG => amd,
         index::MISC_ENABLE => intel,
         // Writing back what was read changes nothing.
-        index::PAT | index::EFER | index::APIC_BASE | index::NB_CFG => read(env, msr) == Ok(value),
+        index::PAT | index::EFER | index::APIC_BASE | index::NB_CFG => {
+            read(env, state, msr) == Ok(value)
+        }
         _ => false,
     };
     if accepted {
@@ -168,6 +179,50 @@ fn base_register(msr: u32) -> Option<SegmentBase> {
         index::GS_BASE => Some(SegmentBase::GsKernel),
         index::KERNEL_GS_BASE => Some(SegmentBase::GsUser),
         _ => None,
+    }
+}
+
+/// Registers that hold a value of the vCPU's own, as the policy has them: what is saved with it and restored.
+#[must_use]
+pub fn carried(policy: &Policy) -> &'static [u32] {
+    const DEBUG_MASKS: [u32; 4] = [
+        index::DR0_ADDR_MASK,
+        index::DR1_ADDR_MASK,
+        index::DR1_ADDR_MASK + 1,
+        index::DR3_ADDR_MASK,
+    ];
+    if policy.has(Feature::DBEXT) {
+        &DEBUG_MASKS
+    } else {
+        &[]
+    }
+}
+
+/// Reads a register of [`carried`].
+#[must_use]
+pub fn read_carried(state: &PvState, policy: &Policy, msr: u32) -> Option<u64> {
+    let index = carried(policy).iter().position(|m| *m == msr)?;
+    state.debug_masks.get(index).map(|mask| u64::from(*mask))
+}
+
+/// Sets a register of [`carried`] in the state.
+///
+/// # Errors
+/// `Refused` for another register, or a value that it cannot have.
+pub fn set_carried(
+    state: &mut PvState,
+    policy: &Policy,
+    msr: u32,
+    value: u64,
+) -> Result<(), Refused> {
+    let index = carried(policy).iter().position(|m| *m == msr);
+    let slot = index.and_then(|index| state.debug_masks.get_mut(index));
+    match (slot, u32::try_from(value)) {
+        (Some(slot), Ok(value)) => {
+            *slot = value;
+            Ok(())
+        }
+        _ => Err(Refused),
     }
 }
 

@@ -16,6 +16,7 @@ use super::state::{Mode, PvState};
 use crate::base::{DomId, Mfn, VcpuId};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
+pub(crate) use control::is_valid_xcr0;
 use privdecode::Bitness;
 
 mod control;

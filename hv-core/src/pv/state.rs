@@ -115,6 +115,8 @@ pub struct PvState {
     pub owed_puts: OwedPuts,
     /// DR0-DR3, DR6, DR7 as the guest set them.
     pub debug: [u64; 8],
+    /// Address bits that breakpoints 0 to 3 ignore, on AMD CPUs that have such masks.
+    pub debug_masks: [u32; 4],
     /// CR0.TS as the guest sees it.
     pub task_switched: bool,
     /// Guest's view of CR4 bits that it may choose.
@@ -202,6 +204,7 @@ impl PvState {
             roots: Roots::default(),
             owed_puts: OwedPuts::new(),
             debug: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
+            debug_masks: [0; 4],
             task_switched: false,
             cr4: 0,
             iopl: 0,

@@ -90,7 +90,8 @@ impl Host for FakeHost {
     }
 
     fn fpu_lines(&self) -> usize {
-        9
+        // An image of all components that the reference machine has.
+        0xa88_usize.div_ceil(64)
     }
 
     fn read_base(&self, _: SegmentBase) -> u64 {

@@ -7,6 +7,7 @@ mod control;
 mod debugkeys;
 mod domctl;
 mod domctl_policy;
+mod domctl_state;
 mod entry;
 mod event;
 mod grant;

@@ -51,6 +51,7 @@ impl Feature {
     pub const AMD_3DNOW: Self = feature(2, 31);
     pub const CMP_LEGACY: Self = feature(3, 1);
     pub const LWP: Self = feature(3, 15);
+    pub const DBEXT: Self = feature(3, 26);
     pub const XSAVEC: Self = feature(4, 1);
     pub const XSAVES: Self = feature(4, 3);
     pub const FSGSBASE: Self = feature(5, 0);

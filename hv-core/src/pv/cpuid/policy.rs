@@ -7,6 +7,7 @@ use xen_abi::arch_x86::{CpuidLeaf, MsrEntry, XEN_CPUID_NO_SUBLEAF};
 use xen_abi::cpuid::XEN_CPUID_FIRST_LEAF;
 use xen_abi::errno::Errno;
 
+use super::derive;
 use super::features::{AMD_REPEATED, Feature, WORDS, Words};
 
 /// eax, ebx, ecx, edx.
@@ -135,6 +136,12 @@ impl Policy {
     #[must_use]
     pub fn xcr0_mask(&self) -> u64 {
         u64::from(self.states[0][3]) << 32 | u64::from(self.states[0][0])
+    }
+
+    /// Bytes of an XSAVE image in the standard format with these components.
+    #[must_use]
+    pub fn image_size(&self, components: u64) -> u32 {
+        derive::image_size(self, components)
     }
 
     /// Width of physical addresses in bits.

@@ -6,6 +6,7 @@ use crate::pv::privop::tests::world::{World, vcpu};
 #[test]
 fn reads_are_answered_as_by_the_reference() {
     let world = World::new(Rights::Control);
+    let (_, state) = vcpu();
     let reads = [
         (0x8b, 0x1000065),
         (0x277, 0x50100070406),
@@ -28,7 +29,7 @@ fn reads_are_answered_as_by_the_reference() {
         (0xc0010007, 0),
     ];
     for (msr, value) in reads {
-        assert_eq!(read(&world, msr), Ok(value), "{msr:#x}");
+        assert_eq!(read(&world, &state, msr), Ok(value), "{msr:#x}");
     }
     for msr in [
         0xc0010055,
@@ -41,7 +42,7 @@ fn reads_are_answered_as_by_the_reference() {
         0,
         u32::MAX,
     ] {
-        assert_eq!(read(&world, msr), Err(Refused), "{msr:#x}");
+        assert_eq!(read(&world, &state, msr), Err(Refused), "{msr:#x}");
     }
 }
 
@@ -92,7 +93,7 @@ fn bases_reach_the_state_and_the_cpu() {
         (0xc000_0102, 0x2000),
     ] {
         assert_eq!(write(&world, &mut state, msr, value), Ok(()));
-        assert_eq!(read(&world, msr), Ok(value));
+        assert_eq!(read(&world, &state, msr), Ok(value));
         assert_eq!(
             write(&world, &mut state, msr, 0x8000_0000_0000),
             Err(Refused),
@@ -109,14 +110,21 @@ fn bases_reach_the_state_and_the_cpu() {
 #[test]
 fn a_guest_learns_less_than_the_control_domain() {
     let mut world = World::new(Rights::Control);
+    let (_, state) = vcpu();
     world.host_msrs.extend([(0xfe, 0x508), (0xc001_001f, 1)]);
     assert_eq!(
-        [read(&world, 0xfe), read(&world, 0xc001_001f)],
+        [
+            read(&world, &state, 0xfe),
+            read(&world, &state, 0xc001_001f)
+        ],
         [Ok(0x508), Ok(1)]
     );
     world.rights = Rights::Guest;
     assert_eq!(
-        [read(&world, 0xfe), read(&world, 0xc001_001f)],
+        [
+            read(&world, &state, 0xfe),
+            read(&world, &state, 0xc001_001f)
+        ],
         [Err(Refused); 2]
     );
 }
@@ -128,4 +136,34 @@ fn each_register_is_logged_once() {
     assert!(!log.is_first(0x10a));
     let many = (0x1000..0x2000).filter(|&msr| log.is_first(msr)).count();
     assert_eq!(many, 62, "a guest cannot fill the console");
+}
+
+#[test]
+fn breakpoints_have_masks_where_the_cpu_has_them() {
+    use crate::pv::cpuid::Policies;
+    use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
+    let mut world = World::new(Rights::Guest);
+    let (_, mut state) = vcpu();
+    let masks = [0xc001_1027, 0xc001_1019, 0xc001_101a, 0xc001_101b];
+    for msr in masks {
+        assert_eq!(read(&world, &state, msr), Err(Refused));
+        assert_eq!(write(&world, &mut state, msr, 0), Err(Refused));
+    }
+    assert!(carried(world.policy()).is_empty());
+    let mut cpu = reference_cpu();
+    let leaf = cpu.0.iter_mut().find(|(l, ..)| *l == 0x8000_0001).unwrap();
+    leaf.2[2] |= Feature::DBEXT.mask;
+    world.tables.policies = Policies::new(&cpu, &ALL_ON);
+    assert_eq!(carried(world.policy()), masks);
+    for (msr, value) in masks.into_iter().zip([0xffff_ffff, 0xfff, 1, 0]) {
+        assert_eq!(write(&world, &mut state, msr, value), Ok(()));
+        assert_eq!(read(&world, &state, msr), Ok(value));
+        assert_eq!(write(&world, &mut state, msr, 1 << 32), Err(Refused));
+        assert_eq!(
+            read_carried(&state, world.policy(), msr),
+            Some(value),
+            "as before"
+        );
+    }
+    assert_eq!(state.debug_masks, [0xffff_ffff, 0xfff, 1, 0]);
 }

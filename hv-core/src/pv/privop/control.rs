@@ -79,7 +79,7 @@ pub(super) fn write<E: PrivEnv>(
 }
 
 /// Whether XCR0 may have a value (Intel SDM vol. 1, 13.3), given the components that there are.
-pub(super) fn is_valid_xcr0(mask: u64, value: u64) -> bool {
+pub(crate) fn is_valid_xcr0(mask: u64, value: u64) -> bool {
     const X87: u64 = 1 << 0;
     const SSE: u64 = 1 << 1;
     const AVX: u64 = 1 << 2;

@@ -87,7 +87,7 @@ fn kernel_only<E: PrivEnv>(
 ) -> Result<Step, Refusal> {
     match decoded.operation {
         Operation::ReadMsr => {
-            let value = msr::read(env, regs.rcx as u32).map_err(|_| Refusal::Exception)?;
+            let value = msr::read(env, state, regs.rcx as u32).map_err(|_| Refusal::Exception)?;
             set_edx_eax(regs, value);
             DONE
         }
