@@ -25,7 +25,7 @@ const NMI_REASON: usize = SHARED_INFO_ARCH + offset_of!(ArchSharedInfo, nmi_reas
 impl Domain {
     /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
     pub fn wake(&self, vcpu: &Vcpu) {
-        let Some(&unit) = vcpu.unit.get() else { return };
+        let Some(unit) = vcpu.unit.get() else { return };
         if !self.runnable(vcpu) {
             return;
         }
@@ -87,7 +87,7 @@ impl Domain {
 
     /// Makes a vCPU that may no longer run stop where it runs.
     pub fn stop_vcpu(&self, vcpu: &Vcpu) {
-        if let Some(&unit) = vcpu.unit.get()
+        if let Some(unit) = vcpu.unit.get()
             && !self.runnable(vcpu)
         {
             if let Some(cpu) = self.sched.sleep(unit) {
@@ -130,11 +130,9 @@ impl Domain {
         vcpu: &Vcpu,
         change: impl FnOnce(&mut VcpuTimers, Nanos) -> Result<Arming, Errno>,
     ) -> Result<(), Errno> {
-        let Some(&unit) = vcpu.unit.get() else {
-            return Err(Errno::EINVAL);
-        };
         let due = {
             let mut timers = vcpu.timers.lock();
+            let unit = vcpu.unit.get().ok_or(Errno::EINVAL)?;
             match change(&mut timers, self.machine.now())? {
                 Arming::At(deadline) => self.machine.arm_vcpu_timer(unit, Some(deadline)),
                 Arming::Idle => self.machine.arm_vcpu_timer(unit, None),
@@ -184,7 +182,7 @@ impl Domain {
         let expired = {
             let mut timers = vcpu.timers.lock();
             let expired = timers.expire(self.machine.now());
-            if let Some(&unit) = vcpu.unit.get() {
+            if let Some(unit) = vcpu.unit.get() {
                 self.machine.arm_vcpu_timer(unit, timers.next_deadline());
             }
             expired

@@ -2,13 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use spin::Once;
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
 use xen_abi::xen::{SHARED_INFO_VCPU_INFO, SHARED_INFO_WC_VERSION, VCPU_INFO_SIZE};
 
+use super::life::Turn;
 use super::machine::{Machine, PirqLayer};
 use super::vcpu::{RunFlags, Vcpu};
 use crate::base::lock::{Mutex, rank};
@@ -50,6 +51,8 @@ pub struct Limits {
     pub max_port: u32,
     /// Physical interrupts it may bind.
     pub pirqs: u32,
+    /// Bounds of its grant table.
+    pub grants: crate::grants::Limits,
 }
 
 /// What every domain stands on.
@@ -61,6 +64,17 @@ pub struct Backing {
     pub sched: &'static dyn Scheduler,
     /// Physical interrupts.
     pub pirqs: &'static dyn PirqLayer,
+}
+
+/// What the toolstack says of a domain's TSC (XEN_DOMCTL_settscinfo). It is the host's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DomainTsc {
+    /// XEN_CPUID_TSC_MODE_*, of those that are the host's TSC.
+    pub mode: u32,
+    /// Counts the moves between machines.
+    pub incarnation: u32,
+    /// System time when the domain began, before its moves.
+    pub origin: Nanos,
 }
 
 /// Why a domain went down (SHUTDOWN_* of xen/sched.h).
@@ -90,6 +104,15 @@ impl WallClockWords {
     }
 }
 
+/// A page of ours that the domain sees.
+fn share_page(machine: &dyn Machine, with: DomId) -> Result<Mfn, Errno> {
+    let page = machine.alloc_page().ok_or(Errno::ENOMEM)?;
+    machine
+        .share_with(page, with)
+        .inspect_err(|_| machine.free_page(page))?;
+    Ok(page)
+}
+
 /// A domain.
 pub struct Domain {
     /// Its number.
@@ -107,6 +130,14 @@ pub struct Domain {
     /// Who connects its physical interrupts.
     pub pirqs: &'static dyn PirqLayer,
     vcpus: Once<Box<[Vcpu]>>,
+    /// Number of vCPUs, once they are made.
+    pub max_vcpus: u32,
+    /// Who works on it on the toolstack's behalf.
+    pub turn: Turn,
+    /// The pages of ours that it saw were taken back.
+    pub(super) emptied: AtomicBool,
+    /// It has died, and no frame is its own any more.
+    pub gone: AtomicBool,
     /// Event channels.
     pub events: Events<Domain>,
     /// Grant table.
@@ -141,8 +172,12 @@ pub struct Domain {
     pub policy: DomainPolicy,
     /// Ports that it may use.
     pub ports: PortMap,
-    /// Wallclock offset and time of creation.
+    /// When it was made.
     pub created_at: Nanos,
+    /// Seconds that its time of day is ahead of the machine's.
+    pub time_offset: AtomicI64,
+    /// How its TSC is said to be.
+    pub tsc: Mutex<DomainTsc>,
     /// Time that units of removed vCPUs had, and the sum so far (ns).
     pub cpu_time: AtomicU64,
     /// dom0's page that mirrors which PIRQs need an EOI call, when it has given one.
@@ -171,7 +206,7 @@ impl Domain {
         )?;
         let grants = Grants::new(
             id,
-            crate::grants::Limits::default(),
+            limits.grants,
             &super::delivery::GrantPool(backing.machine),
         )?;
         let Backing {
@@ -179,8 +214,9 @@ impl Domain {
             sched,
             pirqs,
         } = backing;
-        let shared_info = machine.alloc_page().ok_or(Errno::ENOMEM)?;
-        machine.share_with(shared_info, id)?;
+        let shared_info = share_page(machine, id).inspect_err(|_| {
+            grants.abandon(&super::delivery::GrantPool(machine));
+        })?;
         Ok(Self {
             id,
             kind,
@@ -190,6 +226,10 @@ impl Domain {
             sched,
             pirqs,
             vcpus: Once::new(),
+            max_vcpus: limits.vcpus,
+            turn: Turn::new(),
+            emptied: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             events,
             grants,
             shared_info,
@@ -208,6 +248,8 @@ impl Domain {
             policy: DomainPolicy::new(),
             ports: PortMap::new(rights),
             created_at: machine.now(),
+            time_offset: AtomicI64::new(0),
+            tsc: Mutex::new(rank::DOMAIN_HANDLE, DomainTsc::default()),
             cpu_time: AtomicU64::new(0),
             pirq_eoi_page: AtomicU64::new(0),
         })
@@ -317,7 +359,8 @@ impl Domain {
     /// Writes the time of day into the shared info page; one caller at a time.
     pub(super) fn publish_wallclock(&self, clock: &WallClock) {
         let words = self.machine.words32(self.shared_info);
-        clock.publish(&WallClockWords(words), 0);
+        let offset = self.time_offset.load(Ordering::Relaxed);
+        clock.publish(&WallClockWords(words), offset);
     }
 
     /// Whether the whole domain is paused.

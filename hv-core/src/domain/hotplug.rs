@@ -119,7 +119,7 @@ impl Hypervisor {
         online.remove(cpu);
         for domain in self.domains() {
             for vcpu in domain.vcpus() {
-                let Some(&unit) = vcpu.unit.get() else {
+                let Some(unit) = vcpu.unit.get() else {
                     continue;
                 };
                 let pinned = vcpu.pinned_from.lock().is_some();

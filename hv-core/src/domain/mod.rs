@@ -7,6 +7,7 @@ mod delivery;
 )]
 mod domain;
 mod hotplug;
+mod life;
 mod machine;
 pub mod machine_check;
 mod notes;
@@ -16,11 +17,12 @@ mod registry;
 mod services;
 mod vcpu;
 
-pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
+pub use domain::{Backing, Domain, DomainKind, DomainTsc, Limits, Rights, ShutdownReason};
 pub use hotplug::{CpuChange, CpuWay, Hotplug, Progress};
+pub use life::{AtRest, Claim, Turn};
 pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};
 pub use services::{Diagnostics, EfiArgument, EfiServices, Services};
-pub use vcpu::{Owed, RunFlags, Vcpu};
+pub use vcpu::{Owed, RunFlags, UnitSlot, Vcpu};

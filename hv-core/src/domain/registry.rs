@@ -9,10 +9,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
-use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_DOM_EXC, VIRQ_MCA};
+use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_MCA};
 
 use super::domain::{Backing, Domain, ShutdownReason};
 use super::hotplug::Hotplug;
+use super::life::Turn;
 use super::machine_check::{self, Findings, Severity, Source, Telemetry, Urgency};
 use super::notes::{Family, Notes};
 use super::processor::Processor;
@@ -83,6 +84,8 @@ pub struct Hypervisor {
     notes: Notes,
     wallclock: Mutex<Option<WallClock>>,
     pub(super) hotplug: Hotplug,
+    /// Who makes a domain.
+    pub(super) creating: Turn,
     /// What machine checks told and dom0 has not fetched.
     pub telemetry: Telemetry,
 }
@@ -111,6 +114,7 @@ impl Hypervisor {
             notes: Notes::default(),
             wallclock: Mutex::new(rank::WALLCLOCK, None),
             hotplug: Hotplug::default(),
+            creating: Turn::new(),
             telemetry: Telemetry::default(),
         }
     }
@@ -148,8 +152,16 @@ impl Hypervisor {
         let mut kept = self.wallclock.lock();
         *kept = Some(clock);
         for domain in self.domains() {
-            domain.publish_wallclock(&clock);
+            // The page of one that dies may be gone.
+            if !domain.is_dying() {
+                domain.publish_wallclock(&clock);
+            }
         }
+    }
+
+    /// Waits until nobody writes the time of day of domains that have begun to die.
+    pub fn settle_wallclock(&self) {
+        drop(self.wallclock.lock());
     }
 
     /// The time of day, once it is known.
@@ -203,10 +215,12 @@ impl Hypervisor {
     /// Takes a domain down: its vCPUs stop, the toolstack learns why. dom0 takes the machine along.
     pub fn shut_down(&self, domain: &Arc<Domain>, reason: ShutdownReason) {
         {
+            // The pause belongs to it: whoever resumes the domain finds both.
             let mut kept = domain.shutdown.lock();
             if kept.is_some() {
                 return;
             }
+            domain.pause();
             let said = domain.shutdown_code.load(Ordering::Relaxed);
             *kept = Some(if said == u32::MAX {
                 reason
@@ -214,12 +228,23 @@ impl Hypervisor {
                 ShutdownReason(said)
             });
         }
-        domain.pause();
         domain.stop_running();
         if domain.id == 0 {
             self.backing.machine.hardware_shutdown(reason);
-        } else if let Some(control) = self.control_domain() {
-            events::raise_global_virq(&*control, VIRQ_DOM_EXC);
+        } else {
+            self.tell_of_domains();
+        }
+    }
+
+    /// Lets a domain that went down go on, as after a suspend that came to nothing.
+    pub fn resume(&self, domain: &Domain) {
+        let was_down = {
+            let mut kept = domain.shutdown.lock();
+            domain.shutdown_code.store(u32::MAX, Ordering::Relaxed);
+            kept.take().is_some()
+        };
+        if was_down && domain.unpause() {
+            domain.wake_all();
         }
     }
 
@@ -256,6 +281,30 @@ impl Hypervisor {
         Ok(())
     }
 
+    /// Takes a domain out of the list; `false`: it is not there.
+    pub(super) fn remove(&self, domain: &Domain) -> bool {
+        // Dropped after the lock.
+        let removed = {
+            let mut domains = self.domains.write();
+            let listed = domains.get(&domain.id);
+            if listed.is_some_and(|d| core::ptr::eq(&raw const **d, domain)) {
+                domains.remove(&domain.id)
+            } else {
+                None
+            }
+        };
+        removed.is_some()
+    }
+
+    /// The number of a unit stands for no vCPU any more.
+    pub(super) fn forget_unit(&self, unit: Unit) {
+        // Dropped after the lock.
+        let _place = {
+            let mut units = self.units.write();
+            units.get_mut(unit.index()).and_then(Option::take)
+        };
+    }
+
     /// Makes a vCPU known to the scheduler.
     ///
     /// # Errors
@@ -270,11 +319,16 @@ impl Hypervisor {
         let mut units = self.units.write();
         if units.len() <= unit.index() {
             let more = unit.index() + 1 - units.len();
-            units.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
+            if units.try_reserve(more).is_err() {
+                drop(units);
+                // It has never been awake.
+                let _asleep = self.backing.sched.remove(unit);
+                return Err(Errno::ENOMEM);
+            }
             units.resize(unit.index() + 1, None);
         }
         units[unit.index()] = Some((domain.clone(), vcpu.id));
-        vcpu.unit.call_once(|| unit);
+        vcpu.unit.set(Some(unit));
         Ok(())
     }
 

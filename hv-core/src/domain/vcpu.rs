@@ -3,8 +3,6 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use spin::Once;
-
 use crate::base::lock::{Mutex, rank};
 use crate::base::{CpuId, Mfn, PAGE_SIZE, VcpuId};
 use crate::pv::state::StateBox;
@@ -44,12 +42,32 @@ impl Owed {
 /// `running` while no CPU runs the vCPU.
 const NOWHERE: u32 = u32::MAX;
 
+/// The scheduler's handle of a vCPU, while it has one: its number plus one, 0 for none.
+#[derive(Default)]
+pub struct UnitSlot(AtomicU32);
+
+impl UnitSlot {
+    /// The handle.
+    #[inline(always)]
+    #[must_use]
+    pub fn get(&self) -> Option<Unit> {
+        let number = self.0.load(Ordering::Acquire);
+        number.checked_sub(1).map(Unit::from_index)
+    }
+
+    /// Sets or takes away the handle.
+    pub(super) fn set(&self, unit: Option<Unit>) {
+        let number = unit.map_or(0, |u| u.index() as u32 + 1);
+        self.0.store(number, Ordering::Release);
+    }
+}
+
 /// A virtual CPU.
 pub struct Vcpu {
     /// Index in its domain.
     pub id: VcpuId,
-    /// The scheduler's handle, set once when the vCPU is made.
-    pub unit: Once<Unit>,
+    /// The scheduler's handle, from when the vCPU is made until it ends.
+    pub unit: UnitSlot,
     /// Bits of [`RunFlags`].
     flags: AtomicU32,
     /// How often it was paused by the toolstack or by ourselves.
@@ -81,7 +99,7 @@ impl Vcpu {
     pub fn new(id: VcpuId, runstate: Runstate) -> Self {
         Self {
             id,
-            unit: Once::new(),
+            unit: UnitSlot::default(),
             flags: AtomicU32::new(RunFlags::DOWN | RunFlags::UNINITIALISED),
             pauses: AtomicU32::new(0),
             owed: AtomicU32::new(0),
@@ -169,6 +187,11 @@ impl Vcpu {
     pub fn set_info_place(&self, frame: Mfn, offset: usize) {
         self.info
             .store(frame.0 << 12 | offset as u64, Ordering::Release);
+    }
+
+    /// It has no `vcpu_info` any more.
+    pub(super) fn forget_info_place(&self) {
+        self.info.store(0, Ordering::Release);
     }
 
     /// The CPU that runs it at this moment.

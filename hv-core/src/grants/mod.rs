@@ -142,6 +142,12 @@ impl Grants {
         self.table.lock().grown_frame(kind, index, pool)
     }
 
+    /// Frames of this kind that there may be.
+    #[must_use]
+    pub fn most_frames(&self, kind: FrameKind) -> u32 {
+        self.table.lock().most_frames(kind)
+    }
+
     /// `GNTTABOP_set_version`, on the domain's own table. Returns nothing: the version in effect
     /// afterwards, which the call reports even when it fails, is [`Self::version`].
     ///

@@ -168,6 +168,8 @@ pub(super) struct Use {
 pub(super) enum Life {
     Running,
     Dying,
+    /// There is no table any more.
+    Over,
 }
 
 /// What one domain grants.
@@ -232,6 +234,13 @@ impl GrantTable {
         frames.get(index as usize).map(SharedFrame::mfn)
     }
 
+    pub(super) fn most_frames(&self, kind: FrameKind) -> u32 {
+        match kind {
+            FrameKind::Shared => self.limits.max_frames,
+            FrameKind::Status => status_frames_for(self.limits.max_frames),
+        }
+    }
+
     pub(super) fn grown_frame(
         &mut self,
         kind: FrameKind,
@@ -256,7 +265,7 @@ impl GrantTable {
         if frames > self.limits.max_frames {
             return Err(Errno::EINVAL);
         }
-        if self.life == Life::Dying {
+        if self.life != Life::Running {
             return Err(Errno::EINVAL);
         }
         let before = self.shared.len();
@@ -332,7 +341,7 @@ impl GrantTable {
         owner: &H::Peer,
         wanted: &Use,
     ) -> Result<Target, GrantError> {
-        if self.life == Life::Dying {
+        if self.life != Life::Running {
             return Err(GrantError::BadDomain);
         }
         let Some(&active) = self.active(wanted.reference) else {
@@ -411,6 +420,9 @@ impl GrantTable {
     /// Ends what [`Self::pin`] began, so it cannot fail; if our books are wrong all the same it
     /// says so and leaves the entry pinned, which is safe.
     pub(super) fn unpin(&mut self, reference: GrantRef, parts: Parts, access: Access) {
+        if self.life == Life::Over {
+            return;
+        }
         let active = self.active(reference).copied();
         let left = active.and_then(|a| Some((a, a.pins.without(parts, access)?)));
         let Some((active, pins)) = left else {

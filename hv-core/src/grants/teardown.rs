@@ -3,7 +3,7 @@
 //! 1. [`Grants::mark_dying`]: nobody begins to use its grants any more.
 //! 2. [`release_mappings`], again and again: what it has mapped from others is let go of.
 //! 3. Its pages return as its peers unmap them; peers still find it through [`GrantHost::peer`].
-//! 4. [`Grants::free_frames`] when nothing refers to it any longer.
+//! 4. [`Grants::abandon`]: the table goes, whether peers have unmapped or not.
 
 use super::host::{GrantHost, HasGrants, Paging};
 use super::map::unpin;
@@ -22,10 +22,6 @@ pub enum Progress {
     More,
 }
 
-/// Entries of the table are still in use by peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StillUsed;
-
 impl Grants {
     /// From now on neither maps nor copies through this domain's entries begin, and its table does
     /// not grow. Ending what has begun stays possible.
@@ -33,23 +29,17 @@ impl Grants {
         self.table.lock().life = Life::Dying;
     }
 
-    /// Gives the frames of the table back.
-    ///
-    /// # Errors
-    /// [`StillUsed`]: a peer has not unmapped yet; nothing was changed.
-    pub fn free_frames(&self, pool: &dyn FramePool) -> Result<(), StillUsed> {
+    /// Gives the frames of the table back. Peers that have mapped its pages may unmap them later: the pages are
+    /// held by references of their own, and the books about the entries are closed.
+    pub fn abandon(&self, pool: &dyn FramePool) {
         let (shared, status) = {
             let mut table = self.table.lock();
-            if table.used(0).next().is_some() {
-                return Err(StillUsed);
-            }
-            table.life = Life::Dying;
+            table.life = Life::Over;
             table.take_frames()
         };
         for frame in shared.into_iter().chain(status) {
             pool.free(frame);
         }
-        Ok(())
     }
 }
 

@@ -19,7 +19,6 @@ use hv_core::mm::pte::Level;
 use hv_core::mm::{Owner, PtMachine, PtResult, Stop};
 use hv_core::pv::frame::rflags;
 use hv_core::pv::state::PvState;
-use hv_core::sched::Affinity;
 use pvh_boot::elf::Kernel;
 use pvh_boot::pv::{
     DomainMemory, Initrd, InitrdPlace, Layout, PV_FEATURES, PvKernel, Request, StartOfDay,
@@ -247,10 +246,11 @@ fn make_domain(vcpus: u32, max_pages: u64) -> Arc<Domain> {
         max_pages,
         max_port: u32::MAX,
         pirqs: super::setup_hv::dom0_pirqs(),
+        grants: hv_core::grants::Limits::default(),
     };
     let made = Domain::new(0, DomainKind::Pv64, Rights::Control, limits, hv().backing)
         .map(Arc::new)
-        .and_then(|d| d.create_vcpus(vcpus).map(|()| d))
+        .and_then(|d| hv().make_vcpus(&d).map(|()| d))
         .and_then(|d| hv().add(d.clone()).map(|()| d));
     match made {
         Ok(domain) => domain,
@@ -407,15 +407,6 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
     state.regs.cs = u64::from(FLAT_KERNEL_CS);
     state.regs.ss = u64::from(FLAT_KERNEL_SS);
     state.regs.rflags = rflags::IF | rflags::FIXED;
-    for vcpu in domain.vcpus() {
-        if let Some((frame, offset)) = vcpu.info_place() {
-            // Events are masked until the guest says otherwise.
-            HW.words(frame)[offset / 8].store(1 << 8, Ordering::SeqCst);
-        }
-        if let Err(why) = hv().schedule_vcpu(domain, vcpu, &Affinity::ANY) {
-            refuse(format_args!("dom0: vCPU {}: {why}", vcpu.id));
-        }
-    }
     hv().publish_wallclock(domain);
     let first = &domain.vcpus()[0];
     *first.state.lock() = Some(state);

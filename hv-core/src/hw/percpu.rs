@@ -68,6 +68,8 @@ pub mod softirq {
     pub const SERIAL: u32 = 1 << 3;
     /// There is newer microcode.
     pub const MICROCODE: u32 = 1 << 5;
+    /// The last frame of a dying domain became free.
+    pub const REAP: u32 = 1 << 6;
     /// State that another CPU needs must be saved: leave the lazily kept vCPU.
     pub const SYNC: u32 = 1 << 4;
 }

@@ -58,7 +58,7 @@ impl Loaded {
 
     /// The scheduler's handle.
     pub fn unit(&self) -> Option<Unit> {
-        self.vcpu().unit.get().copied()
+        self.vcpu().unit.get()
     }
 
     /// What handlers work with.
@@ -139,6 +139,9 @@ fn work(this: &PerCpu, loaded: &mut Option<Loaded>) {
         if bits & softirq::MICROCODE != 0 {
             microcode::follow();
         }
+        if bits & softirq::REAP != 0 {
+            hv().forget_dead();
+        }
         if bits & (softirq::SCHEDULE | softirq::SYNC) != 0 {
             power::sleep_if_planned();
             if SHUTDOWN.load(Ordering::SeqCst) != 0 {
@@ -191,31 +194,62 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
             }
         }
     }
-    let now = clock::now();
-    let decision = sched.schedule(this.id, now);
-    if let Some(other) = decision.kick {
-        hv().backing.machine.reschedule(other);
-    }
-    this.slice_end.set(
-        decision
-            .run_for
-            .map_or(0, |slice| now.saturating_add(slice)),
-    );
-    let current = loaded.as_ref().and_then(Loaded::unit);
-    if decision.save.is_some() && decision.save == current {
-        stop_running(loaded);
-        save(this, loaded);
-    }
-    match decision.next {
-        Some(unit) if loaded.as_ref().and_then(Loaded::unit) == Some(unit) => resume(this, loaded),
-        Some(unit) => {
+    let mut stray = None;
+    loop {
+        let now = clock::now();
+        let decision = sched.schedule(this.id, now);
+        if let Some(unit) = stray.take()
+            && let Some(other) = sched.context_saved(this.id, unit, now)
+        {
+            hv().backing.machine.reschedule(other);
+        }
+        if let Some(other) = decision.kick {
+            hv().backing.machine.reschedule(other);
+        }
+        this.slice_end.set(
+            decision
+                .run_for
+                .map_or(0, |slice| now.saturating_add(slice)),
+        );
+        let current = loaded.as_ref().and_then(Loaded::unit);
+        if decision.save.is_some() && decision.save == current {
             stop_running(loaded);
             save(this, loaded);
-            load(this, loaded, unit);
         }
-        None => go_idle(loaded),
+        match decision.next {
+            Some(unit) if loaded.as_ref().and_then(Loaded::unit) == Some(unit) => {
+                resume(this, loaded);
+            }
+            Some(unit) => {
+                stop_running(loaded);
+                save(this, loaded);
+                if !load(this, loaded, unit) {
+                    // It was woken when it had just been stopped, or it is gone.
+                    let _this_cpu = sched.sleep(unit);
+                    stray = Some(unit);
+                    continue;
+                }
+            }
+            None => go_idle(loaded),
+        }
+        break;
     }
+    leave_dying(this, loaded);
     clock::program();
+}
+
+/// Forgets a dying domain whose translations may still be here.
+fn leave_dying(this: &PerCpu, loaded: &Option<Loaded>) {
+    let stays = |d: &Arc<Domain>| {
+        !d.is_dying() || loaded.as_ref().is_some_and(|l| Arc::ptr_eq(&l.domain, d))
+    };
+    if this.tlb_domain.borrow().as_ref().is_none_or(stays) {
+        return;
+    }
+    tlb::flush_all_here();
+    if let Some(gone) = this.tlb_domain.borrow_mut().take() {
+        gone.clear_dirty(this.id);
+    }
 }
 
 /// The loaded vCPU no longer runs; its state stays.
@@ -292,12 +326,14 @@ fn save(this: &PerCpu, loaded: &mut Option<Loaded>) {
     }
 }
 
-/// Loads a vCPU that rests.
-fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
+/// Loads a vCPU that rests; `false`: it is not to run.
+fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
     let Some((domain, id)) = hv().vcpu_of(unit) else {
-        log::error!("the scheduler chose a vCPU that is gone");
-        return;
+        return false;
     };
+    if !domain.vcpu(id).is_some_and(|v| domain.runnable(v)) {
+        return false;
+    }
     let Some(state) = domain.vcpu(id).and_then(|v| v.state.lock().take()) else {
         log::error!(
             "d{}v{id}: chosen to run without registers: stopped",
@@ -305,7 +341,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
         );
         domain.pause();
         domain.stop_running();
-        return;
+        return false;
     };
     let changed = this
         .tlb_domain
@@ -339,6 +375,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) {
     if !good {
         exits::bad_selectors(slot);
     }
+    true
 }
 
 /// Runs the loaded vCPU until something is owed.

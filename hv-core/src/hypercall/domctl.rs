@@ -1,5 +1,9 @@
 //! domctl: the toolstack's control of domains (xen/domctl.h).
 
+mod create;
+mod life;
+mod registers;
+
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
@@ -8,9 +12,9 @@ use xen_abi::errno::Errno;
 use xen_abi::xen::DOMID_FIRST_RESERVED;
 
 use super::arguments::{argument, edit, store};
-use super::context::{Args, Ctx, DONE, Host, Reply};
+use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
 use super::interface::{Interface, spoken};
-use super::{domain_info, domctl_policy as policy, domctl_state as state};
+use super::{destroy, domain_info, domctl_policy as policy, domctl_state as state};
 use crate::base::{PAGE_SHIFT, VcpuId};
 use crate::domain::{Domain, DomainKind, Family, Vcpu};
 use crate::sched::{Affinity, CpuSet, Params, Unit};
@@ -27,12 +31,13 @@ pub fn domctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let mut op: Domctl = cx.read(at)?;
     let Interface::V4_17 = spoken(cx, Family::Domctl, op.interface_version, op.cmd)?;
     let after = run(cx, &mut op)?;
-    if after != After::Nothing {
+    if matches!(after, After::WriteBack | After::Refuse(_)) {
         cx.write(at, &op)?;
     }
     match after {
         After::Refuse(errno) => Err(errno),
-        _ => DONE,
+        After::Again => Ok(Outcome::Restart(args)),
+        After::WriteBack | After::Nothing => DONE,
     }
 }
 
@@ -45,20 +50,26 @@ pub(super) enum After {
     Refuse(Errno),
     /// Nothing.
     Nothing,
+    /// The call is made again: there is something left to do, or another CPU works on the domain.
+    Again,
 }
 
-fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
+fn run<H: Host>(cx: &mut Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     if op.cmd == abi::XEN_DOMCTL_getdomaininfo {
         return describe(cx, op);
     }
     if op.cmd == abi::XEN_DOMCTL_createdomain {
-        return Err(refuse(cx, op.cmd));
+        return create::create(cx, op);
     }
     let domain = cx.hv.domain(op.domain).ok_or(Errno::ESRCH)?;
+    let Some(_turn) = domain.turn.claim() else {
+        return Ok(After::Again);
+    };
     let of_others = [
         abi::XEN_DOMCTL_destroydomain,
         abi::XEN_DOMCTL_resumedomain,
         abi::XEN_DOMCTL_setvcpucontext,
+        abi::XEN_DOMCTL_getvcpucontext,
         abi::XEN_DOMCTL_max_vcpus,
         abi::XEN_DOMCTL_set_cpu_policy,
         abi::XEN_DOMCTL_getvcpuextstate,
@@ -75,6 +86,34 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     match op.cmd {
         abi::XEN_DOMCTL_pausedomain => pause(cx, &domain),
         abi::XEN_DOMCTL_unpausedomain => unpause(cx, &domain),
+        abi::XEN_DOMCTL_max_vcpus => create::max_vcpus(cx, &domain, argument(u)?),
+        abi::XEN_DOMCTL_setvcpucontext => registers::set(cx, &domain, &argument(u)?),
+        abi::XEN_DOMCTL_getvcpucontext => registers::get(cx, &domain, &argument(u)?),
+        abi::XEN_DOMCTL_destroydomain => match destroy::destroy(cx, &domain) {
+            Ok(()) => Ok(After::Nothing),
+            Err(_) => Ok(After::Again),
+        },
+        abi::XEN_DOMCTL_resumedomain => {
+            cx.hv.resume(&domain);
+            Ok(After::Nothing)
+        }
+        abi::XEN_DOMCTL_hypercall_init => life::hypercall_page(&domain, argument(u)?),
+        abi::XEN_DOMCTL_settimeoffset => life::time_offset(cx, &domain, argument(u)?),
+        abi::XEN_DOMCTL_gettscinfo => answer(edit(u, |r| life::tsc_info(cx, &domain, r))),
+        abi::XEN_DOMCTL_settscinfo => life::set_tsc_info(cx, &domain, argument(u)?),
+        abi::XEN_DOMCTL_irq_permission => {
+            let request: abi::DomctlIrqPermission = argument(u)?;
+            life::permission(&domain, "irq_permission", request.allow_access)
+        }
+        abi::XEN_DOMCTL_iomem_permission => {
+            let request: abi::DomctlIomemPermission = argument(u)?;
+            life::permission(&domain, "iomem_permission", request.allow_access)
+        }
+        abi::XEN_DOMCTL_ioport_permission => {
+            let request: abi::DomctlIoportPermission = argument(u)?;
+            life::permission(&domain, "ioport_permission", request.allow_access)
+        }
+        abi::XEN_DOMCTL_shadow_op => shadow(&domain, argument(u)?),
         abi::XEN_DOMCTL_getvcpuinfo => answer(edit(u, |r| vcpu_info(&domain, r))),
         abi::XEN_DOMCTL_setvcpuaffinity => set_affinity(cx, &domain, &argument(u)?),
         abi::XEN_DOMCTL_getvcpuaffinity => get_affinity(cx, &domain, &argument(u)?),
@@ -119,19 +158,7 @@ fn answer(done: Result<(), Errno>) -> Result<After, Errno> {
 /// Names of the operations that exist in the ABI and not here.
 fn missing(cmd: u32) -> Option<&'static str> {
     Some(match cmd {
-        abi::XEN_DOMCTL_createdomain => "domctl createdomain",
-        abi::XEN_DOMCTL_destroydomain => "domctl destroydomain",
-        abi::XEN_DOMCTL_shadow_op => "domctl shadow_op",
-        abi::XEN_DOMCTL_setvcpucontext => "domctl setvcpucontext",
-        abi::XEN_DOMCTL_getvcpucontext => "domctl getvcpucontext",
-        abi::XEN_DOMCTL_max_vcpus => "domctl max_vcpus",
         abi::XEN_DOMCTL_setdebugging => "domctl setdebugging",
-        abi::XEN_DOMCTL_irq_permission => "domctl irq_permission",
-        abi::XEN_DOMCTL_iomem_permission => "domctl iomem_permission",
-        abi::XEN_DOMCTL_ioport_permission => "domctl ioport_permission",
-        abi::XEN_DOMCTL_hypercall_init => "domctl hypercall_init",
-        abi::XEN_DOMCTL_settimeoffset => "domctl settimeoffset",
-        abi::XEN_DOMCTL_resumedomain => "domctl resumedomain",
         abi::XEN_DOMCTL_subscribe => "domctl subscribe",
         abi::XEN_DOMCTL_gethvmcontext => "domctl gethvmcontext",
         abi::XEN_DOMCTL_sethvmcontext => "domctl sethvmcontext",
@@ -148,8 +175,6 @@ fn missing(cmd: u32) -> Option<&'static str> {
         abi::XEN_DOMCTL_debug_op => "domctl debug_op",
         abi::XEN_DOMCTL_vm_event_op => "domctl vm_event_op",
         abi::XEN_DOMCTL_mem_sharing_op => "domctl mem_sharing_op",
-        abi::XEN_DOMCTL_gettscinfo => "domctl gettscinfo",
-        abi::XEN_DOMCTL_settscinfo => "domctl settscinfo",
         abi::XEN_DOMCTL_getpageframeinfo3 => "domctl getpageframeinfo3",
         abi::XEN_DOMCTL_set_access_required => "domctl set_access_required",
         abi::XEN_DOMCTL_audit_p2m => "domctl audit_p2m",
@@ -217,7 +242,7 @@ fn unpause<H: Host>(cx: &Ctx<'_, H>, domain: &Domain) -> Result<After, Errno> {
 /// A vCPU with its scheduler's handle.
 fn vcpu_of(domain: &Domain, id: VcpuId) -> Result<(&Vcpu, Unit), Errno> {
     let vcpu = domain.vcpu(id).ok_or(Errno::EINVAL)?;
-    let unit = vcpu.unit.get().copied().ok_or(Errno::ESRCH)?;
+    let unit = vcpu.unit.get().ok_or(Errno::ESRCH)?;
     Ok((vcpu, unit))
 }
 
@@ -341,6 +366,15 @@ fn scheduler(domain: &Domain, union: &mut [u64]) -> Result<After, Errno> {
         // This scheduler has no parameters of single vCPUs.
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// Page tables are never shadowed and writes never logged: tools that turn that off learn that it was not on.
+fn shadow(domain: &Domain, request: abi::DomctlShadowOp) -> Result<After, Errno> {
+    if request.op == abi::XEN_DOMCTL_SHADOW_OP_OFF {
+        return Err(Errno::EINVAL);
+    }
+    let why = "writes to memory cannot be logged";
+    Err(refused(domain, "shadow_op", why, Errno::EOPNOTSUPP))
 }
 
 /// Limits a domain's memory. It may be below what the domain has: then it gets no more.

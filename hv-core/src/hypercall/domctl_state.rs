@@ -35,22 +35,9 @@ fn at_rest<R>(
     what: impl FnOnce(&mut PvState) -> R,
 ) -> Result<R, Errno> {
     let vcpu = domain.vcpu(vcpu).ok_or(Errno::ESRCH)?;
-    domain.pause();
-    domain.stop_running();
-    domain.wait_until_stopped();
-    // A CPU that idles may still have it.
-    if let Some(&unit) = vcpu.unit.get()
-        && let Some(cpu) = domain.sched.unload(unit)
-    {
-        domain.machine.reschedule(cpu);
-        while vcpu.state.lock().is_none() {
-            core::hint::spin_loop();
-        }
-    }
+    let _rest = domain.at_rest();
+    domain.fetch_state(vcpu);
     let done = vcpu.state.lock().as_deref_mut().map(what);
-    if domain.unpause() {
-        domain.wake_all();
-    }
     // One that never got registers has no more than those of reset.
     done.ok_or(Errno::ENODATA)
 }

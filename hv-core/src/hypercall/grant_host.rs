@@ -48,6 +48,17 @@ impl<'a, H: Host> Caller<'a, H> {
         }
     }
 
+    /// A domain that is taken apart by the control domain. It has no address space any more.
+    pub fn dying(cx: &'a mut Ctx<'_, H>, domain: &'a Arc<Domain>) -> Self {
+        Self {
+            hv: cx.hv,
+            host: cx.host,
+            domain,
+            root: None,
+            owed: RefCell::new(&mut cx.state.owed_puts),
+        }
+    }
+
     /// Finds the entry that a mapping names and holds its table.
     fn hold(&self, addr: u64, contains_pte: bool) -> PtResult<(Hold, usize)> {
         let slot = if contains_pte {

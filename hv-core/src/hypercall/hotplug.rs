@@ -154,7 +154,7 @@ mod tests {
     fn a_vcpu_kept_on_a_cpu_keeps_it() {
         let mut f = Fixture::control();
         let vcpu = &f.caller.vcpus()[1];
-        let &unit = vcpu.unit.get().unwrap();
+        let unit = vcpu.unit.get().unwrap();
         let pin = crate::sched::Affinity::pinned(1);
         let before = crate::sched::Affinity::ANY;
         let _kick = f.hv.backing.sched.set_affinity(unit, &pin, 0).unwrap();

@@ -69,6 +69,14 @@ pub fn vm_assist<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     DONE
 }
 
+/// Turns on what a domain's first vCPU is to start with.
+pub fn set_assists(domain: &Domain, wanted: u64) {
+    domain
+        .assists
+        .store(wanted & ASSISTS, core::sync::atomic::Ordering::Relaxed);
+    domain.vcpus().iter().for_each(|v| v.owe(Owed::ASSISTS));
+}
+
 /// Brings a vCPU's state up to date with what its domain has turned on. The vCPU is owed that by `vm_assist`.
 pub fn follow_assists(domain: &Domain, state: &mut PvState) {
     state.iopl_place = if domain.has_assist(abi::VMASST_TYPE_architectural_iopl) {

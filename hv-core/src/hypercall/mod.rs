@@ -12,6 +12,7 @@ pub mod context;
 pub mod control;
 pub mod debugkeys;
 pub mod descriptors;
+mod destroy;
 mod domain_info;
 pub mod domctl;
 mod domctl_policy;

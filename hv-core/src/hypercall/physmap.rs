@@ -13,6 +13,7 @@ use xen_abi::xen::DOMID_SELF;
 
 use super::context::{Ctx, DONE, Host, Reply};
 use crate::base::DomId;
+use crate::grants::FrameKind;
 
 /// Most entries of a domain's memory map.
 const MAX_ENTRIES: u32 = 1024;
@@ -133,7 +134,7 @@ fn vnuma<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
 }
 
 fn acquire<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
-    let request: MemAcquireResource = cx.read(at)?;
+    let mut request: MemAcquireResource = cx.read(at)?;
     if request.pad != 0 {
         return Err(Errno::EINVAL);
     }
@@ -142,7 +143,37 @@ fn acquire<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     if target.id == cx.domain.id || !cx.domain.is_control() {
         return Err(Errno::EPERM);
     }
-    let name = "memory_op acquire_resource";
-    note_missing(cx, abi::XENMEM_acquire_resource, name);
-    Err(Errno::EOPNOTSUPP)
+    let kind = match (request.r#type, request.id) {
+        (abi::XENMEM_resource_grant_table, abi::XENMEM_resource_grant_table_id_shared) => {
+            FrameKind::Shared
+        }
+        (abi::XENMEM_resource_grant_table, abi::XENMEM_resource_grant_table_id_status) => {
+            FrameKind::Status
+        }
+        // Those of HVM domains, and of domains that are traced.
+        _ => return Err(Errno::EINVAL),
+    };
+    let most = target.grants.most_frames(kind);
+    if request.frame_list.is_null() {
+        if request.nr_frames != 0 || request.frame != 0 {
+            return Err(Errno::EINVAL);
+        }
+        request.nr_frames = most;
+        cx.write(at, &request)?;
+        return DONE;
+    }
+    let last = request.frame.checked_add(u64::from(request.nr_frames));
+    if last.is_none_or(|end| end > u64::from(most)) {
+        return Err(Errno::EINVAL);
+    }
+    let first = request.frame as u32;
+    // The last first: the table grows at once as far as it must.
+    for index in (0..request.nr_frames).rev() {
+        let mfn = target
+            .grants
+            .grown_frame(kind, first + index, &target.grant_pool())?;
+        let slot = cx.element::<u64>(request.frame_list.address(), index.into())?;
+        cx.write(slot, &mfn.0)?;
+    }
+    DONE
 }

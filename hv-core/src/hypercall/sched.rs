@@ -21,7 +21,7 @@ const MAX_POLL_PORTS: u32 = 128;
 pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     match args[0] as u32 {
         abi::SCHEDOP_yield => {
-            if let Some(&unit) = cx.vcpu.unit.get() {
+            if let Some(unit) = cx.vcpu.unit.get() {
                 cx.domain.sched.yield_unit(unit);
             }
             cx.host.reschedule_here();
@@ -72,7 +72,7 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// number ends that.
 fn pin_override<H: Host>(cx: &Ctx<'_, H>, pcpu: i32) -> Reply {
     let (sched, now) = (cx.domain.sched, cx.domain.machine.now());
-    let &unit = cx.vcpu.unit.get().ok_or(Errno::EINVAL)?;
+    let unit = cx.vcpu.unit.get().ok_or(Errno::EINVAL)?;
     let mut kept = cx.vcpu.pinned_from.lock();
     let wanted = match (CpuId::try_from(pcpu), *kept) {
         (Ok(cpu), _) if !sched.online().contains(cpu) => return Err(Errno::EINVAL),

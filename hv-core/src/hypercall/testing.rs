@@ -265,6 +265,7 @@ fn add_domain(hv: &'static Hypervisor, id: DomId, rights: Rights) -> Arc<Domain>
         max_pages: MAX_PAGES,
         max_port: 1023,
         pirqs: 16,
+        grants: crate::grants::Limits::default(),
     };
     let domain = Domain::new(id, DomainKind::Pv64, rights, limits, hv.backing).unwrap();
     domain.create_vcpus(VCPUS).unwrap();

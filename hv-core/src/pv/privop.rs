@@ -174,27 +174,13 @@ pub trait PrivEnv: PortBus {
     fn forget_branches(&self);
 }
 
-/// CR4 bits that a PV guest may choose.
-pub const GUEST_CR4: u64 = cr4::TSD | cr4::DE | cr4::FSGSBASE | cr4::OSXSAVE;
+pub use super::state::{GUEST_CR4, cr4};
 
 /// The CR4 bits to run a guest with, of those that the guest may choose; the rest of CR4 is the
 /// hypervisor's. XSAVE stays on: the guest's CPUID says so.
 #[must_use]
 pub fn hardware_cr4(state: &PvState) -> u64 {
     state.cr4 & GUEST_CR4 & !cr4::OSXSAVE
-}
-
-/// CR4 (AMD APM vol. 2, 3.1.3).
-#[allow(missing_docs, reason = "named as in the manual")]
-pub mod cr4 {
-    pub const TSD: u64 = 1 << 2;
-    pub const DE: u64 = 1 << 3;
-    pub const PAE: u64 = 1 << 5;
-    pub const MCE: u64 = 1 << 6;
-    pub const OSFXSR: u64 = 1 << 9;
-    pub const OSXMMEXCPT: u64 = 1 << 10;
-    pub const FSGSBASE: u64 = 1 << 16;
-    pub const OSXSAVE: u64 = 1 << 18;
 }
 
 /// DR6: the trap is a single step.

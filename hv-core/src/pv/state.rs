@@ -26,6 +26,35 @@ pub enum Mode {
     User,
 }
 
+/// DR0 to DR7 at reset: no breakpoint (AMD APM vol. 2, 13.1.1).
+pub const RESET_DEBUG: [u64; 8] = [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400];
+/// CR0 of every PV guest: paging, write protection, alignment checks possible, native FPU errors.
+pub const GUEST_CR0: u64 = 0x8005_0033;
+/// CR0.TS.
+pub const CR0_TASK_SWITCHED: u64 = 1 << 3;
+/// CR4 (AMD APM vol. 2, 3.1.3).
+#[allow(missing_docs, reason = "named as in the manual")]
+pub mod cr4 {
+    pub const TSD: u64 = 1 << 2;
+    pub const DE: u64 = 1 << 3;
+    pub const PAE: u64 = 1 << 5;
+    pub const MCE: u64 = 1 << 6;
+    pub const OSFXSR: u64 = 1 << 9;
+    pub const OSXMMEXCPT: u64 = 1 << 10;
+    pub const FSGSBASE: u64 = 1 << 16;
+    pub const OSXSAVE: u64 = 1 << 18;
+}
+
+/// CR4 bits that every PV guest sees set.
+pub const FIXED_CR4: u64 = cr4::PAE | cr4::MCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
+/// CR4 bits that a PV guest may choose.
+pub const GUEST_CR4: u64 = cr4::TSD | cr4::DE | cr4::FSGSBASE | cr4::OSXSAVE;
+/// Bytes of the FPU image that FXSAVE writes.
+const LEGACY_FPU: usize = 512;
+/// Where MXCSR stands there, and its bits that may be set (Intel SDM vol. 1, 10.2.3).
+const MXCSR: core::ops::Range<usize> = 24..28;
+const MXCSR_BITS: u32 = 0xffff;
+
 /// A handler in the guest's kernel for one vector (`trap_info`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrapEntry {
@@ -203,7 +232,7 @@ impl PvState {
             ldt_frames: [None; LDT_PAGES],
             roots: Roots::default(),
             owed_puts: OwedPuts::new(),
-            debug: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
+            debug: RESET_DEBUG,
             debug_masks: [0; 4],
             task_switched: false,
             cr4: 0,
@@ -215,6 +244,54 @@ impl PvState {
             fpu,
         };
         Ok(StateBox(filled_once(state)?))
+    }
+
+    /// CR0 and CR4 as the guest sees them.
+    #[must_use]
+    pub const fn controls(&self) -> (u64, u64) {
+        let task_switched = if self.task_switched {
+            CR0_TASK_SWITCHED
+        } else {
+            0
+        };
+        (GUEST_CR0 | task_switched, FIXED_CR4 | self.cr4 & GUEST_CR4)
+    }
+
+    /// Takes over what a guest may choose of CR0 and CR4.
+    pub const fn set_controls(&mut self, cr0: u64, cr4: u64) {
+        self.task_switched = cr0 & CR0_TASK_SWITCHED != 0;
+        self.cr4 = cr4 & GUEST_CR4;
+    }
+
+    /// Whether the processor would load what FXSAVE could have written; it checks MXCSR and nothing else.
+    #[must_use]
+    pub fn takes_fpu(image: &[u8; LEGACY_FPU]) -> bool {
+        let mxcsr = image[MXCSR].try_into().map_or(u32::MAX, u32::from_le_bytes);
+        mxcsr & !MXCSR_BITS == 0
+    }
+
+    /// Replaces the FPU state by an image of FXSAVE that passed [`Self::takes_fpu`]; components beyond are as at reset.
+    pub fn set_fpu(&mut self, image: &[u8; LEGACY_FPU]) {
+        self.fpu.fill(FpuLine([0; 64]));
+        let (lines, _) = image.as_chunks();
+        for (to, from) in self.fpu.iter_mut().zip(lines) {
+            to.0 = *from;
+        }
+        // The header that XSAVE has: x87 and SSE are there.
+        if let Some(header) = self.fpu.get_mut(LEGACY_FPU / 64) {
+            header.0[0] = 0b11;
+        }
+    }
+
+    /// What FXSAVE would write.
+    #[must_use]
+    pub fn fpu_legacy(&self) -> [u8; LEGACY_FPU] {
+        let mut image = [0; LEGACY_FPU];
+        let (lines, _) = image.as_chunks_mut();
+        for (to, from) in lines.iter_mut().zip(&self.fpu) {
+            *to = from.0;
+        }
+        image
     }
 
     /// Makes the handler of NMIs another; address 0: none.

@@ -130,7 +130,7 @@ fn extended_state_that_cannot_be_is_refused() {
 fn the_state_is_fetched_from_a_cpu_that_idles_with_it() {
     let mut f = Fixture::control();
     let guest = with_registers(&f, 1);
-    let unit = *guest.vcpus()[0].unit.get().unwrap();
+    let unit = guest.vcpus()[0].unit.get().unwrap();
     guest.wake_all();
     let cpu = f.machine.kicked.lock().unwrap()[0];
     assert_eq!(guest.sched.schedule(cpu, 2_000_000).next, Some(unit));

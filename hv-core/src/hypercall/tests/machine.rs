@@ -196,6 +196,9 @@ impl Machine for FakeMachine {
 
     fn unshare(&self, mfn: Mfn) {
         put_page(self, mfn);
+        if self.frame_of(mfn).take_allocation() {
+            put_page(self, mfn);
+        }
     }
 }
 

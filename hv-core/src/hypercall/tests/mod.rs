@@ -5,6 +5,7 @@ mod callback;
 mod console;
 mod control;
 mod debugkeys;
+mod domains;
 mod domctl;
 mod domctl_policy;
 mod domctl_state;

@@ -17,7 +17,7 @@ fn pin(f: &mut Fixture, pcpu: i32) -> Result<u64, Errno> {
 }
 
 fn affinity(f: &Fixture) -> Affinity {
-    let unit = *f.caller.vcpus()[0].unit.get().unwrap();
+    let unit = f.caller.vcpus()[0].unit.get().unwrap();
     f.caller.sched.affinity(unit).unwrap()
 }
 

@@ -1,32 +1,21 @@
 //! Control, debug and extended control registers as a PV guest's kernel sees them.
 
 use super::execute::{Refusal, Step};
-use super::{Effect, GUEST_CR4, PrivEnv, cr4};
+use super::{Effect, PrivEnv, cr4};
 use crate::base::PhysAddr;
 use crate::hypercall::misc::checked_debug;
-use crate::pv::state::PvState;
+use crate::pv::state::{CR0_TASK_SWITCHED, FIXED_CR4, GUEST_CR0, GUEST_CR4, PvState};
 
-/// CR0 of every PV guest: paging, write protection, alignment checks possible, native FPU errors.
-const CR0: u64 = 0x8005_0033;
-const CR0_TASK_SWITCHED: u64 = 1 << 3;
-/// CR4 bits that every PV guest sees set.
-const CR4_FIXED: u64 = cr4::PAE | cr4::MCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
 /// CR3: page-level cache bits, without effect here.
 const CR3_IGNORED: u64 = 0b1_1000;
 
 /// MOV from CR0-CR4.
 pub(super) fn read<E: PrivEnv>(env: &E, state: &PvState, index: u8) -> Option<u64> {
     match index {
-        0 => Some(
-            CR0 | if state.task_switched {
-                CR0_TASK_SWITCHED
-            } else {
-                0
-            },
-        ),
+        0 => Some(state.controls().0),
         2 => Some(env.fault_address()),
         3 => state.roots.kernel.map(|root| root.addr().0),
-        4 => Some(CR4_FIXED | state.cr4 & GUEST_CR4),
+        4 => Some(state.controls().1),
         _ => None,
     }
 }
@@ -40,7 +29,7 @@ pub(super) fn write<E: PrivEnv>(
 ) -> Result<Step, Refusal> {
     match index {
         0 => {
-            let other = (value ^ CR0) & !CR0_TASK_SWITCHED;
+            let other = (value ^ GUEST_CR0) & !CR0_TASK_SWITCHED;
             if other != 0 {
                 log::warn!(
                     "d{}v{}: wants to change CR0 by {other:#x}",
@@ -61,7 +50,7 @@ pub(super) fn write<E: PrivEnv>(
             return Ok(Step::NewBase(PhysAddr(value).mfn()));
         }
         4 => {
-            let other = (value ^ CR4_FIXED) & !GUEST_CR4;
+            let other = (value ^ FIXED_CR4) & !GUEST_CR4;
             if other != 0 {
                 // Kernels set what they know of; CPUID and reading back tell what there is.
                 log::debug!(

@@ -290,6 +290,7 @@ impl World {
             max_pages: 16,
             max_port: u32::MAX,
             pirqs: irqs.pirq_limit(),
+            grants: crate::grants::Limits::default(),
         };
         let make = |id, rights| {
             let domain = Domain::new(id, DomainKind::Pv64, rights, limits, backing).unwrap();

@@ -1,0 +1,219 @@
+//! How domains other than the first begin, rest and end.
+//!
+//! One CPU at a time works on a domain ([`Domain::turn`]). A domain ends in phases, which `hypercall/destroy.rs` goes
+//! through, and is in the list until its last frame is free: pages that others still map keep it there, as one that is
+//! dying.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use xen_abi::errno::Errno;
+use xen_abi::xen::{DOMID_FIRST_RESERVED, VIRQ_DOM_EXC};
+
+use super::domain::{Domain, DomainKind, Limits, Rights};
+use super::registry::Hypervisor;
+use super::vcpu::Vcpu;
+use crate::base::DomId;
+use crate::events;
+use crate::sched::Affinity;
+use crate::time::Watchdogs;
+use crate::time::vtimer::VcpuTimers;
+
+/// Work that one CPU does at a time. Whoever comes second makes its call again.
+#[derive(Debug, Default)]
+pub struct Turn(AtomicBool);
+
+/// The turn is this CPU's for as long as this lives.
+#[derive(Debug)]
+pub struct Claim<'a>(&'a Turn);
+
+impl Turn {
+    /// Nobody has it.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Takes the turn, if nobody has it.
+    #[must_use]
+    pub fn claim(&self) -> Option<Claim<'_>> {
+        (!self.0.swap(true, Ordering::Acquire)).then_some(Claim(self))
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+}
+
+/// No vCPU of the domain runs for as long as this lives.
+#[derive(Debug)]
+pub struct AtRest<'a>(&'a Domain);
+
+impl Drop for AtRest<'_> {
+    fn drop(&mut self) {
+        if self.0.unpause() {
+            self.0.wake_all();
+        }
+    }
+}
+
+impl core::fmt::Debug for Domain {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "d{}", self.id)
+    }
+}
+
+impl Domain {
+    /// Whether it is being destroyed.
+    #[must_use]
+    pub fn is_dying(&self) -> bool {
+        self.dying.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the domain from running. Not for its own vCPUs.
+    #[must_use]
+    pub fn at_rest(&self) -> AtRest<'_> {
+        self.pause();
+        self.stop_running();
+        self.wait_until_stopped();
+        AtRest(self)
+    }
+
+    /// Has the registers of a vCPU brought back by the CPU that idles with them. For a vCPU that may not run.
+    pub fn fetch_state(&self, vcpu: &Vcpu) {
+        let holder = vcpu.unit.get().and_then(|unit| self.sched.unload(unit));
+        if let Some(cpu) = holder {
+            self.machine.reschedule(cpu);
+            while vcpu.state.lock().is_none() {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
+    /// Begins the end: the domain runs no more, and nobody begins to use its grants or ports. `false`: that was so before.
+    pub fn begin_to_die(&self) -> bool {
+        if self.dying.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        self.pause();
+        self.grants.mark_dying();
+        *self.watchdogs.lock() = Watchdogs::new();
+        true
+    }
+
+    /// Lets go of the pages in which a vCPU's `vcpu_info` lie. None of them runs or gets events any more.
+    pub fn drop_registered_infos(&self) {
+        let registered = core::mem::take(&mut *self.registered_infos.lock());
+        for vcpu in registered.into_iter().filter_map(|id| self.vcpu(id)) {
+            if let Some((frame, _)) = vcpu.info_place() {
+                vcpu.forget_info_place();
+                self.machine.drop_writable(frame);
+            }
+        }
+    }
+
+    /// Gives back the pages of ours that the domain sees: its grant table and `shared_info`. Once.
+    pub fn take_back_pages(&self) {
+        if !self.emptied.swap(true, Ordering::AcqRel) {
+            self.grants.abandon(&self.grant_pool());
+            self.machine.unshare(self.shared_info);
+        }
+    }
+}
+
+impl Hypervisor {
+    /// Makes a domain without vCPUs or memory, paused by the toolstack, with the number `asked` for or, for 0 and reserved
+    /// ones, a free one. Nothing: another CPU is making one.
+    ///
+    /// # Errors
+    /// `EEXIST` when the number is taken, `ENOMEM`, what [`Domain::new`] says.
+    pub fn create_domain(
+        &self,
+        asked: DomId,
+        handle: [u8; 16],
+        limits: Limits,
+    ) -> Result<Option<Arc<Domain>>, Errno> {
+        let Some(_turn) = self.creating.claim() else {
+            return Ok(None);
+        };
+        let id = match asked {
+            1..DOMID_FIRST_RESERVED if self.domain(asked).is_some() => return Err(Errno::EEXIST),
+            1..DOMID_FIRST_RESERVED => asked,
+            _ => self.next_domain_id()?,
+        };
+        let domain = Domain::new(id, DomainKind::Pv64, Rights::Guest, limits, self.backing)?;
+        *domain.handle.lock() = handle;
+        domain.pause_by_tool()?;
+        let domain = Arc::new(domain);
+        self.add(domain.clone())?;
+        self.publish_wallclock(&domain);
+        Ok(Some(domain))
+    }
+
+    /// Makes the vCPUs of a domain, all down, or what is missing of them.
+    ///
+    /// # Errors
+    /// `ENOMEM`; what the scheduler says.
+    pub fn make_vcpus(&self, domain: &Arc<Domain>) -> Result<(), Errno> {
+        if domain.vcpus().is_empty() {
+            domain.create_vcpus(domain.max_vcpus)?;
+        }
+        for vcpu in domain.vcpus() {
+            if vcpu.unit.get().is_none() {
+                if let Some((frame, offset)) = vcpu.info_place() {
+                    // Events are masked until the guest says otherwise.
+                    domain.machine.words(frame)[offset / 8].store(1 << 8, Ordering::SeqCst);
+                }
+                self.schedule_vcpu(domain, vcpu, &Affinity::ANY)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a vCPU of a dying domain from the scheduler, its timers with it. Its state is in the vCPU afterwards.
+    pub fn retire_vcpu(&self, domain: &Domain, vcpu: &Vcpu) {
+        domain.fetch_state(vcpu);
+        let unit = {
+            let mut timers = vcpu.timers.lock();
+            *timers = VcpuTimers::new();
+            let unit = vcpu.unit.get();
+            vcpu.unit.set(None);
+            if let Some(unit) = unit {
+                self.backing.machine.arm_vcpu_timer(unit, None);
+            }
+            unit
+        };
+        let Some(unit) = unit else { return };
+        self.forget_unit(unit);
+        let (sched, machine) = (self.backing.sched, self.backing.machine);
+        // A wake-up that was on its way may have reached it.
+        while sched.remove(unit) == Err(Errno::EBUSY) {
+            for cpu in [sched.sleep(unit), sched.unload(unit)]
+                .into_iter()
+                .flatten()
+            {
+                machine.reschedule(cpu);
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Takes domains whose last frame is free out of the list, and tells the toolstack.
+    pub fn forget_dead(&self) {
+        for domain in self.domains() {
+            if domain.gone.load(Ordering::Acquire) && self.remove(&domain) {
+                self.backing.sched.forget_domain(domain.id);
+                self.tell_of_domains();
+            }
+        }
+    }
+
+    /// Tells the toolstack that a domain has changed its life.
+    pub fn tell_of_domains(&self) {
+        if let Some(control) = self.control_domain() {
+            events::raise_global_virq(&*control, VIRQ_DOM_EXC);
+        }
+    }
+}

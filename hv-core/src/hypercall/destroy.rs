@@ -1,0 +1,82 @@
+//! The end of a domain (domctl destroydomain), in phases that can be interrupted and gone through again.
+
+use alloc::sync::Arc;
+
+use super::context::{Ctx, Host};
+use super::grant_host::Caller;
+use crate::domain::{Domain, Vcpu};
+use crate::events;
+use crate::grants::teardown;
+use crate::mm::{PtResult, Stop};
+use crate::pv::context;
+
+/// Handles of grants that are let go of between two looks for other work.
+const HANDLES: u32 = 64;
+
+/// Takes a domain apart, as far as there is time. Restart: call again.
+pub(super) fn destroy<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtResult {
+    cx.state.owed_puts.finish(cx.host)?;
+    if domain.begin_to_die() {
+        cx.hv.settle_wallclock();
+    }
+    domain.stop_running();
+    domain.wait_until_stopped();
+    repeat(cx.host, || {
+        events::teardown(&**domain) == events::Progress::Done
+    })?;
+    release_grants(cx, domain)?;
+    for vcpu in domain.vcpus() {
+        cx.hv.retire_vcpu(domain, vcpu);
+        release_state(cx.host, vcpu)?;
+    }
+    domain.drop_registered_infos();
+    release_memory(cx, domain)?;
+    domain.take_back_pages();
+    // Those that have its translations in their TLBs let go of the domain.
+    for cpu in domain
+        .sched
+        .online()
+        .iter()
+        .filter(|cpu| domain.is_dirty(*cpu))
+    {
+        domain.machine.reschedule(cpu);
+    }
+    cx.hv.tell_of_domains();
+    Ok(())
+}
+
+/// Does steps until one says that it was the last.
+fn repeat<H: Host>(host: &H, mut last: impl FnMut() -> bool) -> PtResult {
+    while !last() {
+        if host.preempt_pending() {
+            return Err(Stop::Restart);
+        }
+    }
+    Ok(())
+}
+
+/// Lets go of what the domain has mapped of others.
+fn release_grants<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtResult {
+    let host = cx.host;
+    let dying = Caller::dying(cx, domain);
+    repeat(host, || {
+        teardown::release_mappings(&dying, HANDLES) == teardown::Progress::Done
+    })
+}
+
+/// Lets go of a vCPU's tables. What is interrupted is kept in its state.
+fn release_state<H: Host>(host: &H, vcpu: &Vcpu) -> PtResult {
+    let Some(mut state) = vcpu.state.lock().take() else {
+        return Ok(());
+    };
+    let done = context::dismantle(host, &mut state);
+    if done.is_err() {
+        *vcpu.state.lock() = Some(state);
+    }
+    done
+}
+
+/// Frees the domain's memory, but for what others still use.
+fn release_memory<H: Host>(_cx: &mut Ctx<'_, H>, _domain: &Arc<Domain>) -> PtResult {
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! domctl createdomain and max_vcpus: a domain begins.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use xen_abi::arch_x86::XEN_X86_MSR_RELAXED;
+use xen_abi::domctl::{self as abi, Domctl, DomctlCreateDomain};
+use xen_abi::errno::Errno;
+
+use super::{After, refused};
+use crate::domain::{Domain, Limits};
+use crate::grants;
+use crate::hypercall::arguments::argument;
+use crate::hypercall::context::{Ctx, Host};
+
+/// Most vCPUs of a domain.
+const MAX_VCPUS: u32 = 512;
+/// Flags that mean nothing to a PV domain.
+const IGNORED_FLAGS: u32 = abi::XEN_DOMCTL_CDF_s3_integrity | abi::XEN_DOMCTL_CDF_oos_off;
+
+/// Says on the log why no domain is made.
+fn impossible(why: fmt::Arguments<'_>, errno: Errno) -> Errno {
+    log::info!("domctl createdomain: {why}");
+    errno
+}
+
+/// Makes a domain: paused once by the toolstack, without vCPUs and memory. Its number is written back.
+pub(super) fn create<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
+    let config: DomctlCreateDomain = argument(&op.u)?;
+    let limits = limits(&config)?;
+    let made = cx.hv.create_domain(op.domain, config.handle, limits);
+    let why = |e: &Errno| match e {
+        Errno::EEXIST => "the number is taken",
+        _ => "not enough memory",
+    };
+    match made.map_err(|e| impossible(format_args!("domain {}: {}", op.domain, why(&e)), e))? {
+        Some(domain) => {
+            op.domain = domain.id;
+            Ok(After::WriteBack)
+        }
+        None => Ok(After::Again),
+    }
+}
+
+/// What the configuration asks for, if a PV domain can have it.
+fn limits(config: &DomctlCreateDomain) -> Result<Limits, Errno> {
+    let refuse = |what: &str, value: u32| {
+        Err(impossible(
+            format_args!("{what}: {value:#x}"),
+            Errno::EINVAL,
+        ))
+    };
+    let others = config.flags & !IGNORED_FLAGS;
+    let named = [
+        (
+            abi::XEN_DOMCTL_CDF_hvm,
+            "only PV domains are supported, flags",
+        ),
+        (
+            abi::XEN_DOMCTL_CDF_hap,
+            "nested paging is for HVM domains, flags",
+        ),
+        (
+            abi::XEN_DOMCTL_CDF_nested_virt,
+            "nested HVM is for HVM domains, flags",
+        ),
+        (
+            abi::XEN_DOMCTL_CDF_iommu,
+            "there is no IOMMU support, flags",
+        ),
+        (
+            abi::XEN_DOMCTL_CDF_vpmu,
+            "virtual performance counters are not supported, flags",
+        ),
+        (
+            abi::XEN_DOMCTL_CDF_xs_domain,
+            "xenstore domains are not supported, flags",
+        ),
+        (u32::MAX, "unknown flags"),
+    ];
+    if let Some((_, why)) = named.iter().find(|(flag, _)| others & flag != 0) {
+        return refuse(why, config.flags);
+    }
+    if !(1..=MAX_VCPUS).contains(&config.max_vcpus) {
+        return refuse("vCPUs must be 1 to 0x200", config.max_vcpus);
+    }
+    if config.iommu_opts != 0 {
+        return refuse("IOMMU options without an IOMMU", config.iommu_opts);
+    }
+    if config.vmtrace_size != 0 {
+        return refuse(
+            "tracing of vCPUs is not supported, size",
+            config.vmtrace_size,
+        );
+    }
+    if config.arch.emulation_flags != 0 {
+        return refuse(
+            "a PV domain has no emulated devices",
+            config.arch.emulation_flags,
+        );
+    }
+    if config.arch.misc_flags & !XEN_X86_MSR_RELAXED != 0 {
+        return refuse(
+            "unknown options of the architecture",
+            config.arch.misc_flags,
+        );
+    }
+    if config.cpupool_id != 0 {
+        let why = format_args!("CPU pool {} does not exist", config.cpupool_id);
+        return Err(impossible(why, Errno::ENOENT));
+    }
+    let grants = grants::Limits::for_domain(
+        config.max_grant_frames,
+        config.max_maptrack_frames,
+        config.grant_opts,
+        grants::Limits::default(),
+    )
+    .map_err(|e| {
+        let asked = (config.max_grant_frames, config.max_maptrack_frames);
+        let why = format_args!(
+            "grant table of {} frames and {} maptrack frames with options {:#x}",
+            asked.0, asked.1, config.grant_opts
+        );
+        impossible(why, e)
+    })?;
+    Ok(Limits {
+        vcpus: config.max_vcpus,
+        max_pages: 0,
+        max_port: config.max_evtchn_port,
+        pirqs: 0,
+        grants,
+    })
+}
+
+/// Makes the vCPUs whose number the creation fixed.
+pub(super) fn max_vcpus<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Arc<Domain>,
+    request: abi::DomctlMaxVcpus,
+) -> Result<After, Errno> {
+    if domain.is_dying() {
+        return Err(refused(domain, "max_vcpus", "it is dying", Errno::EINVAL));
+    }
+    if request.max != domain.max_vcpus {
+        let why = "another number than at its creation";
+        return Err(refused(domain, "max_vcpus", why, Errno::EINVAL));
+    }
+    cx.hv.make_vcpus(domain).map_err(|e| {
+        let why = match e {
+            Errno::ENOSPC => "there are too many vCPUs on the machine",
+            _ => "not enough memory",
+        };
+        refused(domain, "max_vcpus", why, e)
+    })?;
+    Ok(After::Nothing)
+}

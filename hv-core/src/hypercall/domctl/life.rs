@@ -1,0 +1,126 @@
+//! domctl operations about what a domain is told of the machine, and what of the machine it may use.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use xen_abi::domctl as abi;
+use xen_abi::errno::Errno;
+
+use super::{After, refused};
+use crate::base::Mfn;
+use crate::domain::{Domain, DomainTsc};
+use crate::hypercall::context::{Ctx, Host};
+
+/// TSC modes (xen/arch-x86/cpuid.h): by need, and never emulated.
+const TSC_DEFAULT: u32 = 0;
+const TSC_NATIVE: u32 = 2;
+
+/// Bytes of one stub in a hypercall page.
+const STUB: usize = 32;
+/// `push rcx; push r11; mov eax, N; syscall; pop r11; pop rcx; ret`.
+const CALL: [u8; 14] = [
+    0x51, 0x41, 0x53, 0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0x41, 0x5b, 0x59, 0xc3,
+];
+/// The same for iret, which never returns and finds rcx, r11 and rax on the stack: `push rcx; push r11; push rax;
+/// mov eax, N; syscall`.
+const IRET: [u8; 11] = [0x51, 0x41, 0x53, 0x50, 0xb8, 0, 0, 0, 0, 0x0f, 0x05];
+
+/// Writes stubs that make hypercalls into one of the domain's pages.
+pub(super) fn hypercall_page(
+    domain: &Domain,
+    request: abi::DomctlHypercallInit,
+) -> Result<After, Errno> {
+    let page = Mfn(request.gmfn);
+    domain
+        .machine
+        .take_writable(page, domain.id)
+        .map_err(|e| refused(domain, "hypercall_init", "not a page of its memory", e))?;
+    let words = domain.machine.words(page);
+    for (number, stub) in (0u32..).zip(words.chunks_exact(STUB / 8)) {
+        let mut code = [0xcc; STUB];
+        if number == xen_abi::hypercall::__HYPERVISOR_iret {
+            code[..IRET.len()].copy_from_slice(&IRET);
+            code[5..9].copy_from_slice(&number.to_le_bytes());
+        } else {
+            code[..CALL.len()].copy_from_slice(&CALL);
+            code[4..8].copy_from_slice(&number.to_le_bytes());
+        }
+        let (parts, _) = code.as_chunks();
+        for (word, bytes) in stub.iter().zip(parts) {
+            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+        }
+    }
+    domain.machine.drop_writable(page);
+    Ok(After::Nothing)
+}
+
+/// The domain's time of day differs from the machine's.
+pub(super) fn time_offset<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Arc<Domain>,
+    request: abi::DomctlSetTimeOffset,
+) -> Result<After, Errno> {
+    let seconds = request.time_offset_seconds;
+    domain.time_offset.store(seconds, Ordering::Relaxed);
+    if !domain.is_dying() {
+        cx.hv.publish_wallclock(domain);
+    }
+    Ok(After::Nothing)
+}
+
+pub(super) fn tsc_info<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Domain,
+    info: &mut abi::DomctlTscInfo,
+) -> Result<(), Errno> {
+    let tsc = *domain.tsc.lock();
+    *info = abi::DomctlTscInfo {
+        tsc_mode: tsc.mode,
+        gtsc_khz: cx.hv.facts.tsc_khz,
+        incarnation: tsc.incarnation,
+        pad: 0,
+        elapsed_nsec: domain.machine.now().wrapping_sub(tsc.origin),
+    };
+    Ok(())
+}
+
+/// The TSC is the host's: what it is said to be must not need more.
+pub(super) fn set_tsc_info<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Domain,
+    info: abi::DomctlTscInfo,
+) -> Result<After, Errno> {
+    let refuse = |why| Err(refused(domain, "settscinfo", why, Errno::EINVAL));
+    if !matches!(info.tsc_mode, TSC_DEFAULT | TSC_NATIVE) {
+        return refuse("the TSC cannot be emulated");
+    }
+    // Tools and firmware measure the same clock with small differences.
+    let (asked, ours) = (info.gtsc_khz, cx.hv.facts.tsc_khz);
+    if asked != 0 && info.tsc_mode == TSC_DEFAULT && asked.abs_diff(ours) > ours / 1000 {
+        return refuse("its TSC had another rate, and the TSC cannot be scaled");
+    }
+    let incarnation = match info.elapsed_nsec {
+        0 => info.incarnation,
+        _ => info.incarnation.wrapping_add(1),
+    };
+    *domain.tsc.lock() = DomainTsc {
+        mode: info.tsc_mode,
+        incarnation,
+        origin: domain.machine.now().wrapping_sub(info.elapsed_nsec),
+    };
+    Ok(After::Nothing)
+}
+
+/// Whether a domain may use an interrupt, ports or memory of devices: none but dom0 may, so that taking a right
+/// away changes nothing.
+pub(super) fn permission(domain: &Domain, what: &str, allow: u8) -> Result<After, Errno> {
+    if allow != 0 && !domain.is_control() {
+        let why = "devices cannot be given to domains";
+        return Err(refused(domain, what, why, Errno::EOPNOTSUPP));
+    }
+    if allow == 0 && domain.is_control() {
+        let why = "dom0's rights cannot be taken away";
+        return Err(refused(domain, what, why, Errno::EOPNOTSUPP));
+    }
+    Ok(After::Nothing)
+}
