@@ -15,6 +15,7 @@ use super::vcpu::{Owed, RunFlags, Vcpu};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
 use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 use crate::grants::{FramePool, SharedFrame};
+use crate::mm::Holdings;
 use crate::time::Watchdogs;
 use crate::time::runstate::State;
 use crate::time::vtimer::{Arming, VcpuTimers};
@@ -204,18 +205,18 @@ impl Domain {
 
     /// Where the pages of its grant table come from.
     #[must_use]
-    pub fn grant_pool(&self) -> impl FramePool + use<> {
-        GrantPool(self.machine)
+    pub fn grant_pool(&self) -> impl FramePool {
+        GrantPool(self.machine, &self.holdings)
     }
 }
 
 /// Pages for a grant table.
-pub(super) struct GrantPool(pub &'static dyn Machine);
+pub(super) struct GrantPool<'a>(pub &'static dyn Machine, pub &'a Holdings);
 
-impl FramePool for GrantPool {
-    fn alloc(&self, owner: DomId) -> Option<SharedFrame> {
+impl FramePool for GrantPool<'_> {
+    fn alloc(&self, _owner: DomId) -> Option<SharedFrame> {
         let mfn = self.0.alloc_page()?;
-        if self.0.share_with(mfn, owner).is_err() {
+        if self.0.share_with(mfn, self.1).is_err() {
             self.0.free_page(mfn);
             return None;
         }

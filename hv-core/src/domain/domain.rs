@@ -16,6 +16,7 @@ use crate::base::lock::{Mutex, rank};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
 use crate::events::{self, Events};
 use crate::grants::Grants;
+use crate::mm::Holdings;
 use crate::pv::cpuid::given::DomainPolicy;
 use crate::pv::ports::PortMap;
 use crate::sched::Scheduler;
@@ -105,7 +106,7 @@ impl WallClockWords {
 }
 
 /// A page of ours that the domain sees.
-fn share_page(machine: &dyn Machine, with: DomId) -> Result<Mfn, Errno> {
+fn share_page(machine: &dyn Machine, with: &Holdings) -> Result<Mfn, Errno> {
     let page = machine.alloc_page().ok_or(Errno::ENOMEM)?;
     machine
         .share_with(page, with)
@@ -146,7 +147,9 @@ pub struct Domain {
     pub shared_info: Mfn,
     /// vCPUs whose `vcpu_info` the guest has moved.
     pub registered_infos: Mutex<Vec<VcpuId>>,
-    /// Pages that belong to it.
+    /// Its frames.
+    pub holdings: Holdings,
+    /// Pages in its account: those charged to it, until each is nobody's.
     pub pages: AtomicU64,
     /// Pages that it may have.
     pub max_pages: AtomicU64,
@@ -204,18 +207,19 @@ impl Domain {
                 max_port: limits.max_port,
             },
         )?;
+        let holdings = Holdings::new(id);
         let grants = Grants::new(
             id,
             limits.grants,
-            &super::delivery::GrantPool(backing.machine),
+            &super::delivery::GrantPool(backing.machine, &holdings),
         )?;
         let Backing {
             machine,
             sched,
             pirqs,
         } = backing;
-        let shared_info = share_page(machine, id).inspect_err(|_| {
-            grants.abandon(&super::delivery::GrantPool(machine));
+        let shared_info = share_page(machine, &holdings).inspect_err(|_| {
+            grants.abandon(&super::delivery::GrantPool(machine, &holdings));
         })?;
         Ok(Self {
             id,
@@ -233,6 +237,7 @@ impl Domain {
             events,
             grants,
             shared_info,
+            holdings,
             registered_infos: Mutex::new(rank::VCPU_INFOS, Vec::new()),
             pages: AtomicU64::new(0),
             max_pages: AtomicU64::new(limits.max_pages),

@@ -99,6 +99,7 @@ impl Domain {
         }
         self.pause();
         self.grants.mark_dying();
+        self.holdings.close();
         *self.watchdogs.lock() = Watchdogs::new();
         true
     }

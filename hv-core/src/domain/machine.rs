@@ -6,6 +6,7 @@ use xen_abi::errno::Errno;
 
 use super::hotplug::{CpuWay, Progress};
 use crate::base::{CpuId, DomId, Mfn, Nanos, VcpuId};
+use crate::mm::Holdings;
 use crate::sched::Unit;
 
 /// The machine as the layers above see it. RAM stays mapped for good, hence the `'static` views; all
@@ -33,16 +34,20 @@ pub trait Machine: Send + Sync {
     /// Gives a page of ours to a domain to see: it owns the page, and our reference keeps it alive.
     ///
     /// # Errors
-    /// `EBUSY` when somebody has the page already.
-    fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
-    /// Makes a free page the domain's own, after flushes that older uses of it still owe.
-    fn assign(&self, mfn: Mfn, owner: DomId);
-    /// Takes a page from its owner, which must be its only user; it is nobody's then.
+    /// `EBUSY` when somebody has the page already, `ESRCH` when the domain is dying.
+    fn share_with(&self, mfn: Mfn, with: &Holdings) -> Result<(), Errno>;
+    /// Makes a free page the domain's own, after flushes that older uses of it still owe. It counts in the domain's
+    /// account, which the caller has charged, until its last reference goes.
+    ///
+    /// # Errors
+    /// `EBUSY` when somebody has the page already, `ESRCH` when the domain is dying: the caller keeps the page.
+    fn assign(&self, mfn: Mfn, to: &Holdings) -> Result<(), Errno>;
+    /// Takes a page from its owner, which must be its only user; it is nobody's then. The account is left to the caller.
     ///
     /// # Errors
     /// `EINVAL` when it is not the domain's, `EBUSY` when it is in use.
-    fn steal(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
-    /// Drops the owner's claim to a page: it is freed when its last user lets go.
+    fn steal(&self, mfn: Mfn, from: &Holdings) -> Result<(), Errno>;
+    /// Drops the owner's claim to a page of its account: it is freed, and leaves the account, when its last user lets go.
     ///
     /// # Errors
     /// `EINVAL` when it is not the domain's or was given up already.

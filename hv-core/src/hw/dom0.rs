@@ -16,7 +16,7 @@ use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags};
 use hv_core::hypercall::mmu;
 use hv_core::mm::pins::{self, OwedPuts, RootKind};
 use hv_core::mm::pte::Level;
-use hv_core::mm::{Owner, PtMachine, PtResult, Stop};
+use hv_core::mm::{PtResult, Standing, Stop};
 use hv_core::pv::frame::rflags;
 use hv_core::pv::state::PvState;
 use pvh_boot::elf::Kernel;
@@ -347,10 +347,8 @@ fn clear_tail(module: &Module, module_pages: u64) {
 fn adopt(domain: &Arc<Domain>, memory: &Memory) {
     for (first, run) in memory.frames.runs() {
         for (pfn, mfn) in (first..).zip(run) {
-            let assigned = HW
-                .frame(Mfn(mfn))
-                .map(|f| f.assign(Owner::Domain(domain.id)));
-            if assigned != Some(Ok(())) {
+            let entered = domain.holdings.enter(&HW, Mfn(mfn), Standing::Own);
+            if entered.is_err() {
                 refuse(format_args!("dom0: frame {mfn:#x} has an owner already"));
             }
             HW.set_m2p(Mfn(mfn), pfn);

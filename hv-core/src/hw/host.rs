@@ -9,9 +9,10 @@ use hv_core::domain::{
     CpuWay, Domain, Hypervisor, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest,
 };
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
-use hv_core::mm::refs::{get_page_and_type, put_page, put_page_and_type};
+use hv_core::mm::refs::{get_page_and_type, put_page_and_type};
 use hv_core::mm::{
-    Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Stop, TlbScope, refs,
+    Frame, Globals, Holdings, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Standing,
+    Stop, TlbScope, refs,
 };
 use hv_core::pv::state::{Mode, PvState};
 use hv_core::sched::{CpuSet, Unit};
@@ -177,16 +178,49 @@ impl PtMachine for Hw {
     }
 
     fn release(&self, mfn: Mfn) {
-        if let Some(frame) = self.frame(mfn)
-            && frame.free_up().is_ok()
+        let Some(frame) = self.frame(mfn) else { return };
+        // A domain that is not in the list is being made.
+        let owner = match frame.owner() {
+            Owner::Domain(id) => HV.get().and_then(|hv| hv.domain(id)),
+            Owner::Free | Owner::Xen | Owner::Io => None,
+        };
+        if let Some(d) = &owner
+            && d.holdings.unlink(self, mfn) == Standing::Own
         {
+            d.pages.fetch_sub(1, Ordering::Relaxed);
+        }
+        if frame.free_up().is_ok() {
             Machine::set_m2p(self, mfn, u64::MAX);
             pages::free(mfn);
+        }
+        if let Some(d) = owner {
+            frame_left(&d);
         }
     }
 
     fn note(&self, why: fmt::Arguments<'_>) {
         log::info!("{why}");
+    }
+}
+
+/// A frame is no longer the domain's. When the last one goes of a domain that has died, this CPU forgets the domain
+/// as soon as it holds no locks.
+fn frame_left(domain: &Domain) {
+    if domain.holdings.leave() {
+        domain.gone.store(true, Ordering::Release);
+        let remote = &percpu::this().remote;
+        remote.softirq.fetch_or(softirq::REAP, Ordering::SeqCst);
+    }
+}
+
+fn not_given(why: RefError) -> Errno {
+    match why {
+        RefError::Closed => Errno::ESRCH,
+        RefError::InUse => {
+            log::error!("a frame from the allocator has an owner");
+            Errno::EBUSY
+        }
+        _ => Errno::EINVAL,
     }
 }
 
@@ -218,34 +252,23 @@ impl Machine for Hw {
         }
     }
 
-    fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
-        let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
-        frame
-            .assign(Owner::Domain(owner))
-            .map_err(|_| Errno::EBUSY)?;
-        self.take_writable(mfn, owner)
+    fn share_with(&self, mfn: Mfn, with: &Holdings) -> Result<(), Errno> {
+        refs::share_page(self, mfn, with).map_err(not_given)
     }
 
     fn unshare(&self, mfn: Mfn) {
-        self.drop_writable(mfn);
-        if let Some(frame) = self.frame(mfn)
-            && frame.take_allocation()
-        {
-            put_page(self, mfn);
-        }
+        refs::unshare_page(self, mfn);
     }
 
-    fn assign(&self, mfn: Mfn, owner: DomId) {
-        let Some(frame) = self.frame(mfn) else { return };
-        self.flush_stale(TlbScope::All, frame.stamp());
-        if frame.assign(Owner::Domain(owner)).is_err() {
-            log::error!("frame {mfn:#x} from the allocator has an owner: not given to d{owner}");
-        }
-    }
-
-    fn steal(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
+    fn assign(&self, mfn: Mfn, to: &Holdings) -> Result<(), Errno> {
         let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
-        frame.steal(owner).map_err(|why| {
+        self.flush_stale(TlbScope::All, frame.stamp());
+        to.enter(self, mfn, Standing::Own).map_err(not_given)
+    }
+
+    fn steal(&self, mfn: Mfn, from: &Holdings) -> Result<(), Errno> {
+        let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
+        frame.steal(from.id()).map_err(|why| {
             if why == RefError::InUse {
                 Errno::EBUSY
             } else {
@@ -253,17 +276,17 @@ impl Machine for Hw {
             }
         })?;
         frame.set_stamp(tlb::clock());
-        frame.free_up().map_err(|_| Errno::EBUSY)
+        from.unlink(self, mfn);
+        let freed = frame.free_up();
+        match hv().domain(from.id()) {
+            Some(d) => frame_left(&d),
+            None => debug_assert!(false, "a domain that is not in the list owned a page"),
+        }
+        freed.map_err(|_| Errno::EBUSY)
     }
 
     fn relinquish(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
-        refs::get_page(self, mfn, Owner::Domain(owner)).map_err(|_| Errno::EINVAL)?;
-        let ours = self.frame(mfn).is_some_and(Frame::take_allocation);
-        if ours {
-            put_page(self, mfn);
-        }
-        put_page(self, mfn);
-        if ours { Ok(()) } else { Err(Errno::EINVAL) }
+        refs::relinquish_page(self, mfn, owner).map_err(|_| Errno::EINVAL)
     }
 
     fn alloc_page(&self) -> Option<Mfn> {

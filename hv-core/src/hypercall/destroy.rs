@@ -30,7 +30,7 @@ pub(super) fn destroy<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtR
         release_state(cx.host, vcpu)?;
     }
     domain.drop_registered_infos();
-    release_memory(cx, domain)?;
+    domain.holdings.relinquish_all(cx.host)?;
     domain.take_back_pages();
     // Those that have its translations in their TLBs let go of the domain.
     for cpu in domain
@@ -76,7 +76,3 @@ fn release_state<H: Host>(host: &H, vcpu: &Vcpu) -> PtResult {
     done
 }
 
-/// Frees the domain's memory, but for what others still use.
-fn release_memory<H: Host>(_cx: &mut Ctx<'_, H>, _domain: &Arc<Domain>) -> PtResult {
-    Ok(())
-}

@@ -2,6 +2,7 @@
 //! of memory that its devices can reach.
 
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use xen_abi::errno::Errno;
 use xen_abi::memory::MemoryExchange;
@@ -132,12 +133,15 @@ fn one_chunk<H: Host>(
         target.machine.set_m2p(mfn, u64::MAX);
         target.machine.free_page(mfn);
     }
-    for (index, (first, gpfn)) in new.iter().zip(gpfns).enumerate() {
-        hand_over(target, *first, 1 << chunk.out_order, Some(gpfn));
-        cx.write(
-            cx.element::<u64>(request.out.extent_start.address(), position + index as u64)?,
-            &first.0,
-        )?;
+    // What a domain that begins to die does not get is free again.
+    let mut outcome = Ok(());
+    for (first, gpfn) in new.iter().zip(gpfns) {
+        outcome = outcome.and(hand_over(target, *first, 1 << chunk.out_order, Some(gpfn)));
+    }
+    outcome?;
+    for (index, first) in new.iter().enumerate() {
+        let at = request.out.extent_start.address();
+        cx.write(cx.element::<u64>(at, position + index as u64)?, &first.0)?;
     }
     Ok(())
 }
@@ -164,7 +168,7 @@ fn take_old<H: Host>(
         let first: u64 = cx.read(slot)?;
         for page in 0..1u64 << chunk.in_order {
             let mfn = Mfn(first.checked_add(page).ok_or(Errno::EINVAL)?);
-            target.machine.steal(mfn, target.id)?;
+            target.machine.steal(mfn, &target.holdings)?;
             old.push(mfn);
         }
     }
@@ -173,7 +177,10 @@ fn take_old<H: Host>(
 
 fn give_back(target: &Domain, chunk: &Chunk, new: &[Mfn], old: &[Mfn]) {
     for mfn in old {
-        target.machine.assign(*mfn, target.id);
+        if target.machine.assign(*mfn, &target.holdings).is_err() {
+            target.pages.fetch_sub(1, Ordering::Relaxed);
+            target.machine.free_page(*mfn);
+        }
     }
     for first in new {
         for page in 0..1u64 << chunk.out_order {

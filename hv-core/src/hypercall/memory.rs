@@ -129,12 +129,7 @@ fn decrease<H: Host>(cx: &Ctx<'_, H>, target: &Domain, at: u64, order: u32) -> R
     let first = cx.read::<u64>(at)?;
     for page in 0..1u64 << order {
         let mfn = Mfn(first.checked_add(page).ok_or(Errno::EINVAL)?);
-        if mfn == target.shared_info || target.grants.has_frame(mfn) {
-            // Ours, lent to the domain: never counted as its own.
-            return Err(Errno::EINVAL);
-        }
         target.machine.relinquish(mfn, target.id)?;
-        target.pages.fetch_sub(1, Ordering::Relaxed);
     }
     Ok(())
 }
@@ -154,7 +149,7 @@ fn increase<H: Host>(
         target.pages.fetch_sub(pages, Ordering::Relaxed);
         return Err(Errno::ENOMEM);
     };
-    hand_over(target, first, pages, gpfn);
+    hand_over(target, first, pages, gpfn)?;
     // Without a list the guest does not want to know which.
     if request.extent_start.is_null() {
         return Ok(());
@@ -185,15 +180,24 @@ pub fn charge(target: &Domain, pages: u64) -> Result<(), Errno> {
         .map_err(|_| Errno::ENOMEM)
 }
 
-/// Makes freshly allocated pages the domain's own; with a guest frame, the M2P knows them by it.
-pub fn hand_over(target: &Domain, first: Mfn, pages: u64, gpfn: Option<u64>) {
+/// Makes freshly allocated and charged pages the domain's own; with a guest frame, the M2P knows them by it.
+///
+/// # Errors
+/// `ESRCH` when the domain began to die meanwhile: pages that it did not get are free again, and off its account.
+pub fn hand_over(target: &Domain, first: Mfn, pages: u64, gpfn: Option<u64>) -> Result<(), Errno> {
+    let machine = target.machine;
+    let mut outcome = Ok(());
     for page in 0..pages {
         let mfn = Mfn(first.0 + page);
-        target.machine.assign(mfn, target.id);
-        if let Some(gpfn) = gpfn {
-            target.machine.set_m2p(mfn, gpfn.wrapping_add(page));
+        if let Err(why) = machine.assign(mfn, &target.holdings) {
+            target.pages.fetch_sub(1, Ordering::Relaxed);
+            machine.free_page(mfn);
+            outcome = Err(why);
+        } else if let Some(gpfn) = gpfn {
+            machine.set_m2p(mfn, gpfn.wrapping_add(page));
         }
     }
+    outcome
 }
 
 /// Answers a question about a domain's memory.

@@ -150,6 +150,7 @@ impl Fixture {
         };
         let hv = Hypervisor::new(backing, services, irqs, identity(), facts());
         let hv: &'static Hypervisor = Box::leak(Box::new(hv));
+        assert!(machine.hv.set(hv).is_ok());
         let host = FakeHost::new(machine);
         let caller = add_domain(hv, 0, Rights::Control);
         let state = PvState::at_reset(host.fpu_lines()).unwrap();

@@ -10,7 +10,7 @@
 
 use super::types::{TypeState, TypeWord};
 use crate::base::{DomId, Mfn};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Who owns a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,25 +26,35 @@ pub enum Owner {
 }
 
 impl Owner {
-    const DOMAIN: u32 = 1 << 16;
+    /// Set for domains, whose numbers are below it.
+    const DOMAIN: u16 = 1 << 15;
 
-    const fn encode(self) -> u32 {
+    const fn encode(self) -> u16 {
         match self {
             Self::Free => 0,
             Self::Xen => 1,
             Self::Io => 2,
-            Self::Domain(id) => Self::DOMAIN | id as u32,
+            Self::Domain(id) => Self::DOMAIN | id,
         }
     }
 
-    const fn decode(word: u32) -> Self {
+    const fn decode(word: u16) -> Self {
         match word {
             0 => Self::Free,
             1 => Self::Xen,
-            2 => Self::Io,
-            _ => Self::Domain(word as u16),
+            w if w & Self::DOMAIN != 0 => Self::Domain(w & !Self::DOMAIN),
+            _ => Self::Io,
         }
     }
+}
+
+/// How a domain has a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Its own, in its account.
+    Own,
+    /// A page of ours that it is shown (shared info, grant table): in nobody's account.
+    Lent,
 }
 
 /// Why a general reference was not given.
@@ -60,6 +70,8 @@ pub enum RefError {
     Full,
     /// Somebody else still uses it (for changes of the owner).
     InUse,
+    /// The domain that is to have it is dying.
+    Closed,
 }
 
 /// Outcome of dropping a general reference.
@@ -74,6 +86,8 @@ pub(super) enum Dropped {
 
 /// General references: 56 bits, of which a guest can never fill a part.
 const COUNT: u64 = (1 << 56) - 1;
+/// The page is lent; kept until the frame is free.
+const LENT: u64 = 1 << 62;
 /// The owner's own reference is among them.
 const ALLOCATED: u64 = 1 << 63;
 
@@ -83,9 +97,18 @@ const ALLOCATED: u64 = 1 << 63;
 pub struct Frame {
     refs: AtomicU64,
     pub(super) ty: TypeWord,
-    owner: AtomicU32,
+    owner: AtomicU16,
+    progress: AtomicU16,
     stamp: AtomicU32,
-    aux: AtomicU64,
+    /// Neighbours in the owner's list (`holdings`).
+    pub(super) links: Links,
+}
+
+/// Two frame numbers, plus one each; zero: none.
+#[derive(Default)]
+pub(super) struct Links {
+    pub(super) before: AtomicU32,
+    pub(super) after: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Frame>() == 32);
@@ -97,9 +120,13 @@ impl Frame {
         Self {
             refs: AtomicU64::new(0),
             ty: TypeWord::new(),
-            owner: AtomicU32::new(Owner::Free.encode()),
+            owner: AtomicU16::new(Owner::Free.encode()),
+            progress: AtomicU16::new(0),
             stamp: AtomicU32::new(0),
-            aux: AtomicU64::new(0),
+            links: Links {
+                before: AtomicU32::new(0),
+                after: AtomicU32::new(0),
+            },
         }
     }
 
@@ -153,12 +180,22 @@ impl Frame {
     }
 
     /// Progress of interrupted work; meaningful to who holds the type word's claim.
-    pub(super) fn aux(&self) -> u64 {
-        self.aux.load(Ordering::Relaxed)
+    pub(super) fn progress(&self) -> u16 {
+        self.progress.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_aux(&self, progress: u64) {
-        self.aux.store(progress, Ordering::Relaxed);
+    pub(super) fn set_progress(&self, progress: u16) {
+        self.progress.store(progress, Ordering::Relaxed);
+    }
+
+    /// How the domain that owns it has it; as [`Self::owner`].
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if self.refs.load(Ordering::Acquire) & LENT == 0 {
+            Standing::Own
+        } else {
+            Standing::Lent
+        }
     }
 
     /// Takes a general reference if `owner` owns the frame. On [`GetError::Stray`] the caller holds
@@ -205,6 +242,11 @@ impl Frame {
     /// The allocator calls this after every CPU whose TLB may hold older mappings (by the frame's
     /// stamp) was flushed. Errors: [`RefError::InUse`] unless the frame is free.
     pub fn assign(&self, owner: Owner) -> Result<(), RefError> {
+        self.settle(owner, Standing::Own)
+    }
+
+    /// As [`Self::assign`], with the standing that the owner has.
+    pub(super) fn settle(&self, owner: Owner, standing: Standing) -> Result<(), RefError> {
         let taken = self.owner.compare_exchange(
             Owner::Free.encode(),
             owner.encode(),
@@ -215,8 +257,12 @@ impl Frame {
             return Err(RefError::InUse);
         }
         self.ty.reset();
-        self.set_aux(0);
-        self.refs.store(ALLOCATED | 1, Ordering::Release);
+        self.set_progress(0);
+        let lent = match standing {
+            Standing::Own => 0,
+            Standing::Lent => LENT,
+        };
+        self.refs.store(ALLOCATED | lent | 1, Ordering::Release);
         Ok(())
     }
 
@@ -243,6 +289,7 @@ impl Frame {
             return Err(RefError::InUse);
         }
         self.ty.reset();
+        self.refs.store(0, Ordering::Relaxed);
         self.owner.store(Owner::Free.encode(), Ordering::Release);
         Ok(())
     }

@@ -12,7 +12,8 @@
 //! - [`validate`]: checking a whole table or descriptor page, and taking it apart; preemptible.
 //! - [`update`]: changing one entry of a live table (`mmu_update`, `update_va_mapping`).
 //! - [`granted`]: entries that map pages by a grant.
-//! - [`pins`]: pins, roots and the teardown of a domain's frames.
+//! - [`pins`]: pins, roots and the teardown of one frame.
+//! - [`holdings`]: the list of a domain's frames, and how all of them are taken from it.
 //! - [`ptdecode`] and [`ptwrite`]: stores of the guest into its live tables, caught as faults.
 //! - [`descriptors`]: which segment descriptors a guest may have.
 //!
@@ -46,6 +47,7 @@ pub mod descriptors;
 pub mod entries;
 pub mod frames;
 pub mod granted;
+pub mod holdings;
 pub mod pins;
 pub mod ptdecode;
 pub mod pte;
@@ -63,7 +65,8 @@ use core::fmt;
 use core::sync::atomic::AtomicU64;
 use xen_abi::errno::Errno;
 
-pub use frames::{Frame, FrameTable, Owner, RefError};
+pub use frames::{Frame, FrameTable, Owner, RefError, Standing};
+pub use holdings::Holdings;
 pub use pte::{Globals, Level, Pte};
 pub use types::{PageType, Reach};
 
@@ -174,7 +177,8 @@ pub trait PtMachine {
     /// Writes the cache lines of a RAM frame back and drops them, on all CPUs.
     fn write_back(&self, mfn: Mfn);
 
-    /// The frame's last reference is gone and it is stamped: give it back to the allocator.
+    /// The frame's last reference is gone and it is stamped: take it out of its owner's [`Holdings`] and account, and give
+    /// it back to the allocator.
     fn release(&self, mfn: Mfn);
 
     /// Says why something was refused; the machine limits the rate.

@@ -1,6 +1,7 @@
 //! Taking and dropping references to frames, with what a change of type entails.
 
-use super::frames::{Dropped, Frame, GetError, Owner, RefError};
+use super::frames::{Dropped, Frame, GetError, Owner, RefError, Standing};
+use super::holdings::Holdings;
 use super::types::{Claim, Join, Leave, PageType, Reach};
 use super::validate::{self, Progress, Scan};
 use super::{PtMachine, PtResult, Refusal, Stop, TlbScope};
@@ -355,12 +356,12 @@ pub(super) fn reap_orphan<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame) -> PtRes
 /// rings). Our `Writable` reference keeps it alive, and from becoming a table, until
 /// [`unshare_page`], whatever the domain does.
 ///
-/// Errors: as [`Frame::assign`].
-pub fn share_page<M: PtMachine>(m: &M, mfn: Mfn, with: DomId) -> Result<(), RefError> {
-    let frame = m.frame(mfn).ok_or(RefError::NotRam)?;
-    frame.assign(Owner::Domain(with))?;
+/// Errors: as [`Holdings::enter`].
+pub fn share_page<M: PtMachine>(m: &M, mfn: Mfn, with: &Holdings) -> Result<(), RefError> {
+    with.enter(m, mfn, Standing::Lent)?;
     // A frame just assigned has no type, so this can neither wait nor fail.
-    get_page_and_type(m, mfn, with, PageType::Writable, Reach::Owner).map_err(|_| RefError::InUse)
+    get_page_and_type(m, mfn, with.id(), PageType::Writable, Reach::Owner)
+        .map_err(|_| RefError::InUse)
 }
 
 /// Ends what [`share_page`] began. The frame is released when the domain's last mapping goes.
@@ -370,6 +371,25 @@ pub fn unshare_page<M: PtMachine>(m: &M, mfn: Mfn) {
     put_writable(m, mfn);
     if allocation {
         put_page(m, mfn);
+    }
+}
+
+/// Drops the claim of an owner that lives on to a page of its account (`decrease_reservation`).
+///
+/// Errors: [`RefError::WrongOwner`] also for lent pages and for those given up already; as [`get_page`].
+pub fn relinquish_page<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId) -> Result<(), RefError> {
+    get_page(m, mfn, Owner::Domain(owner))?;
+    let ours = m
+        .frame(mfn)
+        .is_some_and(|f| f.standing() == Standing::Own && f.take_allocation());
+    if ours {
+        put_page(m, mfn);
+    }
+    put_page(m, mfn);
+    if ours {
+        Ok(())
+    } else {
+        Err(RefError::WrongOwner)
     }
 }
 

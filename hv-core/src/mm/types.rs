@@ -12,7 +12,7 @@
 //! | Idle(T) | 0 | - | nobody uses it as anything; T is remembered for what TLBs may still hold |
 //! | Busy(T) | 1 or 2 | BUSY | one CPU owns the word: it flushes, checks or takes apart |
 //! | Held(T) | n >= 1 | VALIDATED | in use as T |
-//! | Partial(T) | 1 | PARTIAL | checking was interrupted; the frame itself owns the count, progress in `aux` |
+//! | Partial(T) | 1 | PARTIAL | checking was interrupted; the frame itself owns the count, progress in `progress` |
 //! | Owned(T) | 1 | PARTIAL, OWNED | taking apart was interrupted; who asked for it owns the count and comes back |
 //!
 //! # Transitions
@@ -236,7 +236,7 @@ pub(super) enum Join {
         foreign: bool,
         incoherent: bool,
     },
-    /// Ours to continue; progress is in the frame's `aux`.
+    /// Ours to continue; progress is in the frame's `progress`.
     Resumed { claim: Claim },
     /// Another CPU is at work.
     Contended,

@@ -1,7 +1,7 @@
 //! Checking all entries of a table (or all descriptors of a page) and dropping what they hold.
 //!
 //! Runs while the frame's type word is claimed, so the contents change by nobody's hand but
-//! the processor's accessed and dirty bits. Entries below the index in the frame's `aux` hold their
+//! the processor's accessed and dirty bits. Entries below the index in the frame's `progress` hold their
 //! references, those from it on do not: that is all the state an interruption needs. A table below
 //! that is itself half done keeps its own progress, and the entry is simply tried again.
 
@@ -14,7 +14,7 @@ use super::{PtMachine, Refusal, Stop};
 use crate::base::{DomId, Mfn};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// How far work on a frame has come; kept in its `aux` while it is interrupted.
+/// How far work on a frame has come; kept in its `progress` while it is interrupted.
 #[derive(Clone, Copy)]
 pub(super) struct Progress {
     /// Entries below this hold their references.
@@ -29,18 +29,18 @@ impl Progress {
         index: 0,
         undoing: false,
     };
-    const UNDOING: u64 = 1 << 16;
+    const UNDOING: u16 = 1 << 15;
 
     pub(super) fn load(frame: &Frame) -> Self {
-        let aux = frame.aux();
+        let kept = frame.progress();
         Self {
-            index: ((aux & 0xffff) as usize).min(ENTRIES),
-            undoing: aux & Self::UNDOING != 0,
+            index: usize::from(kept & !Self::UNDOING).min(ENTRIES),
+            undoing: kept & Self::UNDOING != 0,
         }
     }
 
     pub(super) fn store(self, frame: &Frame) {
-        frame.set_aux(self.index as u64 | if self.undoing { Self::UNDOING } else { 0 });
+        frame.set_progress(self.index as u16 | if self.undoing { Self::UNDOING } else { 0 });
     }
 }
 

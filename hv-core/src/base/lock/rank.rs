@@ -78,6 +78,7 @@ ranks! {
     70 IDT "the making of the IDT"
     80 DOMAINS "the list of domains"
     80 UNITS "the list of units"
+    90 HOLDINGS "the list of a domain's frames"
     90 MMIO_WINDOW "the window of device registers"
     91 HEAP "the heap"
     92 PAGES "the free pages"

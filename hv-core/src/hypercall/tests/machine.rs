@@ -1,17 +1,23 @@
 //! RAM of a few frames, with the page-table logic's view of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use xen_abi::errno::Errno;
 
 use crate::base::{CpuId, DomId, Mfn, Nanos};
 use crate::boot::microcode::{self, Maker, Target};
-use crate::domain::{CpuWay, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest};
+use crate::domain::{
+    CpuWay, Domain, Hypervisor, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest,
+};
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
-use crate::mm::refs::{get_page, get_page_and_type, put_page, put_writable};
-use crate::mm::{Frame, Globals, IoAccess, Owner, PageType, PtMachine, Reach, TlbScope};
+use crate::mm::refs::{get_page_and_type, put_writable, relinquish_page, unshare_page};
+use crate::mm::{
+    Frame, Globals, Holdings, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Standing,
+    TlbScope,
+};
 use crate::sched::Unit;
 
 /// Frames of RAM.
@@ -34,6 +40,9 @@ pub struct FakeMachine {
     cpu_fails: AtomicBool,
     /// Flushes asked for by page-table logic or handlers.
     pub flushes: AtomicU32,
+    m2p: Mutex<BTreeMap<u64, u64>>,
+    /// Who knows the owners of frames; set once it is there.
+    pub hv: OnceLock<&'static Hypervisor>,
 }
 
 impl FakeMachine {
@@ -53,14 +62,26 @@ impl FakeMachine {
             cpu_steps: AtomicU32::new(0),
             cpu_fails: AtomicBool::new(false),
             flushes: AtomicU32::new(0),
+            m2p: Mutex::new(BTreeMap::new()),
+            hv: OnceLock::new(),
         }))
     }
 
     /// A frame that belongs to `owner`.
     pub fn page_of(&self, owner: DomId) -> Mfn {
         let mfn = self.alloc_page().expect("the test machine has frames");
-        self.assign(mfn, owner);
+        match self.domain(owner) {
+            Some(d) => {
+                d.pages.fetch_add(1, Ordering::Relaxed);
+                self.assign(mfn, &d.holdings).expect("the domain lives");
+            }
+            None => self.frame_of(mfn).assign(Owner::Domain(owner)).unwrap(),
+        }
         mfn
+    }
+
+    fn domain(&self, id: DomId) -> Option<Arc<Domain>> {
+        self.hv.get()?.domain(id)
     }
 
     /// Whether CPUs that are sent for do not answer.
@@ -94,26 +115,30 @@ impl Machine for FakeMachine {
         put_writable(self, mfn);
     }
 
-    fn share_with(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
-        self.assign(mfn, owner);
-        get_page(self, mfn, Owner::Domain(owner)).map_err(|_| Errno::EBUSY)
+    fn share_with(&self, mfn: Mfn, with: &Holdings) -> Result<(), Errno> {
+        with.enter(self, mfn, Standing::Lent)
+            .map_err(|_| Errno::ESRCH)?;
+        self.take_writable(mfn, with.id())
     }
 
-    fn assign(&self, mfn: Mfn, owner: DomId) {
-        let done = self.frame_of(mfn).assign(Owner::Domain(owner));
-        done.expect("the frame was free");
+    fn assign(&self, mfn: Mfn, to: &Holdings) -> Result<(), Errno> {
+        to.enter(self, mfn, Standing::Own).map_err(|_| Errno::ESRCH)
     }
 
-    fn steal(&self, _: Mfn, _: DomId) -> Result<(), Errno> {
-        Err(Errno::EBUSY)
-    }
-
-    fn relinquish(&self, mfn: Mfn, _: DomId) -> Result<(), Errno> {
-        if !self.frame_of(mfn).take_allocation() {
-            return Err(Errno::EINVAL);
-        }
-        put_page(self, mfn);
+    fn steal(&self, mfn: Mfn, from: &Holdings) -> Result<(), Errno> {
+        let frame = self.frame(mfn).ok_or(Errno::EINVAL)?;
+        frame.steal(from.id()).map_err(|why| match why {
+            RefError::InUse => Errno::EBUSY,
+            _ => Errno::EINVAL,
+        })?;
+        from.unlink(self, mfn);
+        frame.free_up().unwrap();
+        assert!(!from.leave(), "the tests keep a page of each domain");
         Ok(())
+    }
+
+    fn relinquish(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
+        relinquish_page(self, mfn, owner).map_err(|_| Errno::EINVAL)
     }
 
     fn alloc_page(&self) -> Option<Mfn> {
@@ -132,10 +157,12 @@ impl Machine for FakeMachine {
         self.free.lock().unwrap().len() as u64
     }
 
-    fn set_m2p(&self, _: Mfn, _: u64) {}
+    fn set_m2p(&self, mfn: Mfn, gfn: u64) {
+        self.m2p.lock().unwrap().insert(mfn.0, gfn);
+    }
 
-    fn m2p(&self, _: Mfn) -> u64 {
-        u64::MAX
+    fn m2p(&self, mfn: Mfn) -> u64 {
+        *self.m2p.lock().unwrap().get(&mfn.0).unwrap_or(&u64::MAX)
     }
 
     fn now(&self) -> Nanos {
@@ -195,10 +222,7 @@ impl Machine for FakeMachine {
     fn arm_vcpu_timer(&self, _: Unit, _: Option<Nanos>) {}
 
     fn unshare(&self, mfn: Mfn) {
-        put_page(self, mfn);
-        if self.frame_of(mfn).take_allocation() {
-            put_page(self, mfn);
-        }
+        unshare_page(self, mfn);
     }
 }
 
@@ -248,10 +272,23 @@ impl PtMachine for FakeMachine {
     fn write_back(&self, _: Mfn) {}
 
     fn release(&self, mfn: Mfn) {
-        self.frame_of(mfn)
-            .free_up()
-            .expect("the last reference went");
+        let frame = self.frame_of(mfn);
+        let owner = match frame.owner() {
+            Owner::Domain(id) => self.domain(id),
+            _ => None,
+        };
+        if let Some(d) = &owner
+            && d.holdings.unlink(self, mfn) == Standing::Own
+        {
+            d.pages.fetch_sub(1, Ordering::Relaxed);
+        }
+        frame.free_up().expect("the last reference went");
         self.free_page(mfn);
+        if let Some(d) = &owner
+            && d.holdings.leave()
+        {
+            d.machine.interrupt(0);
+        }
     }
 
     fn note(&self, _: fmt::Arguments<'_>) {}

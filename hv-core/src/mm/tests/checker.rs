@@ -3,7 +3,7 @@
 
 use super::machine::{Fake, IO_BASE, P, RW};
 use crate::mm::types::PageType;
-use crate::mm::{Globals, Level, Owner, PtMachine, Pte};
+use crate::mm::{Globals, Level, Owner, PtMachine, Pte, Standing};
 
 /// Level of a type, 1 to 4, or 0.
 fn level(t: PageType) -> u8 {
@@ -33,7 +33,7 @@ fn count_entries(m: &Fake) -> Vec<Expected> {
         let end = match (state.count(), state.is_validated()) {
             (0, _) => 0,
             (_, true) => 512,
-            (_, false) => (frame.aux() & 0xffff) as usize,
+            (_, false) => usize::from(frame.progress() & 0x7fff),
         };
         if level == 0 {
             continue;
@@ -72,6 +72,7 @@ pub fn check(m: &Fake, extra: &[u64]) {
 
 /// As [`check`], with frames on which the test holds general references.
 pub fn check_with(m: &Fake, extra: &[u64], general: &[u64]) {
+    check_holdings(m);
     let seen = count_entries(m);
     for (n, frame) in m.frames.iter().enumerate() {
         let state = frame.type_state();
@@ -120,6 +121,21 @@ pub fn check_with(m: &Fake, extra: &[u64], general: &[u64]) {
             state.count(),
             state.page_type(),
         );
+    }
+}
+
+/// Each domain's list has its own frames, once each; lent ones only count.
+fn check_holdings(m: &Fake) {
+    for holdings in &m.holdings {
+        let owned = |n: &usize| m.frames[*n].belongs_to(holdings.id());
+        let all: Vec<usize> = (0..m.frames.len()).filter(owned).collect();
+        assert_eq!(holdings.frames(), all.len() as u64, "d{}", holdings.id());
+        let mut listed = vec![];
+        holdings.for_each(m, |mfn| listed.push(mfn.0 as usize));
+        listed.sort_unstable();
+        let own = |n: &usize| m.frames[*n].standing() == Standing::Own;
+        let expected: Vec<usize> = all.into_iter().filter(own).collect();
+        assert_eq!(listed, expected, "the list of d{}", holdings.id());
     }
 }
 

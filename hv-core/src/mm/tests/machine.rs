@@ -2,7 +2,9 @@
 
 use crate::base::{DomId, Mfn};
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
-use crate::mm::{Frame, FrameTable, Globals, IoAccess, Owner, PtMachine, TlbScope};
+use crate::mm::{
+    Frame, FrameTable, Globals, Holdings, IoAccess, Owner, PtMachine, Standing, TlbScope,
+};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Mutex;
@@ -38,6 +40,10 @@ pub struct Fake {
     pub cpus: [Mutex<Cpu>; 2],
     /// Preemption comes up by this pattern, one bit a question; zero is never.
     pub preempt: AtomicU64,
+    /// Frames of DOM and OTHER.
+    pub holdings: [Holdings; 2],
+    /// Domains that lost their last frame after they were closed.
+    pub gone: Mutex<Vec<DomId>>,
     pub privileged: AtomicBool,
     pub released: Mutex<Vec<u64>>,
     pub flushes: AtomicU32,
@@ -59,6 +65,8 @@ impl Fake {
             clock: AtomicU32::new(1),
             cpus: std::array::from_fn(|_| Mutex::new(Cpu::default())),
             preempt: AtomicU64::new(0),
+            holdings: [Holdings::new(DOM), Holdings::new(OTHER)],
+            gone: Mutex::new(Vec::new()),
             privileged: AtomicBool::new(true),
             released: Mutex::new(Vec::new()),
             flushes: AtomicU32::new(0),
@@ -70,10 +78,35 @@ impl Fake {
     /// All frames given to `DOM`.
     pub fn with_domain(count: usize) -> Self {
         let m = Self::new(count);
-        for f in &m.frames {
-            f.assign(Owner::Domain(DOM)).unwrap();
+        for n in 0..count as u64 {
+            m.give(n, DOM);
         }
         m
+    }
+
+    pub fn holdings_of(&self, id: DomId) -> &Holdings {
+        &self.holdings[usize::from(id) - 1]
+    }
+
+    /// Gives a free frame to a domain.
+    pub fn give(&self, mfn: u64, to: DomId) {
+        let entered = self.holdings_of(to).enter(self, Mfn(mfn), Standing::Own);
+        entered.unwrap();
+    }
+
+    /// Takes a frame that nobody uses from its domain.
+    pub fn take_away(&self, mfn: u64, from: DomId) {
+        self.f(mfn).steal(from).unwrap();
+        self.gone_from(mfn, from);
+    }
+
+    fn gone_from(&self, mfn: u64, from: DomId) {
+        let holdings = self.holdings_of(from);
+        holdings.unlink(self, Mfn(mfn));
+        self.f(mfn).free_up().unwrap();
+        if holdings.leave() {
+            self.gone.lock().unwrap().push(from);
+        }
     }
 
     /// Writes as the guest would with a plain store, without asking anybody.
@@ -171,7 +204,10 @@ impl PtMachine for Fake {
     }
 
     fn release(&self, mfn: Mfn) {
-        self.f(mfn.0).free_up().unwrap();
+        match self.f(mfn.0).owner() {
+            Owner::Domain(id) => self.gone_from(mfn.0, id),
+            _ => self.f(mfn.0).free_up().unwrap(),
+        }
         self.released.lock().unwrap().push(mfn.0);
     }
 

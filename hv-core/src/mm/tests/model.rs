@@ -152,9 +152,8 @@ impl World {
         let m = Fake::with_domain(FRAMES as usize + 1);
         m.no_globals
             .store(globals == Globals::Nothing, Ordering::Relaxed);
-        m.f(THEIR_L1).steal(DOM).unwrap();
-        m.f(THEIR_L1).free_up().unwrap();
-        m.f(THEIR_L1).assign(Owner::Domain(OTHER)).unwrap();
+        m.take_away(THEIR_L1, DOM);
+        m.give(THEIR_L1, OTHER);
         pin(&m, OTHER, Mfn(THEIR_L1), Level::L1, &mut OwedPuts::new()).unwrap();
         for (table, slot) in [(0, 0), (0, 511), (1, 0), (1, 255), (2, 0), (2, 1), (2, 256)] {
             m.poke(table, slot, pte(table + 1, P | RW | US));
@@ -322,7 +321,7 @@ impl World {
             let cached = cpu.lock().unwrap().readable.contains(&frame);
             assert!(!cached, "frame {frame} is readable to its former owner");
         }
-        self.m.f(frame).assign(Owner::Domain(DOM)).unwrap();
+        self.m.give(frame, DOM);
     }
 
     /// A CPU of the domain caches all it can reach: by its roots, and by tables cached before.
@@ -391,10 +390,13 @@ impl World {
             put_page(&self.m, Mfn(frame));
         }
         while unpin(&self.m, OTHER, Mfn(THEIR_L1), &mut self.owed).is_err() {}
-        for frame in 0..FRAMES {
-            while relinquish(&self.m, DOM, Mfn(frame)).is_err() {}
-        }
+        let holdings = self.m.holdings_of(DOM);
+        holdings.close();
+        while holdings.relinquish_all(&self.m).is_err() {}
         self.check();
+        // Unless it had given everything away before.
+        let last_words = *self.m.gone.lock().unwrap() == [DOM];
+        assert!(last_words || self.m.released.lock().unwrap().len() as u64 == FRAMES);
         for frame in 0..FRAMES {
             assert_eq!(
                 self.m.f(frame).owner(),

@@ -271,9 +271,8 @@ fn foreign_pages_need_the_right() {
     pin_ok(&m, 0, Level::L4);
     // Frames 8.. go to OTHER: its L1 is 8.
     for n in 8..12 {
-        m.f(n).steal(DOM).unwrap();
-        m.f(n).free_up().unwrap();
-        m.f(n).assign(Owner::Domain(OTHER)).unwrap();
+        m.take_away(n, DOM);
+        m.give(n, OTHER);
     }
     assert_eq!(
         pin(&m, OTHER, Mfn(8), Level::L1, &mut OwedPuts::new()),
@@ -316,9 +315,8 @@ fn foreign_pages_need_the_right() {
 #[test]
 fn foreign_writable_mapping_makes_the_type_change_flush_everybody() {
     let m = chain();
-    m.f(8).steal(DOM).unwrap();
-    m.f(8).free_up().unwrap();
-    m.f(8).assign(Owner::Domain(OTHER)).unwrap();
+    m.take_away(8, DOM);
+    m.give(8, OTHER);
     assert_eq!(
         pin(&m, OTHER, Mfn(8), Level::L1, &mut OwedPuts::new()),
         Ok(())
@@ -359,8 +357,7 @@ fn io_and_shared_frames() {
     };
     assert_eq!(set_as(&m, &io, 3, 2, pte(IO_BASE, P | RW)), Ok(()));
     assert_eq!(set_as(&m, &io, 3, 2, pte(5, P | RW)), DENIED);
-    m.f(9).steal(DOM).unwrap();
-    m.f(9).free_up().unwrap();
+    m.take_away(9, DOM);
     m.f(9).assign(Owner::Xen).unwrap();
     assert_eq!(set(&m, 3, 4, pte(9, P)), BUSY);
     let xen = Whose {
@@ -492,10 +489,12 @@ fn pin_ok_with(m: &Fake, mfn: u64, extra: &[u64]) {
 fn a_shared_page_lives_until_both_let_go() {
     let m = chain();
     pin_ok(&m, 0, Level::L4);
-    m.f(9).steal(DOM).unwrap();
-    m.f(9).free_up().unwrap();
-    share_page(&m, Mfn(9), DOM).unwrap();
-    assert_eq!(share_page(&m, Mfn(9), DOM), Err(RefError::InUse));
+    m.take_away(9, DOM);
+    share_page(&m, Mfn(9), m.holdings_of(DOM)).unwrap();
+    assert_eq!(
+        share_page(&m, Mfn(9), m.holdings_of(DOM)),
+        Err(RefError::InUse)
+    );
     check(&m, &[9]);
     let owed = &mut OwedPuts::new();
     assert_eq!(pin(&m, DOM, Mfn(9), Level::L1, owed), INVALID);

@@ -16,7 +16,7 @@ use crate::hypercall::testing;
 use crate::hypercall::{Ctx, Flush, Host, SegmentBase, TaskSwitched};
 use crate::irq::tests::machine as wires;
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
-use crate::mm::{Frame, Globals, IoAccess, PtMachine, TlbScope};
+use crate::mm::{Frame, Globals, Holdings, IoAccess, PtMachine, TlbScope};
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::PvState;
 use crate::sched::{CpuSet, Credit2, Layout, Unit};
@@ -88,7 +88,7 @@ impl Machine for Ram {
     fn drop_writable(&self, mfn: Mfn) {
         assert!(self.held.lock().unwrap().remove(&mfn.0));
     }
-    fn share_with(&self, _: Mfn, _: DomId) -> Result<(), Errno> {
+    fn share_with(&self, _: Mfn, _: &Holdings) -> Result<(), Errno> {
         Ok(())
     }
     fn alloc_page(&self) -> Option<Mfn> {
@@ -102,10 +102,10 @@ impl Machine for Ram {
     }
     fn interrupt(&self, _: CpuId) {}
     fn reschedule(&self, _: CpuId) {}
-    fn assign(&self, _: Mfn, _: DomId) {
+    fn assign(&self, _: Mfn, _: &Holdings) -> Result<(), Errno> {
         unreachable!()
     }
-    fn steal(&self, _: Mfn, _: DomId) -> Result<(), Errno> {
+    fn steal(&self, _: Mfn, _: &Holdings) -> Result<(), Errno> {
         unreachable!()
     }
     fn relinquish(&self, _: Mfn, _: DomId) -> Result<(), Errno> {
