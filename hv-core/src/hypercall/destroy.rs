@@ -75,4 +75,3 @@ fn release_state<H: Host>(host: &H, vcpu: &Vcpu) -> PtResult {
     }
     done
 }
-

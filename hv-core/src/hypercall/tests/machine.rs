@@ -287,7 +287,7 @@ impl PtMachine for FakeMachine {
         if let Some(d) = &owner
             && d.holdings.leave()
         {
-            d.machine.interrupt(0);
+            d.gone.store(true, Ordering::Release);
         }
     }
 
