@@ -153,6 +153,10 @@ pub struct Domain {
     pub pages: AtomicU64,
     /// Pages that it may have.
     pub max_pages: AtomicU64,
+    /// Pages that are kept free for it.
+    pub claim: AtomicU64,
+    /// What the toolstack has asked for in the way of a log of written pages; see `hypercall/domctl/memory.rs`.
+    pub dirty_log: AtomicU64,
     /// Pauses of the whole domain.
     pauses: AtomicU32,
     /// Those among them that the toolstack made.
@@ -241,6 +245,8 @@ impl Domain {
             registered_infos: Mutex::new(rank::VCPU_INFOS, Vec::new()),
             pages: AtomicU64::new(0),
             max_pages: AtomicU64::new(limits.max_pages),
+            claim: AtomicU64::new(0),
+            dirty_log: AtomicU64::new(0),
             pauses: AtomicU32::new(0),
             tool_pauses: AtomicU32::new(0),
             dying: AtomicBool::new(false),

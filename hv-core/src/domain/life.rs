@@ -100,8 +100,52 @@ impl Domain {
         self.pause();
         self.grants.mark_dying();
         self.holdings.close();
+        self.give_up_claim();
         *self.watchdogs.lock() = Watchdogs::new();
         true
+    }
+
+    /// Keeps free what the domain lacks of `pages` in all; zero ends that.
+    ///
+    /// # Errors
+    /// `EINVAL` while there is a claim, for no more than it has, and for more than it may have; `ENOMEM`.
+    pub fn claim_pages(&self, pages: u64) -> Result<(), Errno> {
+        if pages == 0 {
+            self.give_up_claim();
+            return Ok(());
+        }
+        let has = self.pages.load(Ordering::Relaxed);
+        let may_have = self.max_pages.load(Ordering::Relaxed);
+        if self.claim.load(Ordering::Acquire) != 0 || pages <= has || pages > may_have {
+            return Err(Errno::EINVAL);
+        }
+        self.machine.claim(pages - has)?;
+        self.put_back_claim(pages - has);
+        Ok(())
+    }
+
+    /// Takes from the domain's claim what there is of `pages`, for an allocation.
+    #[must_use]
+    pub fn take_claim(&self, pages: u64) -> u64 {
+        let rest = |claim: u64| Some(claim.saturating_sub(pages));
+        let before = self
+            .claim
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, rest);
+        before.unwrap_or(0).min(pages)
+    }
+
+    /// Puts back what an allocation that failed has taken.
+    pub fn put_back_claim(&self, pages: u64) {
+        self.claim.fetch_add(pages, Ordering::SeqCst);
+        // The end of the domain has perhaps looked for it in vain.
+        if self.is_dying() {
+            self.give_up_claim();
+        }
+    }
+
+    fn give_up_claim(&self) {
+        self.machine
+            .drop_claim(self.claim.swap(0, Ordering::SeqCst));
     }
 
     /// Lets go of the pages in which a vCPU's `vcpu_info` lie. None of them runs or gets events any more.

@@ -54,8 +54,18 @@ pub trait Machine: Send + Sync {
     fn relinquish(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
     /// A zeroed page that nobody has; `None` when memory has run out.
     fn alloc_page(&self) -> Option<Mfn>;
-    /// A zeroed block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size.
-    fn alloc_block(&self, order: u32, address_bits: u32) -> Option<Mfn>;
+    /// A zeroed block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size. Of the pages that
+    /// are claimed it may take `claimed`, which are claimed no longer then.
+    fn alloc_block(&self, order: u32, address_bits: u32, claimed: u64) -> Option<Mfn>;
+    /// Keeps free pages for who may take them by [`Self::alloc_block`]; nobody else gets the last ones.
+    ///
+    /// # Errors
+    /// `ENOMEM` when so many are not free and unclaimed.
+    fn claim(&self, pages: u64) -> Result<(), Errno>;
+    /// Ends a claim to so many pages.
+    fn drop_claim(&self, pages: u64);
+    /// Pages claimed by all.
+    fn claimed(&self) -> u64;
     /// Gives back one page.
     fn free_page(&self, mfn: Mfn);
     /// Pages that nobody has.

@@ -322,7 +322,7 @@ fn next_block(order: &mut u32, left: u64) -> (u64, u64) {
         *order -= 1;
     }
     loop {
-        if let Some(first) = pages::alloc_block(*order, 64) {
+        if let Some(first) = pages::alloc_block(*order, 64, 0) {
             return (first.0, first.0 + (1 << *order));
         }
         match order.checked_sub(1) {

@@ -152,7 +152,7 @@ pub fn init(facts: EfiFacts) {
     let room = fpu.try_reserve_exact(fpu::lines()).is_ok();
     let (Some(root), Some(buffer), true) = (
         pages::alloc_zeroed(),
-        pages::alloc_block(BUFFER_ORDER, 32),
+        pages::alloc_block(BUFFER_ORDER, 32, 0),
         room,
     ) else {
         say!("EFI: no memory for calls: the runtime services are not used");

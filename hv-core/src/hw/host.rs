@@ -293,12 +293,28 @@ impl Machine for Hw {
         pages::alloc_zeroed()
     }
 
-    fn alloc_block(&self, order: u32, address_bits: u32) -> Option<Mfn> {
-        let first = pages::alloc_block(order, address_bits)?;
+    fn alloc_block(&self, order: u32, address_bits: u32, claimed: u64) -> Option<Mfn> {
+        let first = pages::alloc_block(order, address_bits, claimed)?;
         for page in 0..1 << order {
             pages::zero(Mfn(first.0 + page));
         }
         Some(first)
+    }
+
+    fn claim(&self, pages: u64) -> Result<(), Errno> {
+        if pages::claim(pages) {
+            Ok(())
+        } else {
+            Err(Errno::ENOMEM)
+        }
+    }
+
+    fn drop_claim(&self, pages: u64) {
+        pages::drop_claim(pages);
+    }
+
+    fn claimed(&self) -> u64 {
+        pages::claimed()
     }
 
     fn free_page(&self, mfn: Mfn) {

@@ -3,6 +3,8 @@
 //! A page that a guest had may still be in a TLB. It waits in a quarantine until every CPU has flushed
 //! since it was given back; so whoever takes a page from the allocator, ourselves included, has it alone.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use arrayvec::ArrayVec;
 use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{Mfn, PAGE_SIZE, PhysAddr};
@@ -25,6 +27,9 @@ enum State {
 }
 
 static PAGES: Mutex<State> = Mutex::new(rank::PAGES, State::Early { first: 0, end: 0 });
+
+/// Free pages that are kept for domains; changed under the lock of the pages.
+static CLAIMED: AtomicU64 = AtomicU64::new(0);
 
 /// Pages that wait for a flush; one flush serves so many.
 static QUARANTINE: Mutex<ArrayVec<Mfn, 128>> = Mutex::new(rank::QUARANTINE, ArrayVec::new_const());
@@ -66,6 +71,7 @@ fn try_run(count: usize) -> Option<Mfn> {
         }
         State::Ready(buddy) => {
             let order = count.next_power_of_two().trailing_zeros();
+            unclaimed(buddy, count, 0)?;
             let mfn = buddy.alloc(order, 64)?;
             give(buddy, mfn.0 + count..mfn.0 + (1 << order));
             Some(mfn)
@@ -107,19 +113,56 @@ fn give(buddy: &mut Buddy, frames: core::ops::Range<u64>) {
     }
 }
 
-/// Takes a block of `1 << order` pages below `1 << bits` bytes, not zeroed.
-pub fn alloc_block(order: u32, bits: u32) -> Option<Mfn> {
-    try_block(order, bits).or_else(|| {
+/// Takes a block of `1 << order` pages below `1 << bits` bytes, not zeroed, `claimed` of it from what is claimed.
+pub fn alloc_block(order: u32, bits: u32, claimed: u64) -> Option<Mfn> {
+    try_block(order, bits, claimed).or_else(|| {
         drain();
-        try_block(order, bits)
+        try_block(order, bits, claimed)
     })
 }
 
-fn try_block(order: u32, bits: u32) -> Option<Mfn> {
+fn try_block(order: u32, bits: u32, claimed: u64) -> Option<Mfn> {
     match &mut *PAGES.lock() {
         State::Early { .. } => None,
-        State::Ready(buddy) => buddy.alloc(order, bits),
+        State::Ready(buddy) => {
+            unclaimed(buddy, 1 << order, claimed)?;
+            let block = buddy.alloc(order, bits)?;
+            CLAIMED.fetch_sub(claimed, Ordering::Relaxed);
+            Some(block)
+        }
     }
+}
+
+/// Whether so many pages are free beside what others have claimed.
+fn unclaimed(buddy: &Buddy, pages: u64, own: u64) -> Option<()> {
+    let others = CLAIMED.load(Ordering::Relaxed) - own;
+    (buddy.free_pages() >= pages + others).then_some(())
+}
+
+/// Keeps pages for those who may take them from the claim; `false`: so many are not free and unclaimed.
+pub fn claim(pages: u64) -> bool {
+    let claim = || match &*PAGES.lock() {
+        State::Ready(buddy) if unclaimed(buddy, pages, 0).is_some() => {
+            CLAIMED.fetch_add(pages, Ordering::Relaxed);
+            true
+        }
+        State::Early { .. } | State::Ready(_) => false,
+    };
+    claim() || {
+        drain();
+        claim()
+    }
+}
+
+/// Ends a claim.
+pub fn drop_claim(pages: u64) {
+    let _in_turn = PAGES.lock();
+    CLAIMED.fetch_sub(pages, Ordering::Relaxed);
+}
+
+/// Pages that are claimed.
+pub fn claimed() -> u64 {
+    CLAIMED.load(Ordering::Relaxed)
 }
 
 /// Gives back a page that a guest may have had: it is free after the next flush of all CPUs.

@@ -193,7 +193,11 @@ impl<H: Host> Ctx<'_, H> {
     ///
     /// # Errors
     /// `EFAULT`.
-    pub fn write<T: IntoBytes + Immutable>(&self, at: u64, value: &T) -> Result<(), Errno> {
+    pub fn write<T: IntoBytes + Immutable + ?Sized>(
+        &self,
+        at: u64,
+        value: &T,
+    ) -> Result<(), Errno> {
         self.host.copy_out(at, value.as_bytes())
     }
 

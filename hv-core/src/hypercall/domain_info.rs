@@ -25,6 +25,7 @@ pub fn describe(hv: &Hypervisor, domain: &Domain) -> DomctlGetDomainInfo {
         flags: flags(domain),
         tot_pages: domain.pages.load(Ordering::Relaxed),
         max_pages: domain.max_pages.load(Ordering::Relaxed),
+        outstanding_pages: domain.claim.load(Ordering::Relaxed),
         shared_info_frame: domain.shared_info.0,
         cpu_time: time + domain.cpu_time.load(Ordering::Relaxed),
         nr_online_vcpus: domain.online_vcpus(),

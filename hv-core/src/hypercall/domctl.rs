@@ -2,6 +2,7 @@
 
 mod create;
 mod life;
+mod memory;
 mod registers;
 
 use alloc::sync::Arc;
@@ -113,7 +114,13 @@ fn run<H: Host>(cx: &mut Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
             let request: abi::DomctlIoportPermission = argument(u)?;
             life::permission(&domain, "ioport_permission", request.allow_access)
         }
-        abi::XEN_DOMCTL_shadow_op => shadow(&domain, argument(u)?),
+        abi::XEN_DOMCTL_getpageframeinfo3 => memory::frame_types(cx, &domain, &argument(u)?),
+        abi::XEN_DOMCTL_shadow_op => {
+            let mut request = argument(u)?;
+            let after = memory::shadow(cx, &domain, &mut request);
+            store(u, &request)?;
+            after
+        }
         abi::XEN_DOMCTL_getvcpuinfo => answer(edit(u, |r| vcpu_info(&domain, r))),
         abi::XEN_DOMCTL_setvcpuaffinity => set_affinity(cx, &domain, &argument(u)?),
         abi::XEN_DOMCTL_getvcpuaffinity => get_affinity(cx, &domain, &argument(u)?),
@@ -175,7 +182,6 @@ fn missing(cmd: u32) -> Option<&'static str> {
         abi::XEN_DOMCTL_debug_op => "domctl debug_op",
         abi::XEN_DOMCTL_vm_event_op => "domctl vm_event_op",
         abi::XEN_DOMCTL_mem_sharing_op => "domctl mem_sharing_op",
-        abi::XEN_DOMCTL_getpageframeinfo3 => "domctl getpageframeinfo3",
         abi::XEN_DOMCTL_set_access_required => "domctl set_access_required",
         abi::XEN_DOMCTL_audit_p2m => "domctl audit_p2m",
         abi::XEN_DOMCTL_set_virq_handler => "domctl set_virq_handler",
@@ -366,15 +372,6 @@ fn scheduler(domain: &Domain, union: &mut [u64]) -> Result<After, Errno> {
         // This scheduler has no parameters of single vCPUs.
         _ => Err(Errno::EINVAL),
     }
-}
-
-/// Page tables are never shadowed and writes never logged: tools that turn that off learn that it was not on.
-fn shadow(domain: &Domain, request: abi::DomctlShadowOp) -> Result<After, Errno> {
-    if request.op == abi::XEN_DOMCTL_SHADOW_OP_OFF {
-        return Err(Errno::EINVAL);
-    }
-    let why = "writes to memory cannot be logged";
-    Err(refused(domain, "shadow_op", why, Errno::EOPNOTSUPP))
 }
 
 /// Limits a domain's memory. It may be below what the domain has: then it gets no more.

@@ -110,7 +110,7 @@ fn one_chunk<H: Host>(
             new.push(
                 target
                     .machine
-                    .alloc_block(chunk.out_order, chunk.address_bits)
+                    .alloc_block(chunk.out_order, chunk.address_bits, 0)
                     .ok_or(Errno::ENOMEM)?,
             );
         }

@@ -145,7 +145,12 @@ fn increase<H: Host>(
     let pages = 1u64 << request.extent_order;
     let bits = address_bits(request.mem_flags);
     charge(target, pages)?;
-    let Some(first) = target.machine.alloc_block(request.extent_order, bits) else {
+    let claimed = target.take_claim(pages);
+    let block = target
+        .machine
+        .alloc_block(request.extent_order, bits, claimed);
+    let Some(first) = block else {
+        target.put_back_claim(claimed);
         target.pages.fetch_sub(pages, Ordering::Relaxed);
         return Err(Errno::ENOMEM);
     };

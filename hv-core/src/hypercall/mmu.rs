@@ -396,13 +396,20 @@ fn page(va: u64) -> Flush {
 }
 
 fn pin<H: Host>(cx: &mut Ctx<'_, H>, target: DomId, mfn: Mfn, level: Level) -> Result<(), End> {
-    Ok(pins::pin(
-        cx.host,
-        target,
-        mfn,
-        level,
-        &mut cx.state.owed_puts,
-    )?)
+    let (hv, own) = (cx.hv, cx.domain.id);
+    let is_dying = || target != own && hv.domain(target).is_none_or(|d| d.is_dying());
+    let owed = &mut cx.state.owed_puts;
+    if !is_dying() {
+        pins::pin(cx.host, target, mfn, level, owed)?;
+        if !is_dying() {
+            return Ok(());
+        }
+    }
+    // Its end has perhaps passed this frame, and nobody else would ever drop the pin.
+    match pins::unpin(cx.host, target, mfn, owed) {
+        Err(Stop::Restart) => Err(End::Restart),
+        Ok(()) | Err(Stop::Refused(_)) => Err(Errno::EINVAL.into()),
+    }
 }
 
 /// Replaces a root; CR3 leaves the old one before its reference goes.

@@ -40,13 +40,6 @@ pub(super) fn command<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Op
     })
 }
 
-/// Logs once that a command is not implemented.
-fn note_missing<H: Host>(cx: &Ctx<'_, H>, command: u32, name: &str) {
-    if cx.hv.first_missing_memory_op(command) {
-        cx.hv.note_missing(cx.domain.id, name);
-    }
-}
-
 /// `EACCES` for a PV domain that exists: there is nothing to map into.
 fn own_translation<H: Host>(cx: &Ctx<'_, H>, id: DomId) -> Reply {
     cx.target(id)?;
@@ -69,7 +62,7 @@ fn pod<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     Err(Errno::EINVAL)
 }
 
-/// Claims are not kept, so there is never one to give up.
+/// Keeps pages free for a domain that is about to be built.
 fn claim<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     let request: MemoryReservation = cx.read(at)?;
     cx.require_control()?;
@@ -77,10 +70,9 @@ fn claim<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     let plain = request.extent_order == 0 && request.mem_flags == 0;
     let pages = u32::try_from(request.nr_extents);
     match (target.flatten(), pages) {
-        (Some(_), Ok(0)) if plain => DONE,
-        (Some(_), Ok(_)) if plain => {
-            note_missing(cx, abi::XENMEM_claim_pages, "memory_op claim_pages");
-            Err(Errno::ENOSYS)
+        (Some(target), Ok(pages)) if plain => {
+            target.claim_pages(pages.into())?;
+            DONE
         }
         _ => Err(Errno::EINVAL),
     }

@@ -48,6 +48,7 @@ pub(super) fn phys_info<H: Host>(
         capabilities: CAPABILITIES,
         total_pages: facts.total_pages,
         free_pages: cx.hv.backing.machine.free_pages(),
+        outstanding_pages: cx.hv.backing.machine.claimed(),
         max_mfn: facts.max_page.saturating_sub(1),
         hw_cap,
         ..abi::SysctlPhysInfo::default()

@@ -41,6 +41,7 @@ pub struct FakeMachine {
     /// Flushes asked for by page-table logic or handlers.
     pub flushes: AtomicU32,
     m2p: Mutex<BTreeMap<u64, u64>>,
+    claimed: AtomicU64,
     /// Who knows the owners of frames; set once it is there.
     pub hv: OnceLock<&'static Hypervisor>,
 }
@@ -63,6 +64,7 @@ impl FakeMachine {
             cpu_fails: AtomicBool::new(false),
             flushes: AtomicU32::new(0),
             m2p: Mutex::new(BTreeMap::new()),
+            claimed: AtomicU64::new(0),
             hv: OnceLock::new(),
         }))
     }
@@ -145,8 +147,35 @@ impl Machine for FakeMachine {
         self.free.lock().unwrap().pop().map(Mfn)
     }
 
-    fn alloc_block(&self, order: u32, _: u32) -> Option<Mfn> {
-        (order == 0).then(|| self.alloc_page()).flatten()
+    /// Blocks of any order, of the frames that are free.
+    fn alloc_block(&self, order: u32, _: u32, claimed: u64) -> Option<Mfn> {
+        let size = 1 << order;
+        let mut free = self.free.lock().unwrap();
+        let others = self.claimed.load(Ordering::Relaxed) - claimed;
+        let all_free = |first: &u64| (*first..first + size).all(|n| free.contains(&n));
+        let first = (0..FRAMES as u64).step_by(size as usize).find(all_free)?;
+        if (free.len() as u64) < size + others {
+            return None;
+        }
+        free.retain(|n| !(first..first + size).contains(n));
+        self.claimed.fetch_sub(claimed, Ordering::Relaxed);
+        Some(Mfn(first))
+    }
+
+    fn claim(&self, pages: u64) -> Result<(), Errno> {
+        if self.free_pages() < pages + self.claimed() {
+            return Err(Errno::ENOMEM);
+        }
+        self.claimed.fetch_add(pages, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn drop_claim(&self, pages: u64) {
+        self.claimed.fetch_sub(pages, Ordering::Relaxed);
+    }
+
+    fn claimed(&self) -> u64 {
+        self.claimed.load(Ordering::Relaxed)
     }
 
     fn free_page(&self, mfn: Mfn) {

@@ -11,6 +11,7 @@ mod domctl_policy;
 mod domctl_state;
 mod entry;
 mod event;
+mod foreign;
 mod grant;
 mod hostile;
 mod hypfs;

@@ -111,7 +111,16 @@ impl Machine for Ram {
     fn relinquish(&self, _: Mfn, _: DomId) -> Result<(), Errno> {
         unreachable!()
     }
-    fn alloc_block(&self, _: u32, _: u32) -> Option<Mfn> {
+    fn alloc_block(&self, _: u32, _: u32, _: u64) -> Option<Mfn> {
+        unreachable!()
+    }
+    fn claim(&self, _: u64) -> Result<(), Errno> {
+        unreachable!()
+    }
+    fn drop_claim(&self, _: u64) {
+        unreachable!()
+    }
+    fn claimed(&self) -> u64 {
         unreachable!()
     }
     fn free_page(&self, _: Mfn) {
