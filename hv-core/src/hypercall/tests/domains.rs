@@ -67,7 +67,10 @@ fn destroy(f: &mut Fixture, domain: u16) -> Result<(), Errno> {
 
 /// A domain with its vCPUs; d1.
 fn born() -> Fixture {
-    let mut f = Fixture::control();
+    born_in(Fixture::control())
+}
+
+fn born_in(mut f: Fixture) -> Fixture {
     assert_eq!(create(&mut f, 0xffff, &config()), Ok(1));
     let vcpus = abi::DomctlMaxVcpus { max: 2 };
     ask(&mut f, abi::XEN_DOMCTL_max_vcpus, 1, &vcpus).unwrap();
@@ -375,7 +378,9 @@ fn references(f: &Fixture, mfn: u64) -> u64 {
 #[test]
 fn a_domain_ends_in_steps_and_leaves_nothing() {
     for patience in [u32::MAX, 1, 2] {
-        let mut f = born();
+        let f = Fixture::control();
+        let before = f.machine.free_pages();
+        let mut f = born_in(f);
         let c = context(&f);
         set(&mut f, 0, &c).unwrap();
         let domain = f.hv.domain(1).unwrap();
@@ -387,18 +392,35 @@ fn a_domain_ends_in_steps_and_leaves_nothing() {
             destroy(&mut f, 1).unwrap();
         }
         f.host.preempt_every(u32::MAX);
+        f.hv.forget_dead();
         assert!(f.hv.vcpu_of(unit).is_none());
         assert!(domain.vcpus().iter().all(|v| v.unit.get().is_none()));
-        if let Some(left) = f.hv.domain(1) {
-            // Its memory goes when `mm` lets it.
-            assert_ne!(info(&mut f, 1).unwrap().flags & 1, 0);
-            assert!(left.is_dying());
-        }
-        let vcpus = abi::DomctlMaxVcpus { max: 2 };
-        let late = ask(&mut f, abi::XEN_DOMCTL_max_vcpus, 1, &vcpus);
-        assert!(late.is_err());
-        assert!(set(&mut f, 0, &c).is_err());
+        assert_eq!(
+            (f.machine.free_pages(), domain.holdings.frames()),
+            (before, 0)
+        );
+        assert_eq!(info(&mut f, 1).unwrap_err(), Errno::ESRCH);
+        assert_eq!(create(&mut f, 1, &config()), Ok(1));
     }
+}
+
+#[test]
+fn a_page_that_others_use_keeps_a_dead_domain() {
+    let mut f = born();
+    let domain = f.hv.domain(1).unwrap();
+    let page = f.machine.page_of(1);
+    f.machine.take_writable(page, 1).unwrap();
+    destroy(&mut f, 1).unwrap();
+    f.hv.forget_dead();
+    assert_eq!(domain.holdings.frames(), 1);
+    assert_eq!(info(&mut f, 1).unwrap().flags & 1, abi::XEN_DOMINF_dying);
+    assert_eq!(create(&mut f, 1, &config()), Err(Errno::EEXIST));
+    let vcpus = abi::DomctlMaxVcpus { max: 2 };
+    let late = ask(&mut f, abi::XEN_DOMCTL_max_vcpus, 1, &vcpus);
+    assert_eq!(late.unwrap_err(), Errno::EINVAL);
+    f.machine.drop_writable(page);
+    f.hv.forget_dead();
+    assert_eq!(info(&mut f, 1).unwrap_err(), Errno::ESRCH);
 }
 
 #[test]
