@@ -10,10 +10,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use hv_core::base::PAGE_SIZE;
 use hv_core::base::lock::{Mutex, rank};
 use talc::base::Talc;
-use talc::base::binning::DefaultBinning;
-use talc::source::Manual;
+use talc::base::binning::{Binning, DefaultBinning};
+use talc::source::Source;
 
-use super::layout::{direct, phys_of};
+use super::layout::{DIRECT_MAP, direct, phys_of};
 use super::pages;
 
 /// From this size on an allocation is whole pages of its own.
@@ -24,10 +24,38 @@ const GROW_PAGES: usize = 64;
 /// Pages that the heap has taken.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-struct Heap(Mutex<Talc<Manual, DefaultBinning>>);
+/// The pieces by which the small heap has grown: one that is empty goes back to the page allocator, so that what a
+/// domain cost is free again when it is gone.
+#[derive(Debug)]
+struct Pieces;
+
+type Small = Talc<Pieces, DefaultBinning>;
+
+// SAFETY: nothing is acquired here, and a heap is only ever shrunk to nothing, when nothing of it is in use.
+unsafe impl Source for Pieces {
+    fn acquire<B: Binning>(_: &mut Talc<Self, B>, _: Layout) -> Result<(), ()> {
+        Err(())
+    }
+
+    const TRACK_HEAP_END: bool = true;
+
+    unsafe fn resize(&mut self, chunk: *mut u8, end: *mut u8, is_whole: bool) -> *mut u8 {
+        // The first piece is in the image.
+        if !is_whole || (end as u64) < DIRECT_MAP {
+            return end;
+        }
+        // What lies before the first chunk is smaller than a page.
+        let first = phys_of(chunk as u64 - 1).mfn();
+        TAKEN.fetch_sub(GROW_PAGES, Ordering::Relaxed);
+        pages::free_run(first, GROW_PAGES);
+        chunk
+    }
+}
+
+struct Heap(Mutex<Small>);
 
 #[global_allocator]
-static HEAP: Heap = Heap(Mutex::new(rank::HEAP, Talc::new(Manual)));
+static HEAP: Heap = Heap(Mutex::new(rank::HEAP, Talc::new(Pieces)));
 
 // SAFETY: memory comes from the page allocator, which hands each page out once; the small heap is
 // guarded by its lock.
@@ -62,7 +90,7 @@ unsafe impl GlobalAlloc for Heap {
 }
 
 /// Gives the small heap more pages; `false` when there are none.
-fn grow(talc: &mut Talc<Manual, DefaultBinning>) -> bool {
+fn grow(talc: &mut Small) -> bool {
     let Some(first) = pages::alloc_run(GROW_PAGES) else {
         return false;
     };
