@@ -218,14 +218,18 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
         }
         match decision.next {
             Some(unit) if loaded.as_ref().and_then(Loaded::unit) == Some(unit) => {
+                let stays = |l: &Loaded| l.domain.runnable(l.vcpu());
+                if !loaded.as_ref().is_some_and(stays) {
+                    send_to_sleep(unit);
+                    continue;
+                }
                 resume(this, loaded);
             }
             Some(unit) => {
                 stop_running(loaded);
                 save(this, loaded);
                 if !load(this, loaded, unit) {
-                    // It was woken when it had just been stopped, or it is gone.
-                    let _this_cpu = sched.sleep(unit);
+                    send_to_sleep(unit);
                     stray = Some(unit);
                     continue;
                 }
@@ -236,6 +240,17 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
     }
     leave_dying(this, loaded);
     clock::program();
+}
+
+/// A unit was chosen that may not run: it was woken when it had just been stopped, or it is gone.
+fn send_to_sleep(unit: Unit) {
+    let _this_cpu = hv().backing.sched.sleep(unit);
+    // A wake-up between the look and the call would be lost.
+    if let Some((domain, id)) = hv().vcpu_of(unit)
+        && let Some(vcpu) = domain.vcpu(id)
+    {
+        domain.wake(vcpu);
+    }
 }
 
 /// Forgets a dying domain whose translations may still be here.
