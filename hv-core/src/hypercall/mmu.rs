@@ -359,6 +359,8 @@ fn one_ext<H: Host>(cx: &mut Ctx<'_, H>, target: DomId, op: &MmuextOp) -> Result
         abi::MMUEXT_PIN_L3_TABLE => pin(cx, target, mfn, Level::L3),
         abi::MMUEXT_PIN_L4_TABLE => pin(cx, target, mfn, Level::L4),
         abi::MMUEXT_UNPIN_TABLE => Ok(pins::unpin(cx.host, target, mfn, &mut cx.state.owed_puts)?),
+        abi::MMUEXT_CLEAR_PAGE => page_op(cx, target, mfn, None),
+        abi::MMUEXT_COPY_PAGE => page_op(cx, target, mfn, Some(Mfn(op.arg2))),
         // What follows is about the caller itself.
         _ if target != cx.domain.id => Err(Errno::EPERM.into()),
         abi::MMUEXT_NEW_BASEPTR => new_base(cx, RootKind::Kernel, Some(mfn)),
@@ -383,8 +385,6 @@ fn one_ext<H: Host>(cx: &mut Ctx<'_, H>, target: DomId, op: &MmuextOp) -> Result
         }
         abi::MMUEXT_FLUSH_CACHE | abi::MMUEXT_FLUSH_CACHE_GLOBAL => flush_cache(cx),
         abi::MMUEXT_SET_LDT => super::descriptors::set_ldt(cx, address, op.arg2).map_err(End::from),
-        abi::MMUEXT_CLEAR_PAGE => page_op(cx, mfn, None),
-        abi::MMUEXT_COPY_PAGE => page_op(cx, mfn, Some(Mfn(op.arg2))),
         abi::MMUEXT_MARK_SUPER | abi::MMUEXT_UNMARK_SUPER => Err(Errno::EOPNOTSUPP.into()),
         _ => Err(Errno::ENOSYS.into()),
     }
@@ -473,13 +473,13 @@ fn flush_cache<H: Host>(cx: &Ctx<'_, H>) -> Result<(), End> {
 }
 
 /// Clears a page of the caller's, or copies another one into it.
-fn page_op<H: Host>(cx: &Ctx<'_, H>, to: Mfn, from: Option<Mfn>) -> Result<(), End> {
+fn page_op<H: Host>(cx: &Ctx<'_, H>, owner: DomId, to: Mfn, from: Option<Mfn>) -> Result<(), End> {
     use core::sync::atomic::Ordering::Relaxed;
     let machine = cx.domain.machine;
     if let Some(from) = from {
-        update::check_m2p_update(cx.host, from, cx.domain.id)?;
+        update::check_m2p_update(cx.host, from, owner)?;
     }
-    let taken = machine.take_writable(to, cx.domain.id);
+    let taken = machine.take_writable(to, owner);
     if taken.is_ok() {
         let target = machine.words(to);
         match from {

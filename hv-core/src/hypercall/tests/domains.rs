@@ -481,3 +481,35 @@ fn one_cpu_at_a_time_works_on_a_domain() {
     assert!(domain.turn.claim().is_some());
     let _: &Domain = &domain;
 }
+
+#[test]
+fn pages_of_a_domain_are_cleared_and_copied_for_it() {
+    use xen_abi::hypercall::__HYPERVISOR_mmuext_op;
+    use xen_abi::xen::{MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MmuextOp};
+    let mut f = born();
+    let (one, other, ours) = (
+        f.machine.page_of(1),
+        f.machine.page_of(1),
+        f.machine.page_of(0),
+    );
+    f.machine.words(one)[7].store(5, Ordering::Relaxed);
+    let ext = |f: &mut Fixture, cmd, to: Mfn, from: Mfn, domain: u64| {
+        let (arg1, arg2) = (to.0, from.0);
+        let op = MmuextOp {
+            cmd,
+            arg1,
+            arg2,
+            ..MmuextOp::default()
+        };
+        f.put(GUEST, &op);
+        f.call(__HYPERVISOR_mmuext_op, &[GUEST, 1, 0, domain])
+    };
+    let machine = f.machine;
+    let word = |mfn: Mfn| machine.words(mfn)[7].load(Ordering::Relaxed);
+    assert_eq!(ext(&mut f, MMUEXT_COPY_PAGE, other, one, 1), Ok(0));
+    assert_eq!(word(other), 5);
+    assert_eq!(ext(&mut f, MMUEXT_CLEAR_PAGE, one, one, 1), Ok(0));
+    assert_eq!((word(one), word(other)), (0, 5));
+    let refused = ext(&mut f, MMUEXT_CLEAR_PAGE, ours, ours, 1);
+    assert_eq!(refused, Err(Errno::EINVAL));
+}
