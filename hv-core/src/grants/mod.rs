@@ -29,6 +29,7 @@ pub mod status;
 mod swap;
 mod table;
 pub mod teardown;
+mod transfer;
 mod version;
 
 #[cfg(test)]

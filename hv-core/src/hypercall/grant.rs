@@ -2,6 +2,7 @@
 //! `grants`; this copies arguments and results, and bounds how long a batch runs.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
 use xen_abi::arch_x86::HYPERVISOR_VIRT_END;
@@ -12,15 +13,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply};
 use super::grant_host::Caller;
+use super::memory::charge;
 use crate::base::{DomId, Mfn, PhysAddr};
-use crate::domain::{Domain, Family};
+use crate::domain::Domain;
 use crate::grants::copy::{CopyRequest, copy};
 use crate::grants::map::{map_grant_ref, prepare_unmap};
 use crate::grants::status::code;
 use crate::grants::{
     FrameKind, GrantError, GrantHandle, MapRequest, PendingUnmap, UnmapRequest, Version, cache,
 };
-use crate::mm::Owner;
 use crate::sched::CpuSet;
 
 /// Bits of the command that are the command; above stands where a cache flush goes on.
@@ -53,7 +54,7 @@ pub fn grant_table_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::GNTTABOP_map_grant_ref => each(cx, args, map),
         abi::GNTTABOP_unmap_grant_ref => unmap::<H, abi::GnttabUnmapGrantRef>(cx, args),
         abi::GNTTABOP_unmap_and_replace => unmap::<H, abi::GnttabUnmapAndReplace>(cx, args),
-        abi::GNTTABOP_transfer => transfer(cx, args),
+        abi::GNTTABOP_transfer => each(cx, args, transfer),
         abi::GNTTABOP_copy => each(cx, args, copy_one),
         abi::GNTTABOP_swap_grant_ref => each(cx, args, swap),
         abi::GNTTABOP_query_size => single(cx, args, query_size),
@@ -115,39 +116,38 @@ fn map<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabMapGrantRef) {
     }
 }
 
-/// Giving pages away: requests are checked, but no page changes its owner.
-///
-/// Errors: `EFAULT`; `EOPNOTSUPP` at the first request that would have to be carried out.
-fn transfer<H: Host>(cx: &mut Ctx<'_, H>, [cmd, mut at, mut left, ..]: Args) -> Reply {
-    while left != 0 {
-        let mut op: abi::GnttabTransfer = cx.read(at)?;
-        op.status = check_transfer(cx, &op)?.code();
-        cx.write(at, &op)?;
-        at = cx.element::<abi::GnttabTransfer>(at, 1)?;
-        left -= 1;
-        if left != 0 && cx.host.preempt_pending() {
-            return Ok(Outcome::Restart([cmd, at, left, 0, 0, 0]));
-        }
+/// Gives a page of the caller's away, to a domain that accepts it at one of its entries. Whatever comes of it, the page is
+/// the caller's no longer, unless it was none that it could give (grant_table.h).
+fn transfer<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabTransfer) {
+    let (machine, mfn) = (cx.domain.machine, Mfn(op.mfn));
+    // A page that is used by anything, a mapping for one, cannot be taken from its owner.
+    if machine.steal(mfn, &cx.domain.holdings).is_err() {
+        op.status = GrantError::BadPage.code();
+        return;
     }
-    DONE
+    cx.domain.pages.fetch_sub(1, Ordering::Relaxed);
+    machine.set_m2p(mfn, u64::MAX);
+    let given = give(cx, op, mfn);
+    if given.is_err() {
+        machine.free_page(mfn);
+    }
+    op.status = code(&given);
 }
 
-/// Why a transfer fails.
-fn check_transfer<H: Host>(cx: &Ctx<'_, H>, op: &abi::GnttabTransfer) -> Result<GrantError, Errno> {
-    let frame = cx.host.frame(Mfn(op.mfn));
-    // A page that is used by anything, a mapping for one, cannot be taken from its owner.
-    let own = Owner::Domain(cx.domain.id);
-    let free = frame.is_some_and(|f| f.owner() == own && f.is_allocated() && f.references() == 1);
-    if !free {
-        return Ok(GrantError::BadPage);
+/// Gives a page that is nobody's to who accepts it.
+fn give<H: Host>(cx: &Ctx<'_, H>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<(), GrantError> {
+    let to = cx.hv.domain(op.domid).ok_or(GrantError::BadDomain)?;
+    charge(&to, 1).map_err(|_| GrantError::General)?;
+    let accepted = to.grants.commit_transfer(op.r#ref, cx.domain.id);
+    let given = accepted.and_then(|()| {
+        let assigned = to.machine.assign(mfn, &to.holdings);
+        assigned.map_err(|_| GrantError::General)
+    });
+    match given {
+        Ok(()) => to.grants.complete_transfer(op.r#ref, mfn),
+        Err(_) => drop(to.pages.fetch_sub(1, Ordering::Relaxed)),
     }
-    if cx.hv.domain(op.domid).is_none() {
-        return Ok(GrantError::BadDomain);
-    }
-    let name = "grant_table_op transfer";
-    let (family, number) = (Family::Grant, abi::GNTTABOP_transfer);
-    cx.hv.note_missing_once(cx.domain.id, family, number, name);
-    Err(Errno::EOPNOTSUPP)
+    given
 }
 
 fn copy_one<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabCopy) {

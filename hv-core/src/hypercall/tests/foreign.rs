@@ -162,13 +162,7 @@ fn only_the_control_domain_touches_others() {
     for (tables, pages) in [(DOMID_SELF, 2), (2, 2), (2, DOMID_SELF), (DOMID_SELF, 0)] {
         let mapped = update(&mut f, table << 12, theirs << 12 | P | US, tables, pages);
         assert_eq!(mapped, Err(Errno::EPERM));
-        let known = update(
-            &mut f,
-            theirs << 12 | u64::from(MMU_MACHPHYS_UPDATE),
-            5,
-            tables,
-            pages,
-        );
+        let known = update(&mut f, theirs << 12 | MMU_MACHPHYS_UPDATE, 5, tables, pages);
         assert_eq!(known, Err(Errno::EPERM));
     }
     let unnamed = update(
@@ -208,7 +202,7 @@ fn the_m2p_of_another_domain_is_written_by_name() {
     let mut f = Fixture::control();
     f.add(BUILT);
     let (_, list) = populate(&mut f, 7, 1, 0);
-    let at = list[0] << 12 | u64::from(MMU_MACHPHYS_UPDATE);
+    let at = list[0] << 12 | MMU_MACHPHYS_UPDATE;
     assert_eq!(
         update(&mut f, at, 99, DOMID_SELF, DOMID_SELF),
         Err(Errno::EINVAL)

@@ -409,12 +409,63 @@ fn transfers_are_checked() {
     for mfn in [used, theirs, 1 << 40, u64::MAX] {
         assert_eq!(call(&mut w, mfn, 1), Ok(abi::GNTST_bad_page));
     }
+    let free = w.f.machine.free_pages();
+    // Refused or not, the page is the caller's no longer.
     assert_eq!(call(&mut w, own, 77), Ok(abi::GNTST_bad_domain));
-    assert_eq!(call(&mut w, own, 1), Err(Errno::EOPNOTSUPP));
-    assert_eq!(w.references(Mfn(own)), 1, "still the caller's");
+    let another = w.f.machine.page_of(0).0;
+    assert_eq!(call(&mut w, another, 1), Ok(abi::GNTST_general_error));
+    assert_eq!(w.f.machine.free_pages(), free + 1);
     let transfer = u64::from(abi::GNTTABOP_transfer);
     assert_eq!(w.f.call(CALL, &[transfer, NOWHERE, 1]), Err(Errno::EFAULT));
     assert_eq!(w.f.call(CALL, &[transfer, NOWHERE, 0]), Ok(0));
+}
+
+#[test]
+fn a_page_goes_to_who_accepts_it() {
+    for version in [1_u32, 2] {
+        let mut w = World::new();
+        let granter = w.granter.clone();
+        let pool = granter.grant_pool();
+        granter.grants.set_version(version, &pool).unwrap();
+        let shared = w.granter.grants.frame(FrameKind::Shared, 0).unwrap();
+        let words = w.f.machine.words32(shared);
+        let (first, number) = if version == 1 { (2 * 9, 1) } else { (4 * 9, 2) };
+        let accept = |value: u16| words[first].store(value.into(), Ordering::SeqCst);
+        let call = |w: &mut World, mfn: Mfn| {
+            let request = abi::GnttabTransfer {
+                mfn: mfn.0,
+                domid: 1,
+                r#ref: 9,
+                ..Default::default()
+            };
+            w.single(abi::GNTTABOP_transfer, request).unwrap().status
+        };
+        let has = |w: &World| {
+            let of = |id| w.f.hv.domain(id).unwrap().pages.load(Ordering::Relaxed);
+            (of(0), of(1))
+        };
+        let (before, free) = (has(&w), w.f.machine.free_pages());
+        let given = w.f.machine.page_of(0);
+        w.f.machine.words(given)[7].store(77, Ordering::SeqCst);
+        accept(abi::GTF_accept_transfer);
+        assert_eq!(call(&mut w, given), abi::GNTST_okay);
+        assert!(w.f.machine.frame_of(given).belongs_to(1));
+        assert_eq!(w.f.machine.words(given)[7].load(Ordering::SeqCst), 77);
+        assert_eq!(has(&w), (before.0, before.1 + 1));
+        assert_eq!(words[first + number].load(Ordering::SeqCst), given.0 as u32);
+        let done = abi::GTF_transfer_committed | abi::GTF_transfer_completed;
+        let shown = words[first].load(Ordering::SeqCst);
+        assert_eq!(shown, u32::from(abi::GTF_accept_transfer | done));
+        // Once each, and not more than it may have.
+        let late = w.f.machine.page_of(0);
+        assert_eq!(call(&mut w, late), abi::GNTST_general_error);
+        accept(abi::GTF_accept_transfer);
+        w.granter.max_pages.store(before.1 + 1, Ordering::Relaxed);
+        let more = w.f.machine.page_of(0);
+        assert_eq!(call(&mut w, more), abi::GNTST_general_error);
+        assert_eq!(has(&w), (before.0, before.1 + 1));
+        assert_eq!(w.f.machine.free_pages(), free - 1);
+    }
 }
 
 #[test]
