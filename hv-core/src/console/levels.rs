@@ -5,6 +5,7 @@
 
 use super::limit::{TokenBucket, Verdict};
 use crate::base::{DomId, Nanos};
+use arrayvec::ArrayVec;
 use core::fmt::{self, Write};
 
 /// Messages of the limited class that may come in one burst.
@@ -135,6 +136,56 @@ impl LogGate {
     }
 }
 
+/// The gates of all messages: those that guests cause begin with a domain's name ("d7", "d7v0").
+#[derive(Clone, Debug)]
+pub struct LogGates {
+    own: LogGate,
+    guests: LogGate,
+}
+
+impl LogGates {
+    /// Gates for our own messages (`loglvl=`) and for those that guests cause (`guest_loglvl=`).
+    #[must_use]
+    pub const fn new(own: Thresholds, guests: Thresholds) -> Self {
+        Self {
+            own: LogGate::new(own),
+            guests: LogGate::new(guests),
+        }
+    }
+
+    /// Whether this message may be printed now, and how many limited ones of its kind were swallowed before it.
+    pub fn admit(
+        &mut self,
+        message: fmt::Arguments<'_>,
+        severity: Severity,
+        now: Nanos,
+    ) -> Verdict {
+        let gate = if is_about_guest(message) {
+            &mut self.guests
+        } else {
+            &mut self.own
+        };
+        gate.admit(severity, now)
+    }
+}
+
+/// Whether a message begins with a domain's name: then its rate is the guest's doing.
+fn is_about_guest(message: fmt::Arguments<'_>) -> bool {
+    struct Start(ArrayVec<u8, 2>);
+    impl Write for Start {
+        fn write_str(&mut self, s: &str) -> fmt::Result {
+            for &byte in s.as_bytes() {
+                self.0.try_push(byte).map_err(|_| fmt::Error)?;
+            }
+            Ok(())
+        }
+    }
+    let mut start = Start(ArrayVec::new());
+    // The error is how the look ends after two bytes.
+    let _ = start.write_fmt(message);
+    matches!(start.0.as_slice(), [b'd', b'0'..=b'9'])
+}
+
 /// Writes a message of the hypervisor: `(XEN) ` before each of its lines, a newline at the end.
 ///
 /// # Errors
@@ -248,6 +299,24 @@ mod tests {
         assert_eq!(passed(&mut gate, 0), 10);
         assert_eq!(passed(&mut gate, 1_000_000_000), 2);
         assert_eq!(gate.admit(Severity::Info, 0), Verdict::Refuse);
+    }
+
+    #[test]
+    fn what_a_guest_causes_is_limited_by_its_name() {
+        let mut gates = LogGates::new(Thresholds::HOST, Thresholds::GUEST);
+        let mut passed = |message: fmt::Arguments<'_>| {
+            (0..100)
+                .filter(|_| gates.admit(message, Severity::Warning, 0) != Verdict::Refuse)
+                .count()
+        };
+        for own in ["GSI 9: d1", "d", "", "domctl", "dom0"] {
+            assert_eq!(passed(format_args!("{own}")), 100, "{own}");
+        }
+        // All guests share a gate.
+        let (dom, vcpu) = (0, 3);
+        assert_eq!(passed(format_args!("d{dom}: map_pirq: GSI 7")), 10);
+        assert_eq!(passed(format_args!("d{dom}v{vcpu}: no callback")), 0);
+        assert_eq!(passed(format_args!("d12: map_pirq: {dom}")), 0);
     }
 
     #[test]

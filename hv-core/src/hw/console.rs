@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use hv_core::base::lock::{Mutex, rank};
 use hv_core::console::input::{SerialInput, SwitchKey};
-use hv_core::console::levels::{LogGate, Severity, Thresholds, write_host};
+use hv_core::console::levels::{LogGates, Severity, Thresholds, write_host};
 use hv_core::console::limit::Verdict;
 use hv_core::console::ring::LogRing;
 use spin::Once;
@@ -26,10 +26,7 @@ enum Ring {
 /// What is shared by all who print.
 pub struct Console {
     ring: Ring,
-    /// For our own messages.
-    gate: LogGate,
-    /// For those that a guest causes: they begin with its name.
-    guest_gate: LogGate,
+    gates: LogGates,
 }
 
 static CONSOLE: Once<Mutex<Console>> = Once::new();
@@ -44,8 +41,7 @@ pub fn console() -> &'static Mutex<Console> {
             rank::CONSOLE,
             Console {
                 ring: Ring::Early(ring),
-                gate: LogGate::new(Thresholds::HOST),
-                guest_gate: LogGate::new(Thresholds::GUEST),
+                gates: LogGates::new(Thresholds::HOST, Thresholds::GUEST),
             },
         )
     })
@@ -59,8 +55,7 @@ pub fn input() -> &'static Mutex<SerialInput> {
 impl Console {
     /// Sets which messages are shown.
     pub fn configure(&mut self, own: Thresholds, guests: Thresholds) {
-        self.gate = LogGate::new(own);
-        self.guest_gate = LogGate::new(guests);
+        self.gates = LogGates::new(own, guests);
     }
 
     /// Moves the ring to the heap with the size wanted, with what it holds.
@@ -108,23 +103,6 @@ impl Write for Console {
     }
 }
 
-/// Whether a message begins with a domain's name ("d7", "d7v0"): then its rate is the guest's doing.
-fn is_about_guest(args: &fmt::Arguments<'_>) -> bool {
-    struct Start(arrayvec::ArrayVec<u8, 2>);
-    impl Write for Start {
-        fn write_str(&mut self, s: &str) -> fmt::Result {
-            for &byte in s.as_bytes() {
-                self.0.try_push(byte).map_err(|_| fmt::Error)?;
-            }
-            Ok(())
-        }
-    }
-    let mut start = Start(arrayvec::ArrayVec::new());
-    // The error is how the look ends after two bytes.
-    let _ = start.write_fmt(*args);
-    matches!(start.0.as_slice(), [b'd', b'0'..=b'9'])
-}
-
 struct Logger;
 
 impl log::Log for Logger {
@@ -134,12 +112,9 @@ impl log::Log for Logger {
 
     fn log(&self, record: &log::Record<'_>) {
         let mut console = console().lock();
-        let gate = if is_about_guest(record.args()) {
-            &mut console.guest_gate
-        } else {
-            &mut console.gate
-        };
-        match gate.admit(Severity::from(record.level()), clock::now()) {
+        let severity = Severity::from(record.level());
+        let verdict = console.gates.admit(*record.args(), severity, clock::now());
+        match verdict {
             Verdict::Refuse => {}
             Verdict::Pass { suppressed } => {
                 if suppressed != 0 {

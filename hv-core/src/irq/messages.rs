@@ -81,7 +81,7 @@ impl Irqs {
                 let count = count.next_power_of_two();
                 (self.msi_form(known, count)?, count)
             }
-            Messages::Msix { entry, base } => (self.msix_form(known, entry, base)?, 1),
+            Messages::Msix { entry, base } => (self.msix_form(domain, known, entry, base)?, 1),
         };
         let first = self.free_run(count).ok_or(Errno::ENOSPC)?;
         let pirq = self
@@ -94,7 +94,7 @@ impl Irqs {
                 for number in pirq..pirq + count {
                     let _ = self.numbers.write().unmap(domain, number);
                 }
-                log::warn!("{device}: {count} more vectors for its messages: {errno}");
+                log::warn!("d{domain}: {count} more vectors for messages of {device}: {errno}");
                 return Err(errno.into());
             }
         };
@@ -136,7 +136,13 @@ impl Irqs {
     }
 
     /// The entry of the table that is to be mapped; all are masked when it is the first.
-    fn msix_form(&self, known: &mut Known, entry: u32, base: u64) -> Result<Form, Unmappable> {
+    fn msix_form(
+        &self,
+        domain: DomId,
+        known: &mut Known,
+        entry: u32,
+        base: u64,
+    ) -> Result<Form, Unmappable> {
         let m = known.msix.ok_or(Errno::ENODEV)?;
         if entry >= m.entries {
             return Err(Errno::EINVAL.into());
@@ -146,7 +152,7 @@ impl Irqs {
                 known.tell_base(self.pci.host(), &self.pci.guards, base)?;
                 self.pci.mask_all(known).inspect_err(|errno| {
                     let at = known.device.address;
-                    log::warn!("{at}: its MSI-X table cannot be used: {errno}");
+                    log::warn!("d{domain}: the MSI-X table of {at} cannot be used: {errno}");
                 })?;
             }
             Mapped::Msix(_) => {}
