@@ -4,6 +4,7 @@
  *   reach map DOMAIN FRAME [OFFSET [VALUE]]
  *                                   maps a machine frame by way of a domain, reads a word, or writes it too
  *   reach mem ADDRESS [VALUE]       the same for /dev/mem
+ *   reach file PATH OFFSET [VALUE]  the same for a file
  *   reach poke ADDRESS              writes what it reads at a virtual address
  *   reach frames FIRST LAST STEP    maps machine frames as SELF, IO and XEN, writable; prints those that are no
  *                                   frames of dom0 by the machine-to-phys table, a line each
@@ -144,9 +145,9 @@ static void map(char **words)
 	touch((uint32_t *)(area + offset), words[2] ? words[3] : NULL);
 }
 
-static void mem(char **words)
+static void mapped_file(const char *path, char **words)
 {
-	int file = open("/dev/mem", O_RDWR | O_SYNC);
+	int file = open(path, O_RDWR | O_SYNC);
 	uint64_t at = number(words[0]);
 
 	if (file < 0)
@@ -268,7 +269,9 @@ int main(int count, char **words)
 	else if (!strcmp(what, "map") && count > 3)
 		map(words + 2);
 	else if (!strcmp(what, "mem"))
-		mem(words + 2);
+		mapped_file("/dev/mem", words + 2);
+	else if (!strcmp(what, "file") && count > 3)
+		mapped_file(words[2], words + 3);
 	else if (!strcmp(what, "poke"))
 		poke(words + 2);
 	else if (!strcmp(what, "frames") && count > 4)

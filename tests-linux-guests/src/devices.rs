@@ -156,6 +156,15 @@ pub const MONITOR: Devices = Devices {
     options: &[],
 };
 
+/// A disk whose messages are registers and one whose messages are a table, on the board q35.
+pub const GUARDED: Devices = Devices {
+    disks: &["sata", "nvme"],
+    options: &[
+        ("device", "ide-hd,drive=sata,bus=ide.0"),
+        ("device", "nvme,drive=nvme,serial=nvme"),
+    ],
+};
+
 /// QEMU's default PC: a disk on each kind of controller, two networks, USB 1.
 pub const PC: Devices = Devices {
     disks: &["ide", "sata", "virtio", "nvme"],

@@ -307,6 +307,19 @@ const CASES: &[Case] = &[
         seconds: 200,
         ..Case::BASE
     },
+    Case {
+        name: "guards-q35",
+        tier: Tier::Long,
+        devices: Some(&devices::GUARDED),
+        machine: Machine {
+            board: "q35",
+            ..Machine::BASE
+        },
+        kernel_args: "iomem=relaxed",
+        script: Script::Guest("guards-q35"),
+        seconds: 200,
+        ..Case::BASE
+    },
     DEVICES_Q35,
     Case {
         name: "bad-devices",
