@@ -100,7 +100,7 @@ pub fn off() -> ! {
 pub fn stop_for_good() -> ! {
     cpu::cli();
     apic::stop_others();
-    serial::write(b"(XEN) Stopped; it is safe to switch the machine off\n");
+    say_last("Stopped; it is safe to switch the machine off");
     cpu::stop()
 }
 
@@ -177,11 +177,17 @@ fn reset_by(method: Method, plan: Plan) {
 /// After a crash, ours or dom0's: reboot unless `noreboot` says to stay, so that it can be read why.
 pub fn after_crash() -> ! {
     if NOREBOOT.load(Ordering::Relaxed) {
-        serial::write(b"(XEN) 'noreboot' is set: not rebooting\n");
+        say_last("'noreboot' is set: not rebooting");
         stop_for_good();
     }
-    serial::write(b"(XEN) Rebooting\n");
+    say_last("Rebooting");
     reboot()
+}
+
+/// A line past all locks: whoever has them may be stopped.
+fn say_last(line: &str) {
+    // Nothing comes back from a serial line or a screen.
+    let _ = writeln!(serial::Raw, "(XEN) {line}");
 }
 
 fn pause() {

@@ -89,7 +89,7 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     // SAFETY: the array is used for nothing else.
     unsafe { heap::add(FIRST_HEAP.0.get() as *mut u8, 512 << 10) };
     console::install_logger();
-    let info = match BootInfo::parse(&EarlyMemory, protocol, PhysAddr(u64::from(info))) {
+    let mut info = match BootInfo::parse(&EarlyMemory, protocol, PhysAddr(u64::from(info))) {
         Ok(info) => info,
         Err(why) => refuse(format_args!("the boot loader's information: {why}")),
     };
@@ -128,6 +128,10 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
         .enlarge(command_line.options.conring_size);
     let tables = memory::build(&memory);
     hand_over_pages(&free, &info, &early, &tables.spare);
+    info.modules
+        .iter_mut()
+        .filter(|m| is_low(m))
+        .for_each(raise_module);
     say!(
         "System RAM: {} MiB ({} KiB)",
         memory.total_frames() >> 8,
@@ -201,13 +205,13 @@ fn banner(info: &BootInfo, command_line: &Parsed) {
 /// RAM that nobody uses: without the first MiB, the image and the modules.
 fn free_frames(info: &BootInfo, memory: &MemoryMap) -> UsableFrames {
     let mut free = UsableFrames::new(memory);
+    for module in &info.modules {
+        free.carve_out(module.start, module.len);
+    }
     smp::choose_trampoline(free.find_low(1));
     free.carve_out_low_mib();
     let (start, len) = memory::image();
     free.carve_out(start, len);
-    for module in &info.modules {
-        free.carve_out(module.start, module.len);
-    }
     free
 }
 
@@ -295,7 +299,7 @@ fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns, spar
     for run in spare {
         add(&mut buddy, Mfn(run.start)..Mfn(run.end));
     }
-    for module in &info.modules {
+    for module in info.modules.iter().filter(|m| !is_low(m)) {
         let frames = module_frames(module);
         add(&mut buddy, frames.clone());
         for frame in frames.start.0..frames.end.0 {
@@ -314,6 +318,29 @@ fn hand_over_pages(free: &UsableFrames, info: &BootInfo, early: &EarlyRuns, spar
         refuse(format_args!("page allocator: {why:?}"));
     }
     pages::start_buddy(buddy);
+}
+
+/// Whether a module lies in the first MiB, where GRUB puts small ones and no frame is anybody's RAM.
+fn is_low(module: &Module) -> bool {
+    module.len != 0 && module.start.0 < 1 << 20
+}
+
+/// Copies a module to pages of the allocator.
+fn raise_module(module: &mut Module) {
+    let frames = module_frames(module);
+    let count = frames.end.0 - frames.start.0;
+    let order = count.next_power_of_two().trailing_zeros();
+    let Some(to) = pages::alloc_block(order, 64) else {
+        refuse(format_args!(
+            "no memory for {} bytes of a module",
+            module.len
+        ));
+    };
+    let len = module.len as usize;
+    // SAFETY: nothing writes what the loader left, and the block was just given to this function.
+    unsafe { pages::ram_mut(to.addr(), len).copy_from_slice(pages::ram(module.start, len)) };
+    pages::free_tail(to.0 + count, to.0 + (1 << order));
+    module.start = to.addr();
 }
 
 /// Every frame that a module touches.

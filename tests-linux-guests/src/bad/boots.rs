@@ -69,6 +69,26 @@ pub const BOOTS: &[BadBoot] = &[
         ..BadBoot::BASE
     },
     BadBoot {
+        // Also what comes after dom0 has begun.
+        name: "bad-screen-keep",
+        hypervisor_args: "dom0_mem=128M noreboot vga=keep",
+        expected: &["Serial input to DOM0", DOM0_CRASHED, STOPPED],
+        screen: Some(Screen::Text),
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-screen-keep-framebuffer",
+        machine: Machine {
+            board: "q35",
+            loader: Loader::GrubUefi,
+            ..SMALL
+        },
+        hypervisor_args: "dom0_mem=128M noreboot vga=keep",
+        expected: &["Serial input to DOM0", DOM0_CRASHED, STOPPED],
+        screen: Some(Screen::Framebuffer),
+        ..BadBoot::BASE
+    },
+    BadBoot {
         name: "bad-no-module",
         kernel: Kernel::Missing,
         // Also without noreboot: another boot would find the same.
