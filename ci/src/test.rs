@@ -67,7 +67,7 @@ fn chosen(choice: &Choice, hypervisor: Hypervisor) -> Vec<Job<'static>> {
     let cases = suite::cases().filter(|case| choice.takes(case.name, case.tier));
     let bad = bad::boots::BOOTS.iter().filter(|boot| {
         // Their words are ours: the reference has others.
-        hypervisor == Hypervisor::Xenolith && choice.takes(boot.name, Tier::Full)
+        hypervisor == Hypervisor::Xenolith && choice.takes(boot.name, boot.tier)
     });
     cases.map(Job::Case).chain(bad.map(Job::Bad)).collect()
 }

@@ -4,6 +4,7 @@
 //! [`boots::BOOTS`] lists them. dom0's kernel is replaced by something small and wrong
 //! ([`kernels`]), the firmware's tables by broken ones ([`tables`]); [`run`] judges the console.
 
+use crate::case::Tier;
 use crate::emulator::Machine;
 use crate::screen::Screen;
 
@@ -21,6 +22,8 @@ pub use tables::Tables;
 pub struct BadBoot {
     /// Its name, also that of its log.
     pub name: &'static str,
+    /// When it is run.
+    pub tier: Tier,
     /// The machine.
     pub machine: Machine,
     /// The firmware's ACPI tables.
@@ -61,6 +64,7 @@ impl BadBoot {
     /// the hypervisor came all the way.
     pub const BASE: Self = Self {
         name: "",
+        tier: Tier::Full,
         machine: Machine {
             memory_mib: 512,
             ..Machine::BASE

@@ -1,6 +1,7 @@
 //! The list of boots of bad input.
 
 use super::{BadBoot, End, Kernel, Tables};
+use crate::case::Tier;
 use crate::emulator::{Loader, Machine};
 use crate::screen::Screen;
 
@@ -71,6 +72,7 @@ pub const BOOTS: &[BadBoot] = &[
     BadBoot {
         // Also what comes after dom0 has begun.
         name: "bad-screen-keep",
+        tier: Tier::Long,
         hypervisor_args: "dom0_mem=128M noreboot vga=keep",
         expected: &["Serial input to DOM0", DOM0_CRASHED, STOPPED],
         screen: Some(Screen::Text),
@@ -78,6 +80,7 @@ pub const BOOTS: &[BadBoot] = &[
     },
     BadBoot {
         name: "bad-screen-keep-framebuffer",
+        tier: Tier::Long,
         machine: Machine {
             board: "q35",
             loader: Loader::GrubUefi,
