@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tests_linux_guests::bad::{self, BadBoot};
-use tests_linux_guests::case::{Case, Tier, Weight};
+use tests_linux_guests::case::{Case, Guests, Tier, Weight};
 use tests_linux_guests::emulator::{Files, Loader, Software};
 use tests_linux_guests::report::Check;
 use tests_linux_guests::runner::{self, Outcome};
@@ -149,8 +149,13 @@ impl Bench<'_> {
         };
         let made = lock(&self.making);
         let mut files = self.files.clone();
-        if case.devices.is_some() {
-            files.dom0 = image::with_drivers(self.layout, &files.dom0)?;
+        match case.guests {
+            Guests::Linux => files.dom0 = image::build_guests(self.layout)?.dom0,
+            Guests::OnDisk => files.dom0 = image::build_pygrub(self.layout)?.dom0,
+            Guests::None if case.devices.is_some() => {
+                files.dom0 = image::with_drivers(self.layout, &files.dom0)?;
+            }
+            Guests::None => {}
         }
         let files = boot::complete(self.layout, &files, &case.machine, case.name, software)?;
         drop(made);

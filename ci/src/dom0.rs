@@ -9,7 +9,7 @@ use crate::elf;
 use crate::failure::{Context, Failure, Result};
 use crate::kernel::{Kernel, newer};
 use crate::layout::Layout;
-use crate::{modules, process};
+use crate::{guests, modules, process};
 
 /// Where the programs and the libraries that they load come from.
 const PACKAGES: &[&str] = &[
@@ -122,9 +122,24 @@ pub struct More {
     set: &'static str,
     packages: &'static [&'static str],
     programs: &'static [&'static str],
-    modules: &'static [&'static str],
+    modules: &'static [&'static [&'static str]],
     /// C programs of ours, below the folder of the test scripts.
     sources: &'static [&'static str],
+    /// Files and folders of the packages.
+    trees: &'static [&'static str],
+    /// Libraries that these open by name.
+    libraries: &'static [&'static str],
+    /// What else it holds.
+    content: Content,
+}
+
+/// What an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// dom0 alone.
+    Dom0,
+    /// dom0 that starts other domains: their kernel and their initramfs.
+    Guests,
 }
 
 /// Nothing.
@@ -134,6 +149,9 @@ pub const PLAIN: More = More {
     programs: &[],
     modules: &[],
     sources: &[],
+    trees: &[],
+    libraries: &[],
+    content: Content::Dom0,
 };
 
 /// EFI's variables, and a disk to name in a boot entry.
@@ -149,8 +167,56 @@ pub const UEFI: More = More {
         "libpopt0",
     ],
     programs: &["chattr", "efibootmgr"],
-    modules: &["efivarfs", "ahci", "sd-mod"],
+    modules: &[&["efivarfs", "ahci", "sd-mod"]],
     sources: &["uefi/efi-calls"],
+    trees: &[],
+    libraries: &[],
+    content: Content::Dom0,
+};
+
+/// What creates other domains and serves them disks and networks.
+pub const GUESTS: More = More {
+    set: "dom0-guests",
+    packages: &["bsdutils"],
+    programs: &["flock", "losetup", "script"],
+    modules: &[DRIVERS, guests::BACKENDS],
+    sources: &["guests/free-pages"],
+    trees: &[],
+    libraries: &[],
+    content: Content::Guests,
+};
+
+/// The same with Python, in which Xen's boot loader for disk images is written, and a file system for such a disk.
+pub const PYGRUB: More = More {
+    set: "dom0-pygrub",
+    packages: &[
+        "bsdutils",
+        "libcom-err2",
+        "libexpat1",
+        "libext2fs2",
+        "libffi8",
+        "libncursesw6",
+        "libpython3.11-minimal",
+        "libpython3.11-stdlib",
+        "python3.11-minimal",
+    ],
+    programs: &["flock", "losetup", "script", "python3.11"],
+    modules: &[DRIVERS, guests::BACKENDS, &["ext4"]],
+    sources: &["guests/free-pages"],
+    trees: &[
+        "usr/lib/python3.11",
+        "usr/lib/xen-4.17/bin/pygrub",
+        "usr/lib/xen-4.17/lib/python/grub",
+        "usr/lib/xen-4.17/lib/python/xenfsimage.cpython-311-x86_64-linux-gnu.so",
+        "usr/lib/xen-4.17/lib/x86_64-linux-gnu",
+    ],
+    libraries: &[
+        "libcom_err.so.2",
+        "libext2fs.so.2",
+        "libffi.so.8",
+        "libncursesw.so.6",
+    ],
+    content: Content::Guests,
 };
 
 /// Drivers that only boots with devices want, for what QEMU can emulate.
@@ -201,12 +267,13 @@ pub fn archive(layout: &Layout, kernel: &Kernel, more: &More) -> Result<Vec<u8>>
         root,
         libraries: OPENED_AT_RUN_TIME
             .iter()
+            .chain(more.libraries)
             .map(|name| (*name).to_owned())
             .collect(),
     };
     image.skeleton();
     image.programs(more.programs)?;
-    for tree in TREES {
+    for tree in TREES.iter().chain(more.trees) {
         image.tree(tree)?;
     }
     image.busybox_links()?;
@@ -214,9 +281,13 @@ pub fn archive(layout: &Layout, kernel: &Kernel, more: &More) -> Result<Vec<u8>>
     modules::add(
         &mut image.archive,
         kernel,
-        &[MODULES, more.modules].concat(),
+        &[MODULES, &more.modules.concat()].concat(),
     )?;
     image.own_files(layout)?;
+    if more.content == Content::Guests {
+        let busybox = image.root.join("bin/busybox");
+        guests::add(&mut image.archive, layout, kernel, &busybox)?;
+    }
     for source in more.sources {
         image.own_program(layout, source)?;
     }

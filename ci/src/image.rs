@@ -29,6 +29,18 @@ pub fn build_uefi(layout: &Layout) -> Result<Image> {
     with_kernel(layout, kernel::fetch(layout)?, "dom0-uefi", &dom0::UEFI)
 }
 
+/// The same with what creates other domains, and what these run.
+pub fn build_guests(layout: &Layout) -> Result<Image> {
+    let kernel = kernel::fetch(layout)?;
+    with_kernel(layout, kernel, "dom0-guests", &dom0::GUESTS)
+}
+
+/// The same with Xen's boot loader for disk images.
+pub fn build_pygrub(layout: &Layout) -> Result<Image> {
+    let kernel = kernel::fetch(layout)?;
+    with_kernel(layout, kernel, "dom0-pygrub", &dom0::PYGRUB)
+}
+
 /// The same with Debian 13's kernel.
 pub fn build_debian13(layout: &Layout) -> Result<Image> {
     let kernel = kernel::fetch_debian13(layout)?;

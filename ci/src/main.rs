@@ -12,6 +12,7 @@ mod elf;
 mod failure;
 mod fuzz;
 mod grub_menu;
+mod guests;
 mod hypervisor;
 mod image;
 mod install;

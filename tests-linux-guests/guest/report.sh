@@ -39,10 +39,10 @@ between() {
     fi
 }
 
-# run COMMAND...: runs it under a time limit; its output is left in OUT, its exit code in RC.
+# run COMMAND...: runs it under a time limit (LIMIT in seconds, else a minute); its output is left in OUT, its exit code in RC.
 run() {
     echo "BEGIN $*"
-    OUT=$(timeout 60 "$@" 2>&1)
+    OUT=$(timeout "${LIMIT:-60}" "$@" 2>&1)
     RC=$?
     echo "$OUT"
     echo "END $* rc=$RC"

@@ -12,6 +12,8 @@ pub enum Tier {
     Full,
     /// Only when asked for: takes minutes.
     Long,
+    /// Only by its name: the hypervisor is not there yet.
+    Named,
 }
 
 /// What runs as dom0, and what happens once it is up.
@@ -63,6 +65,8 @@ pub struct Case {
     pub machine: Machine,
     /// Devices beside the board's own; with them the image has drivers.
     pub devices: Option<&'static Devices>,
+    /// What dom0 has to create other domains from.
+    pub guests: Guests,
     /// The kernel, where Linux runs as dom0.
     pub linux: Linux,
     /// dom0's memory in MiB.
@@ -91,6 +95,17 @@ pub struct Case {
     pub seconds: u64,
 }
 
+/// What dom0's image has for other domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guests {
+    /// Nothing.
+    None,
+    /// Debian's kernel with an initramfs, the back ends of disks and networks, and all drivers.
+    Linux,
+    /// The same, and what boots a guest from its disk.
+    OnDisk,
+}
+
 /// The state of the firmware's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firmware {
@@ -117,6 +132,7 @@ impl Case {
         weight: Weight::Counts,
         machine: Machine::BASE,
         devices: None,
+        guests: Guests::None,
         linux: Linux::Debian12,
         dom0_mib: 1024,
         dom0_memory: Dom0Memory::Fixed,

@@ -201,6 +201,16 @@ pub const Q35: Devices = Devices {
     ],
 };
 
+/// Disks that dom0 serves to its guests: these do the copying.
+pub const SERVED: Devices = Devices {
+    disks: &["virtio", "sata"],
+    options: &[
+        ("device", "virtio-blk-pci,drive=virtio"),
+        ("device", "ich9-ahci,id=ahci"),
+        ("device", "ide-hd,drive=sata,bus=ahci.0"),
+    ],
+};
+
 /// What `guest/bench-devices.sh` measures: disks that answer at once and keep nothing, each at its place on the bus.
 pub const MEASURED: Devices = Devices {
     disks: &[],

@@ -6,10 +6,12 @@ use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 
 mod acts;
 mod debian;
+mod domu;
 
 /// All cases, the quickest of each part first.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
-    CASES.iter().chain(debian::CASES).chain(acts::CASES)
+    let parts = [CASES, debian::CASES, acts::CASES, domu::CASES];
+    parts.into_iter().flatten()
 }
 
 const CASES: &[Case] = &[

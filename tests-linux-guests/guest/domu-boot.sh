@@ -1,0 +1,26 @@
+# One guest: created, asked, shut down, and nothing of it left.
+. /tests/report.sh
+. /tests/domus.sh
+
+start_backends
+start_counting
+configure one 96 "kernel = '/guest/vmlinuz'"
+creates one
+id=$(xl domid one)
+between "its number" "$id" 1 32751
+equal "xl domname of that" "$(xl domname "$id")" one
+equal "a shell answers" "$(guest one 'echo $((6 * 7)) is it')" "42 is it"
+equal "its kernel is Debian's" "$(guest one 'uname -r')" "$(uname -r)"
+equal "it runs on Xen" "$(guest one 'cat /sys/hypervisor/type')" xen
+matches "it runs as a PV guest" "$(guest one dmesg)" 'Hypervisor detected: Xen PV'
+lacks "it is not the control domain" "$(guest one 'dmesg')" 'Xen PV dom0|initial domain'
+between "its MemTotal in KiB" "$(guest one "awk '/^MemTotal/ { print \$2 }' /proc/meminfo")" 30000 98304
+runs xl list
+matches "xl list shows it" "$OUT" "^one +$id +96 +1 +(r----|-b---|-----)- +[0-9]+\.[0-9]$"
+matches "xl list still shows dom0" "$OUT" "^Domain-0 +0 +$XDOM0 "
+between "pages that it takes" $((BEFORE - $(free-pages))) 24576 26000
+shuts_down one
+eventually "all its memory is free again" 20 all_free
+runs xl list
+equal "xl list's rows after that" "$(echo "$OUT" | tail -n +2 | wc -l)" 1
+finish

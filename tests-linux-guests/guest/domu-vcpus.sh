@@ -1,0 +1,45 @@
+# Guests with many vCPUs, which go off line and come back, and where they run.
+. /tests/report.sh
+. /tests/domus.sh
+
+LIMIT=180
+rows() { xl vcpu-list "$1" | tail -n +2; }
+online() { guest "$1" 'cat /sys/devices/system/cpu/online'; }
+online_is() { [ "$(online "$1")" = "$2" ]; }
+paused_is() { [ "$(rows "$1" | grep -c -- ' --p ')" = "$2" ]; }
+
+start_backends
+start_counting
+configure four 128 "vcpus = 4" "maxvcpus = 6"
+creates four
+equal "rows of xl vcpu-list" "$(rows four | wc -l)" 6
+equal "vCPUs on line" "$(online four)" 0-3
+runs xl vcpu-set four 2
+eventually "two vCPUs are left to its kernel" 60 online_is four 0-1
+eventually "the others are shown as paused" 60 paused_is four 4
+equal "it works on with two" "$(guest four 'echo $((3 * 5))')" 15
+runs xl vcpu-set four 6
+# The kernel makes them present; switching them on is left to udev, which is not there.
+guest four 'sleep 1; for cpu in /sys/devices/system/cpu/cpu*/online; do echo 1 >$cpu; done' >/dev/null
+eventually "six vCPUs are on line" 60 online_is four 0-5
+equal "each of them works" "$(guest four 'for cpu in 0 1 2 3 4 5; do
+        taskset $((1 << cpu)) sh -c "cut -d\" \" -f39 /proc/self/stat"; done' | tr '\n' ' ')" '0 1 2 3 4 5 '
+last=$((XCPUS - 1))
+runs xl vcpu-pin four 1 "$last"
+matches "the vCPU that is pinned" "$(rows four)" "^four +[0-9]+ +1 +$last .* $last / all$|^four +[0-9]+ +1 +$last .* all / all$"
+equal "it works on, pinned" "$(guest four 'taskset 2 sh -c "echo \$((4 * 5))"')" 20
+runs xl vcpu-pin four all all
+equal "vCPUs that may run anywhere" "$(rows four | grep -c ' all / all$')" 6
+shuts_down four
+eventually "all its memory is free again" 20 all_free
+
+configure many 256 "vcpus = ${XMANY:-32}"
+creates many
+equal "its vCPUs on line" "$(online many)" "0-$((${XMANY:-32} - 1))"
+equal "rows of xl vcpu-list" "$(rows many | wc -l)" "${XMANY:-32}"
+# A busy moment on each.
+equal "all of them work at once" "$(guest many "for cpu in \$(seq ${XMANY:-32}); do
+        (head -c 100000 /dev/zero | md5sum) & done | sort | uniq -c | awk '{ print \$1 }'")" "${XMANY:-32}"
+shuts_down many
+eventually "all its memory is free again" 20 all_free
+finish

@@ -1,0 +1,134 @@
+//! dom0 creates other domains with stock `xl`: Debian's own kernel as PV guest (`guest/domus.sh`).
+
+use crate::case::{Case, Guests, Script, Tier};
+use crate::devices;
+use crate::emulator::Machine;
+
+/// For what every full run is to try.
+const EVERY_RUN: Tier = Tier::Named;
+/// For what takes minutes.
+const LONG_RUN: Tier = Tier::Named;
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "domu-boot",
+        script: Script::Guest("domu-boot"),
+        ..DOMU
+    },
+    Case {
+        name: "domu-life",
+        script: Script::Guest("domu-life"),
+        ..DOMU
+    },
+    Case {
+        name: "domu-ends",
+        script: Script::Guest("domu-ends"),
+        // Guests crash, and say so.
+        tolerated: &["Kernel panic", "Call Trace:"],
+        ..DOMU
+    },
+    Case {
+        name: "domu-bad",
+        script: Script::Guest("domu-bad"),
+        tolerated: &["Kernel panic", "Call Trace:"],
+        ..DOMU
+    },
+    Case {
+        name: "domu-pygrub",
+        guests: Guests::OnDisk,
+        script: Script::Guest("domu-pygrub"),
+        ..DOMU
+    },
+    Case {
+        name: "domu-devices",
+        devices: Some(&devices::SERVED),
+        script: Script::Guest("domu-devices"),
+        ..DOMU
+    },
+    Case {
+        name: "smp2-domu-devices",
+        tier: LONG_RUN,
+        machine: TWO_CPUS,
+        devices: Some(&devices::SERVED),
+        script: Script::Guest("domu-devices"),
+        seconds: 1800,
+        ..DOMU
+    },
+    Case {
+        name: "domu-driver",
+        script: Script::Guest("domu-driver"),
+        ..DOMU
+    },
+    Case {
+        name: "domu-memory",
+        script: Script::Guest("domu-memory"),
+        ..DOMU
+    },
+    Case {
+        name: "domu-memory-100",
+        tier: LONG_RUN,
+        kernel_args: "XROUNDS=100",
+        script: Script::Guest("domu-memory"),
+        seconds: 3600,
+        ..DOMU
+    },
+    Case {
+        name: "domu-vcpus",
+        machine: TWO_CPUS,
+        kernel_args: "XMANY=8",
+        script: Script::Guest("domu-vcpus"),
+        ..DOMU
+    },
+    Case {
+        name: "domu-vcpus-32",
+        tier: LONG_RUN,
+        machine: TWO_CPUS,
+        kernel_args: "XMANY=32",
+        script: Script::Guest("domu-vcpus"),
+        seconds: 1800,
+        ..DOMU
+    },
+    Case {
+        name: "domu-save",
+        script: Script::Guest("domu-save"),
+        ..DOMU
+    },
+    Case {
+        name: "smp2-domu-save",
+        tier: LONG_RUN,
+        machine: TWO_CPUS,
+        script: Script::Guest("domu-save"),
+        seconds: 1800,
+        ..DOMU
+    },
+    Case {
+        name: "domu-many",
+        kernel_args: "XMANY=6",
+        script: Script::Guest("domu-many"),
+        ..DOMU
+    },
+    Case {
+        name: "domu-many-30",
+        tier: LONG_RUN,
+        machine: Machine {
+            memory_mib: 4096,
+            ..TWO_CPUS
+        },
+        kernel_args: "XMANY=30",
+        script: Script::Guest("domu-many"),
+        seconds: 3600,
+        ..DOMU
+    },
+];
+
+const DOMU: Case = Case {
+    tier: EVERY_RUN,
+    guests: Guests::Linux,
+    seconds: 900,
+    ..Case::BASE
+};
+
+const TWO_CPUS: Machine = Machine {
+    cpus: 2,
+    ..Machine::BASE
+};
