@@ -96,10 +96,10 @@ virtio=$(disk_of virtio-pci)
 sata=$(disk_of ahci)
 head -c 16M /dev/urandom >/run/file
 head -c 1M /dev/urandom >/run/read-only
-configure one 96 \
+configure one 160 \
     "disk = ['phy:/dev/$virtio,xvda,w', 'phy:/dev/$sata,xvdb,w', 'file:/run/file,xvdc,w', 'file:/run/read-only,xvdd,r']" \
     "vif = ['mac=00:16:3e:00:00:11,bridge=xenbr0']"
-configure two 96 "vif = ['mac=00:16:3e:00:00:12,bridge=xenbr0']"
+configure two 128 "vif = ['mac=00:16:3e:00:00:12,bridge=xenbr0']"
 start_counting
 creates one
 creates two

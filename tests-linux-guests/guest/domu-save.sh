@@ -7,7 +7,7 @@ LIMIT=300
 # What goes on in the guest while it is saved.
 set_going() {
     joins one 11
-    guest one 'head -c 8M /dev/urandom >/tmp/kept; md5sum </tmp/kept >/tmp/sum; echo 0 >/tmp/count
+    guest one 'head -c 8388608 /dev/urandom >/tmp/kept; md5sum </tmp/kept >/tmp/sum; echo 0 >/tmp/count
         (while :; do echo $(($(cat /tmp/count) + 1)) >/tmp/next; mv /tmp/next /tmp/count; sleep 0.1; done) & :' >/dev/null
     guest one 'dd if=/tmp/kept of=/dev/xvda bs=1M oflag=direct && sync' >/dev/null
 }

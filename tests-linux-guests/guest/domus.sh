@@ -48,7 +48,7 @@ show_console() {
 open_console() {
     local in out
     mkdir -p /tmp/consoles
-    rm -f "/tmp/consoles/$1.in" "/tmp/consoles/$1.out"
+    rm -f "/tmp/consoles/$1".*
     mkfifo "/tmp/consoles/$1.in" "/tmp/consoles/$1.out"
     # Opened both ways, so that nobody waits for the other end and the end does not come by itself.
     exec {in}<>"/tmp/consoles/$1.in" {out}<>"/tmp/consoles/$1.out"
@@ -101,6 +101,7 @@ starts() {
 # guest NAME COMMAND: what its shell answers is printed; fails as the command does, or with 99 without an answer.
 guest() {
     local line end="ANSWER-$BASHPID-$RANDOM "
+    [ ! -e "/tmp/consoles/$1.mute" ] || return 99
     echo "{ $2; } </dev/null 2>&1; end=\$?; echo; echo $end\$end" >&"${TYPED[$1]}"
     while IFS= read -r -t 120 -u "${SAID[$1]}" line; do
         line=${line%$'\r'}
@@ -109,6 +110,8 @@ guest() {
         fi
         [ -z "$line" ] || echo "$line"
     done
+    # Nobody waits for it again.
+    touch "/tmp/consoles/$1.mute"
     echo "$1 does not answer"
     return 99
 }
@@ -177,7 +180,7 @@ joins() {
 # serves NAME FILE: the guest serves a file that it makes of 8 MiB, whose checksum is printed.
 serves() {
     guest "$1" "mkdir -p /run/www; [ -e /run/www/$2 ] || httpd -h /run/www
-        head -c 8M /dev/urandom >/run/www/$2; md5sum </run/www/$2"
+        head -c 8388608 /dev/urandom >/run/www/$2; md5sum </run/www/$2"
 }
 
 # fetches NAME ADDRESS FILE: the checksum of the file as it comes to the guest.
