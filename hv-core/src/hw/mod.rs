@@ -6,6 +6,7 @@ pub mod clock;
 pub mod console;
 pub mod context;
 pub mod cpu;
+mod cpuid_fault;
 pub mod cpuinfo;
 pub mod devices;
 pub mod dom0;

@@ -92,6 +92,8 @@ pub struct PerCpu {
     pub slice_end: Cell<Nanos>,
     /// What the hardware timer is set to; 0: off.
     pub armed_for: Cell<Nanos>,
+    /// Whether CPUID faults at CPL 3.
+    pub cpuid_faults: Cell<bool>,
     /// What a machine check left to be reported.
     pub machine_check: Slot,
     /// When the machine-check banks are looked at next.
@@ -162,6 +164,7 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         ),
         slice_end: Cell::new(0),
         armed_for: Cell::new(0),
+        cpuid_faults: Cell::new(false),
         machine_check: Slot::default(),
         next_look: Cell::new(FIRST_LOOK),
         failed_vector: Cell::new(0),

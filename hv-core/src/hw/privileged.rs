@@ -162,7 +162,20 @@ impl PrivEnv for Env<'_> {
     }
 
     fn guest_tsc(&self) -> Option<GuestTsc> {
-        None
+        if self.domain.is_control() {
+            return None;
+        }
+        let (tsc, scale) = (*self.domain.tsc.lock(), clock::clock().scale);
+        let never_stops = tables().policies.get(Which::Host).has(Feature::ITSC);
+        Some(GuestTsc {
+            flags: if never_stops { GuestTsc::SAFE } else { 0 },
+            mode: tsc.mode,
+            khz: tables().machine.tsc_khz,
+            incarnation: tsc.incarnation,
+            offset: tsc.origin,
+            mul_frac: scale.mul(),
+            shift: scale.shift(),
+        })
     }
 
     fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {

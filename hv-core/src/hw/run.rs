@@ -17,7 +17,8 @@ use super::cpuinfo::{CpuInfo, enter_guest};
 use super::host::{HW, SHUTDOWN, hv};
 use super::percpu::{self, PerCpu, softirq};
 use super::{
-    clock, context, cpu, exits, irq, mce, microcode, paging, power, publish, serial_line, smp, tlb,
+    clock, context, cpu, cpuid_fault, exits, irq, mce, microcode, paging, power, publish,
+    serial_line, smp, tlb,
 };
 
 /// A vCPU whose state is on this CPU.
@@ -376,6 +377,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
     let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
+    cpuid_fault::follow(this, l.domain.rights);
     let moved = l.vcpu().cpu() != this.id;
     l.vcpu().set_running(Some(this.id));
     if moved {

@@ -3,7 +3,9 @@
 mod create;
 mod life;
 mod memory;
+mod policy;
 mod registers;
+mod state;
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -15,7 +17,7 @@ use xen_abi::xen::DOMID_FIRST_RESERVED;
 use super::arguments::{argument, edit, store};
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
 use super::interface::{Interface, spoken};
-use super::{destroy, domain_info, domctl_policy as policy, domctl_state as state};
+use super::{destroy, domain_info};
 use crate::base::{PAGE_SHIFT, VcpuId};
 use crate::domain::{Domain, DomainKind, Family, Vcpu};
 use crate::sched::{Affinity, CpuSet, Params, Unit};
@@ -36,15 +38,15 @@ pub fn domctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         cx.write(at, &op)?;
     }
     match after {
+        After::WriteBack | After::Nothing => DONE,
         After::Refuse(errno) => Err(errno),
         After::Again => Ok(Outcome::Restart(args)),
-        After::WriteBack | After::Nothing => DONE,
     }
 }
 
 /// What is left to do with the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
+enum After {
     /// It carries an answer.
     WriteBack,
     /// It tells what was wrong.
@@ -203,7 +205,7 @@ fn missing(cmd: u32) -> Option<&'static str> {
 }
 
 /// Says on the log why something is refused.
-pub(super) fn refused(domain: &Domain, what: &str, why: &str, errno: Errno) -> Errno {
+fn refused(domain: &Domain, what: &str, why: &str, errno: Errno) -> Errno {
     log::info!("domctl {what} on d{}: {why}", domain.id);
     errno
 }

@@ -15,8 +15,6 @@ pub mod descriptors;
 mod destroy;
 mod domain_info;
 pub mod domctl;
-mod domctl_policy;
-mod domctl_state;
 pub mod event;
 pub mod exchange;
 pub mod front;

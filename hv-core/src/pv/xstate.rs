@@ -11,9 +11,6 @@ use super::state::{FpuLine, PvState};
 
 /// Bytes before the image.
 pub const PREFIX: usize = 16;
-/// MXCSR in the image, and its bits that may be set (Intel SDM vol. 1, 10.2.3).
-const MXCSR: usize = 24;
-const MXCSR_BITS: u32 = 0xffff;
 /// The header in the image (Intel SDM vol. 1, 13.4.2): which components are there, in which format, zeros.
 const XSTATE_BV: usize = 512;
 const XCOMP_BV: usize = 520;
@@ -134,8 +131,7 @@ fn check_image(image: &[u8], components: u64) -> Result<(), Refused> {
     if word(image, XSTATE_BV) & !components != 0 {
         return invalid("the image has more state components than it says");
     }
-    // The upper half of this word is the mask of bits, which is not loaded.
-    if word(image, MXCSR) as u32 & !MXCSR_BITS != 0 {
+    if !image.first_chunk().is_some_and(PvState::takes_fpu) {
         return invalid("reserved bits of MXCSR are set");
     }
     Ok(())

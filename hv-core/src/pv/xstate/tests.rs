@@ -7,6 +7,8 @@ use crate::pv::cpuid::{HostSetup, Policies, Which};
 
 /// x87, SSE, AVX.
 const ALL: u64 = 7;
+/// Where MXCSR stands.
+const MXCSR: usize = 24;
 /// Size of an image with these.
 const IMAGE: usize = 576 + 256;
 

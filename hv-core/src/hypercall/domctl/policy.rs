@@ -6,11 +6,11 @@ use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use xen_abi::domctl::DomctlCpuPolicy;
 use xen_abi::errno::Errno;
 
-use super::arguments::{argument, store};
-use super::context::{Ctx, Host};
-use super::domctl::After;
-use super::sysctl_cpu::list_policy;
+use super::After;
 use crate::domain::Domain;
+use crate::hypercall::arguments::{argument, store};
+use crate::hypercall::context::{Ctx, Host};
+use crate::hypercall::sysctl_cpu::list_policy;
 use crate::pv::cpuid::Policy;
 use crate::pv::cpuid::features::Words;
 use crate::pv::cpuid::given::{Refused, check_lengths};

@@ -10,12 +10,11 @@ use xen_abi::domctl::{DomctlExtVcpuContext, DomctlVcpuExtState, DomctlVcpuMsr, D
 use xen_abi::errno::Errno;
 use zerocopy::IntoBytes;
 
-use super::arguments::{argument, store};
-use super::context::{Ctx, Host};
-use super::domctl::{After, refused};
-use super::domctl_policy;
+use super::{After, policy, refused};
 use crate::base::{GuestVa, VcpuId};
 use crate::domain::Domain;
+use crate::hypercall::arguments::{argument, store};
+use crate::hypercall::context::{Ctx, Host};
 use crate::pv::cpuid::Which;
 use crate::pv::msr;
 use crate::pv::state::{Callback, PvState};
@@ -49,7 +48,7 @@ pub(super) fn extended<H: Host>(
     request: &mut DomctlVcpuExtState,
 ) -> Result<(), Errno> {
     domain.vcpu(request.vcpu).ok_or(Errno::ESRCH)?;
-    let policy = domain.policy.now(domctl_policy::of_kind(cx, domain));
+    let policy = domain.policy.now(policy::of_kind(cx, domain));
     let components = Components::new(cx.hv.services.policies.get(Which::Host), &policy);
     let asks = request.size == 0 && request.xfeature_mask == 0;
     if asks || request.buffer.is_null() {
@@ -73,7 +72,7 @@ pub(super) fn set_extended<H: Host>(
     request: &DomctlVcpuExtState,
 ) -> Result<After, Errno> {
     domain.vcpu(request.vcpu).ok_or(Errno::ESRCH)?;
-    let policy = domain.policy.now(domctl_policy::of_kind(cx, domain));
+    let policy = domain.policy.now(policy::of_kind(cx, domain));
     let components = Components::new(cx.hv.services.policies.get(Which::Host), &policy);
     let refuse = |(errno, why)| refused(domain, "setvcpuextstate", why, errno);
     if request.size > components.max_len() as u64 {
@@ -171,7 +170,7 @@ pub(super) fn registers<H: Host>(
 ) -> Result<After, Errno> {
     let mut request: DomctlVcpuMsrs = argument(union)?;
     domain.vcpu(request.vcpu).ok_or(Errno::ESRCH)?;
-    let policy = domain.policy.now(domctl_policy::of_kind(cx, domain));
+    let policy = domain.policy.now(policy::of_kind(cx, domain));
     let room = request.msr_count as usize;
     let all = msr::carried(&policy);
     request.msr_count = all.len() as u32;
@@ -210,7 +209,7 @@ pub(super) fn set_registers<H: Host>(
 ) -> Result<After, Errno> {
     let mut request: DomctlVcpuMsrs = argument(union)?;
     domain.vcpu(request.vcpu).ok_or(Errno::ESRCH)?;
-    let policy = domain.policy.now(domctl_policy::of_kind(cx, domain));
+    let policy = domain.policy.now(policy::of_kind(cx, domain));
     if request.msr_count as usize > MAX_REGISTERS {
         let why = "more registers than a vCPU has of its own";
         return Err(refused(domain, "set_vcpu_msrs", why, Errno::EINVAL));
