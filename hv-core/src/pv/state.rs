@@ -270,8 +270,13 @@ impl PvState {
         mxcsr & !MXCSR_BITS == 0
     }
 
-    /// Replaces the FPU state by an image of FXSAVE that passed [`Self::takes_fpu`]; components beyond are as at reset.
+    /// Replaces the FPU state by an image of FXSAVE that passed [`Self::takes_fpu`]; components beyond are as at reset,
+    /// but for the image that is there already: then nothing changes. Tools that change one register of a vCPU bring
+    /// back what they were told.
     pub fn set_fpu(&mut self, image: &[u8; LEGACY_FPU]) {
+        if *image == self.fpu_legacy() {
+            return;
+        }
         self.fpu.fill(FpuLine([0; 64]));
         let (lines, _) = image.as_chunks();
         for (to, from) in self.fpu.iter_mut().zip(lines) {

@@ -18,7 +18,7 @@ use crate::mm::PtMachine;
 const CONTEXT: u64 = GUEST + 0x2000;
 
 /// What `xl create` asks for.
-fn config() -> DomctlCreateDomain {
+pub(super) fn config() -> DomctlCreateDomain {
     DomctlCreateDomain {
         ssidref: 12,
         handle: *b"0123456789abcdef",
@@ -31,7 +31,7 @@ fn config() -> DomctlCreateDomain {
     }
 }
 
-fn ask<T: IntoBytes + Immutable>(
+pub(super) fn ask<T: IntoBytes + Immutable>(
     f: &mut Fixture,
     cmd: u32,
     domain: u16,
@@ -50,7 +50,11 @@ fn ask<T: IntoBytes + Immutable>(
     Ok(f.get(GUEST))
 }
 
-fn create(f: &mut Fixture, domain: u16, config: &DomctlCreateDomain) -> Result<u16, Errno> {
+pub(super) fn create(
+    f: &mut Fixture,
+    domain: u16,
+    config: &DomctlCreateDomain,
+) -> Result<u16, Errno> {
     ask(f, abi::XEN_DOMCTL_createdomain, domain, config).map(|op| op.domain)
 }
 
@@ -156,8 +160,8 @@ fn guests_make_no_domains() {
 }
 
 /// A context that a toolstack could send, with page tables and a GDT page of the domain's.
-fn context(f: &Fixture) -> Box<VcpuGuestContext> {
-    let (root, gdt) = (f.machine.page_of(1), f.machine.page_of(1));
+pub(super) fn context(f: &Fixture, id: u16) -> Box<VcpuGuestContext> {
+    let (root, gdt) = (f.machine.page_of(id), f.machine.page_of(id));
     let mut c = VcpuGuestContext::new_box_zeroed().unwrap();
     c.flags = VGCF_in_kernel | VGCF_online;
     c.user_regs.rip = 0xffff_ffff_8100_0000;
@@ -198,7 +202,7 @@ fn get(f: &mut Fixture, vcpu: u32) -> Result<Box<VcpuGuestContext>, Errno> {
 fn registers_are_set_read_and_set_again() {
     let mut f = born();
     assert_eq!(get(&mut f, 0).unwrap_err(), Errno::ENODATA);
-    let mut c = context(&f);
+    let mut c = context(&f, 1);
     c.user_regs.rax = 7;
     c.user_regs.rflags = 0x3202;
     c.ctrlreg[0] = 8;
@@ -236,7 +240,7 @@ fn registers_are_set_read_and_set_again() {
 #[test]
 fn a_context_must_be_there_and_for_a_vcpu() {
     let mut f = born();
-    let c = context(&f);
+    let c = context(&f, 1);
     assert_eq!(set(&mut f, 2, &c), Err(Errno::EINVAL));
     assert_eq!(set_at(&mut f, 0, NOWHERE), Err(Errno::EFAULT));
     assert_eq!(set_at(&mut f, 0, 0), Err(Errno::EOPNOTSUPP));
@@ -287,7 +291,7 @@ proptest! {
     #[test]
     fn a_bad_context_is_refused_and_leaves_nothing(which in 0..19usize, value: u64) {
         let mut f = born();
-        let mut c = context(&f);
+        let mut c = context(&f, 1);
         let frames = [Mfn(c.ctrlreg[3] >> 12), Mfn(c.gdt_frames[0])];
         spoil(&mut c, which, value);
         prop_assert_eq!(set(&mut f, 0, &c), Err(Errno::EINVAL));
@@ -303,7 +307,7 @@ proptest! {
     #[test]
     fn any_bytes_make_a_guests_registers(bytes in prop::collection::vec(any::<u8>(), 5168), sane: bool) {
         let mut f = born();
-        let good = context(&f);
+        let good = context(&f, 1);
         let mut c = Box::new(VcpuGuestContext::read_from_bytes(&bytes).unwrap());
         if sane {
             // Addresses that pass, so that the rest is looked at.
@@ -381,7 +385,7 @@ fn a_domain_ends_in_steps_and_leaves_nothing() {
         let f = Fixture::control();
         let before = f.machine.free_pages();
         let mut f = born_in(f);
-        let c = context(&f);
+        let c = context(&f, 1);
         set(&mut f, 0, &c).unwrap();
         let domain = f.hv.domain(1).unwrap();
         let unit = domain.vcpus()[0].unit.get().unwrap();

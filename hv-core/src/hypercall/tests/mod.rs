@@ -18,6 +18,7 @@ mod hypfs;
 pub(super) mod machine;
 mod memory;
 pub(super) mod platform;
+mod save;
 mod sched;
 pub(super) mod sysctl;
 mod sysctl_cpu;
