@@ -330,7 +330,7 @@ fn raise_module(module: &mut Module) {
     let frames = module_frames(module);
     let count = frames.end.0 - frames.start.0;
     let order = count.next_power_of_two().trailing_zeros();
-    let Some(to) = pages::alloc_block(order, 64) else {
+    let Some(to) = pages::alloc_block(order, 64, 0) else {
         refuse(format_args!(
             "no memory for {} bytes of a module",
             module.len
