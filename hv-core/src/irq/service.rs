@@ -8,61 +8,95 @@
 
 use core::cell::Cell;
 
-/// One bit for each vector.
-type Bits = [u64; 4];
-
 /// What one CPU has accepted. Only that CPU uses it, with interrupts off.
 #[derive(Default)]
 pub struct InService {
     /// Accepted, not yet handled.
-    noted: Cell<Bits>,
+    noted: Vectors,
     /// Handled; the end is kept back.
-    handled: Cell<Bits>,
+    handled: Vectors,
 }
 
 impl InService {
     /// The local APIC has accepted a vector.
     pub fn note(&self, vector: u8) {
-        set(&self.noted, vector, true);
+        self.noted.insert(vector);
     }
 
     /// The highest vector that is to be handled. Whoever takes it calls [`end`](Self::end) before the next.
     #[must_use]
     pub fn take(&self) -> Option<u8> {
-        let vector = highest(self.noted.get())?;
-        set(&self.noted, vector, false);
+        let vector = self.noted.highest()?;
+        self.noted.remove(vector);
         Some(vector)
     }
 
     /// A vector that was taken may come again: `eoi`, which ends the highest in service, is called for it and for
     /// those kept back as soon as nothing higher is in service, each when it is the highest.
     pub fn end(&self, vector: u8, mut eoi: impl FnMut()) {
-        set(&self.handled, vector, true);
-        while let Some(next) = highest(self.handled.get()) {
-            if highest(self.noted.get()) > Some(next) {
+        let above = self.noted.highest();
+        if self.handled.is_empty() && above < Some(vector) {
+            // Nearly always: it came alone.
+            eoi();
+            return;
+        }
+        self.handled.insert(vector);
+        while let Some(next) = self.handled.highest() {
+            if above > Some(next) {
                 break;
             }
-            set(&self.handled, next, false);
+            self.handled.remove(next);
             eoi();
         }
     }
 
     /// Forgets everything: the local APIC was reset.
     pub fn reset(&self) {
-        self.noted.set(Bits::default());
-        self.handled.set(Bits::default());
+        self.noted.clear();
+        self.handled.clear();
     }
 }
 
-fn set(bits: &Cell<Bits>, vector: u8, on: bool) {
-    let mut words = bits.get();
-    let word = &mut words[usize::from(vector) / 64];
-    let bit = 1 << (vector % 64);
-    *word = if on { *word | bit } else { *word & !bit };
-    bits.set(words);
+/// A set of vectors, whose highest is found at once: each interrupt asks for it several times.
+#[derive(Default)]
+struct Vectors {
+    /// Which of the words have a bit set.
+    used: Cell<u8>,
+    words: [Cell<u64>; 4],
 }
 
-fn highest(bits: Bits) -> Option<u8> {
-    let (index, word) = bits.iter().enumerate().rev().find(|(_, w)| **w != 0)?;
-    Some((index * 64) as u8 + word.ilog2() as u8)
+impl Vectors {
+    fn is_empty(&self) -> bool {
+        self.used.get() == 0
+    }
+
+    fn insert(&self, vector: u8) {
+        let (index, word) = self.word(vector);
+        word.set(word.get() | 1 << (vector % 64));
+        self.used.set(self.used.get() | 1 << index);
+    }
+
+    fn remove(&self, vector: u8) {
+        let (index, word) = self.word(vector);
+        word.set(word.get() & !(1 << (vector % 64)));
+        if word.get() == 0 {
+            self.used.set(self.used.get() & !(1 << index));
+        }
+    }
+
+    fn highest(&self) -> Option<u8> {
+        let index = self.used.get().checked_ilog2()? as u8;
+        let (_, word) = self.word(index * 64);
+        Some(index * 64 + word.get().checked_ilog2()? as u8)
+    }
+
+    fn clear(&self) {
+        self.used.set(0);
+        self.words.iter().for_each(|word| word.set(0));
+    }
+
+    fn word(&self, vector: u8) -> (usize, &Cell<u64>) {
+        let index = usize::from(vector / 64);
+        (index, &self.words[index])
+    }
 }
