@@ -100,7 +100,7 @@ impl Fake {
         self.gone_from(mfn, from);
     }
 
-    fn gone_from(&self, mfn: u64, from: DomId) {
+    pub fn gone_from(&self, mfn: u64, from: DomId) {
         let holdings = self.holdings_of(from);
         holdings.unlink(self, Mfn(mfn));
         self.f(mfn).free_up().unwrap();

@@ -2,6 +2,7 @@
 
 mod caches;
 mod checker;
+mod domains;
 mod interrupted;
 mod machine;
 mod model;
