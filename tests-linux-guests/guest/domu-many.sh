@@ -37,5 +37,5 @@ for name in $all; do
     close_console "$name"
 done
 eventually "no back end is left" 60 no_backends
-eventually "all memory is free again" 30 all_free
+eventually "all memory is free again" 30 all_free 32
 finish

@@ -41,5 +41,5 @@ equal "it answers after the reboot" "$(guest one 'echo $((7 * 8))')" 56
 shuts_down one
 equal "no copy of its kernel is left" "$(ls /run/xen | grep -c '^boot')" 0
 eventually "no back end is left" 30 no_backends
-eventually "all its memory is free again" 20 all_free
+eventually "all its memory is free again" 20 all_free 32
 finish
