@@ -61,9 +61,10 @@ usage: cargo xtask COMMAND
   bench    the same work on Xenolith and on Debian's Xen
              --hypervisor xenolith|xen     only on this one
              --debian         only the boot of the Debian disk to its login
-  fuzz     random damage to what the boot parses: ACPI tables, what loaders say, kernel files
-             TARGET           acpi, loader, command-line, elf or bzimage; all of them
-             --seconds N (60), --seed N, --number N (one input of a seed), --replay FILE
+  fuzz     random damage to what the boot parses (ACPI tables, what loaders say, kernel files) and to hypercalls
+             TARGET           acpi, loader, command-line, microcode, elf or bzimage;
+                              domctl, sysctl, grants or events; all of them
+             --seconds N (60, for each of the two kinds), --seed N, --number N (one input of a seed), --replay FILE
   install --root DIR
            the hypervisor into DIR/boot, as Debian's default Xen entry (as root; DIR / is this machine)
              --uninstall      takes it out

@@ -1,26 +1,43 @@
-//! The system's allocator, which counts.
+//! The system's allocator, which counts what one thread allocates while that is measured.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// What a measured thread has allocated: bytes now (less than none: it freed what was there before), and at most.
+#[derive(Clone, Copy)]
+struct Count {
+    now: isize,
+    peak: isize,
+}
+
+thread_local! {
+    static COUNT: Cell<Option<Count>> = const { Cell::new(None) };
+}
+
 /// Beyond this an allocation is refused, as on a machine that has no more.
-const LIMIT: usize = 2 << 30;
+const LIMIT: isize = 2 << 30;
 
 struct Counted;
 
 #[global_allocator]
 static HEAP: Counted = Counted;
 
+/// Notes an allocation; false: it is one too many.
 fn more(bytes: usize) -> bool {
-    let now = NOW.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(now, Ordering::Relaxed);
+    let Some(count) = COUNT.get() else {
+        return true;
+    };
+    let now = count.now.saturating_add_unsigned(bytes);
+    let peak = count.peak.max(now);
+    COUNT.set(Some(Count { now, peak }));
     now <= LIMIT
 }
 
 fn less(bytes: usize) {
-    NOW.fetch_sub(bytes, Ordering::Relaxed);
+    if let Some(count) = COUNT.get() {
+        let now = count.now.saturating_sub_unsigned(bytes);
+        COUNT.set(Some(Count { now, ..count }));
+    }
 }
 
 // SAFETY: all memory is the system allocator's; what is added is counting.
@@ -50,10 +67,10 @@ unsafe impl GlobalAlloc for Counted {
     }
 }
 
-/// Bytes that `what` had allocated at its worst, beyond what was allocated before.
+/// Bytes that `what` had allocated at its worst.
 pub fn peak_of(what: impl FnOnce()) -> usize {
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    COUNT.set(Some(Count { now: 0, peak: 0 }));
     what();
-    PEAK.load(Ordering::Relaxed).saturating_sub(before)
+    let count = COUNT.take();
+    count.map_or(0, |count| count.peak.unsigned_abs())
 }

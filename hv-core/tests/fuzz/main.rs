@@ -11,9 +11,9 @@ mod heap;
 mod kernels;
 mod memory;
 mod targets;
+mod words;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use engine::{Job, Until};
 use targets::TARGETS;
@@ -25,8 +25,8 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let ours = words.iter().position(|word| word == "--fuzz");
     match ours {
-        Some(at) => match chosen(&words[at + 1..]) {
-            Ok(jobs) => engine::run(&jobs),
+        Some(at) => match words::chosen(TARGETS, &words[at + 1..]) {
+            Ok(jobs) => run(&jobs),
             Err(why) => {
                 eprintln!("fuzz: {why}");
                 ExitCode::FAILURE
@@ -54,58 +54,14 @@ fn few(words: &[String]) -> ExitCode {
             until: Until::Count(FEW / target.slowness),
         })
         .collect();
-    engine::run(&jobs)
+    run(&jobs)
 }
 
-/// `[TARGET] [--seconds N] [--seed N] [--number N] [--replay FILE]`
-fn chosen(words: &[String]) -> Result<Vec<Job>, String> {
-    let mut name = None;
-    let (mut seconds, mut seed, mut number, mut replay) = (60, 0, None, None);
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        let mut value = || rest.next().ok_or(format!("{word} needs a value"));
-        let parse = |text: &String| text.parse::<u64>().map_err(|_| format!("{word}: {text}?"));
-        match word.as_str() {
-            "--seconds" => seconds = parse(value()?)?,
-            "--seed" => seed = parse(value()?)?,
-            "--number" => number = Some(parse(value()?)?),
-            "--replay" => replay = Some(value()?.clone()),
-            other if !other.starts_with('-') && name.is_none() => name = Some(other.to_owned()),
-            other => return Err(format!("unknown argument: {other}")),
-        }
+fn run(jobs: &[Job]) -> ExitCode {
+    // A failure is told once, by the engine.
+    std::panic::set_hook(Box::new(|_| {}));
+    match engine::run(jobs) {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
-    let known = || {
-        TARGETS
-            .iter()
-            .map(|t| t.name)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let targets: Vec<_> = TARGETS
-        .iter()
-        .filter(|target| name.as_ref().is_none_or(|name| name == target.name))
-        .collect();
-    if targets.is_empty() {
-        return Err(format!(
-            "no target {}; there are {}",
-            name.unwrap_or_default(),
-            known()
-        ));
-    }
-    if replay.is_some() && targets.len() > 1 {
-        return Err("--replay needs the target's name".to_owned());
-    }
-    let share = Duration::from_secs(seconds) / targets.len() as u32;
-    Ok(targets
-        .into_iter()
-        .map(|target| Job {
-            target,
-            seed,
-            until: match (&replay, number) {
-                (Some(file), _) => Until::Replayed(file.clone()),
-                (None, Some(number)) => Until::Only(number),
-                (None, None) => Until::Elapsed(share),
-            },
-        })
-        .collect())
 }

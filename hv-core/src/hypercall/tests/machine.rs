@@ -46,14 +46,26 @@ pub struct FakeMachine {
     pub hv: OnceLock<&'static Hypervisor>,
 }
 
+/// Memory of machines that are over, for the next ones.
+static USED: Mutex<Vec<&'static [[AtomicU64; ENTRIES]]>> = Mutex::new(Vec::new());
+
+/// Zeroed memory, for good.
+fn memory() -> &'static [[AtomicU64; ENTRIES]] {
+    let Some(used) = USED.lock().unwrap().pop() else {
+        let fresh = (0..FRAMES).map(|_| [const { AtomicU64::new(0) }; ENTRIES]);
+        return fresh.collect::<Vec<_>>().leak();
+    };
+    for word in used.as_flattened() {
+        word.store(0, Ordering::Relaxed);
+    }
+    used
+}
+
 impl FakeMachine {
     pub fn new() -> &'static Self {
-        let words: Vec<_> = (0..FRAMES)
-            .map(|_| [const { AtomicU64::new(0) }; ENTRIES])
-            .collect();
         Box::leak(Box::new(Self {
             frames: (0..FRAMES).map(|_| Frame::free()).collect(),
-            words: words.leak(),
+            words: memory(),
             // Frame 0 is never given out: its number would pass for "none".
             free: Mutex::new((1..FRAMES as u64).rev().collect()),
             now: AtomicU64::new(1_000_000),
@@ -67,6 +79,11 @@ impl FakeMachine {
             claimed: AtomicU64::new(0),
             hv: OnceLock::new(),
         }))
+    }
+
+    /// Its memory becomes that of a machine to come: nothing may look at this one any more.
+    pub fn recycle(&self) {
+        USED.lock().unwrap().push(self.words);
     }
 
     /// A frame that belongs to `owner`.

@@ -12,6 +12,7 @@ mod domctl_state;
 mod entry;
 mod event;
 mod foreign;
+mod fuzz;
 mod grant;
 mod hostile;
 mod hypfs;
