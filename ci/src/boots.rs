@@ -155,6 +155,7 @@ impl Bench<'_> {
             Guests::None if case.devices.is_some() => {
                 files.dom0 = image::with_drivers(self.layout, &files.dom0)?;
             }
+            Guests::Micro => files.dom0 = image::with_micro(self.layout, &files.dom0)?,
             Guests::None => {}
         }
         let files = boot::complete(self.layout, &files, &case.machine, case.name, software)?;

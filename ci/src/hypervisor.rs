@@ -86,7 +86,7 @@ pub fn build(layout: &Layout, profile: Profile) -> Result<Hypervisor> {
     Ok(files)
 }
 
-/// Builds micro-pv, the kernel that checks the hypercall interface.
+/// Builds micro-pv, the kernel that checks the hypercall interface, and beside it the small micro-domu.
 pub fn build_micro(layout: &Layout) -> Result<PathBuf> {
     let toolchain = Toolchain::select(layout)?;
     let arguments = ["--quiet", "--release", "--package", "micro-pv"];

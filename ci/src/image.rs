@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cpio::Archive;
 use crate::debs::Set;
 use crate::dom0::{self, More};
 use crate::failure::{Context, Result};
 use crate::kernel::{self, Kernel};
 use crate::layout::Layout;
-use crate::process;
+use crate::{hypervisor, process};
 
 /// Files to boot with.
 #[derive(Debug)]
@@ -52,18 +53,31 @@ pub fn with_drivers(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
     let drivers = layout.target.join("drivers.cpio");
     let kernel = kernel::fetch(layout)?;
     std::fs::write(&drivers, dom0::drivers(&kernel)?).context(drivers.display())?;
-    let both = layout.image.join("dom0-drivers.cpio.gz");
-    // The kernel takes one archive after the other, each packed for itself.
+    both(dom0, &drivers, &layout.image.join("dom0-drivers.cpio.gz"))
+}
+
+/// A dom0 image with our own guest kernels behind it.
+pub fn with_micro(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
+    let micro = hypervisor::build_micro(layout)?;
+    let mut archive = Archive::default();
+    for name in ["micro-pv", "micro-domu"] {
+        archive.copy(&format!("guest/{name}"), &micro.with_file_name(name), 0o644)?;
+    }
+    let plain = layout.target.join("micro.cpio");
+    std::fs::write(&plain, archive.bytes()).context(plain.display())?;
+    both(dom0, &plain, &layout.image.join("dom0-micro.cpio.gz"))
+}
+
+/// An image with another archive behind it: the kernel takes one after the other, each packed for itself.
+fn both(dom0: &Path, more: &Path, to: &Path) -> Result<PathBuf> {
     let mut bytes = std::fs::read(dom0).context(dom0.display())?;
     let mut gzip = Command::new("gzip");
-    bytes.extend(process::output(
-        gzip.args(["-1", "-n", "-c"]).arg(&drivers),
-    )?);
+    bytes.extend(process::output(gzip.args(["-1", "-n", "-c"]).arg(more))?);
     // Another boot may be reading the file that is there.
-    let part = both.with_extension("part");
+    let part = to.with_extension("part");
     std::fs::write(&part, bytes).context(part.display())?;
-    std::fs::rename(&part, &both).context(both.display())?;
-    Ok(both)
+    std::fs::rename(&part, to).context(to.display())?;
+    Ok(to.to_owned())
 }
 
 /// The dom0 image of this name with the kernel's modules.

@@ -7,6 +7,10 @@ fn main() {
         return;
     }
     let dir = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets the manifest folder");
+    // Pages of the pool (`memory::Page::take`): as many as the checks take, or as fit into 4 MiB.
+    for (program, pages) in [("micro-pv", 600), ("micro-domu", 64)] {
+        println!("cargo:rustc-link-arg-bin={program}=--defsym=POOL_PAGES={pages}");
+    }
     for arg in [
         &format!("-T{dir}/link.ld"),
         "--no-pie",

@@ -104,6 +104,8 @@ pub enum Guests {
     Linux,
     /// The same, and what boots a guest from its disk.
     OnDisk,
+    /// Our own small kernels, `/guest/micro-pv` and `/guest/micro-domu`.
+    Micro,
 }
 
 /// The state of the firmware's code.

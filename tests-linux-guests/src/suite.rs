@@ -7,10 +7,11 @@ use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 mod acts;
 mod debian;
 mod domu;
+mod micro;
 
 /// All cases, the quickest of each part first.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
-    let parts = [CASES, debian::CASES, acts::CASES, domu::CASES];
+    let parts = [CASES, debian::CASES, acts::CASES, domu::CASES, micro::CASES];
     parts.into_iter().flatten()
 }
 

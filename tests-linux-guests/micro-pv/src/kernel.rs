@@ -10,13 +10,14 @@ use xen_abi::platform::{
     PlatformEnterAcpiSleep, PlatformOp, XENPF_INTERFACE_VERSION, XENPF_enter_acpi_sleep,
 };
 use xen_abi::sched::{SCHEDOP_shutdown, SHUTDOWN_poweroff, SchedShutdown};
+use xen_abi::start_info::SIF_INITDOMAIN;
 use xen_abi::xen::UVMF_INVLPG;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::call::{Argument, hypercall, send};
-use crate::console::println;
+use crate::console::{self, println};
 use crate::memory::{self, Page};
-use crate::{checks, crash, report, tables, trap};
+use crate::{tables, trap};
 
 global_asm!(include_str!("entry.S"));
 
@@ -53,10 +54,40 @@ pub fn set_vcpu_info<T: IntoBytes>(offset: usize, value: T) {
     memory::write(shared_info() + offset as u64, value);
 }
 
+/// Whose part this kernel plays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// The first domain, which has the hardware.
+    Dom0,
+    /// A domain that dom0 has made, without rights.
+    DomU,
+}
+
+/// Whose part this kernel plays.
+pub fn role() -> Role {
+    if memory::start_info().flags & SIF_INITDOMAIN != 0 {
+        Role::Dom0
+    } else {
+        Role::DomU
+    }
+}
+
+/// What stands behind `key=` on the command line.
+pub fn word<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    line.split_ascii_whitespace()
+        .find_map(|w| w.strip_prefix(key)?.strip_prefix('='))
+}
+
+unsafe extern "Rust" {
+    /// What the program does with the rest of its life.
+    safe fn micro_program(line: &str);
+}
+
 /// The entry point, called by the assembly.
 #[unsafe(no_mangle)]
 extern "C" fn micro_main(start_info: u64) -> ! {
     memory::init(start_info);
+    console::init();
     println!("micro-pv starts");
     let info = memory::start_info();
     println!(
@@ -74,18 +105,7 @@ extern "C" fn micro_main(start_info: u64) -> ! {
     let line = info.cmd_line;
     let length = line.iter().position(|b| *b == 0).unwrap_or(line.len());
     let line = core::str::from_utf8(&line[..length]).unwrap_or("");
-    let word = |key: &str| {
-        line.split_ascii_whitespace()
-            .find_map(|w| w.strip_prefix(key)?.strip_prefix('='))
-    };
-    if let Some(name) = word("crash") {
-        crash::act(name);
-        println!("MICRO-SURVIVED {name}");
-        power_off();
-    }
-    println!("REPORT-BEGIN");
-    checks::run(word("area"));
-    report::finish();
+    micro_program(line);
     power_off()
 }
 
@@ -93,8 +113,11 @@ extern "C" fn micro_main(start_info: u64) -> ! {
 const SLEEP_ENABLE: u16 = 1 << 13;
 
 /// Ends the machine: by ACPI as an operating system does, else by saying that this domain wants
-/// the power off (after which Xen only halts).
+/// the power off (after which Xen only halts if it is dom0).
 pub fn power_off() -> ! {
+    if role() == Role::DomU {
+        shut_down()
+    }
     // The sleep type of S5 is 0 on QEMU's boards.
     let sleep = PlatformEnterAcpiSleep {
         val_a: SLEEP_ENABLE,

@@ -3,6 +3,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
 use xen_abi::start_info::StartInfo;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -21,9 +22,22 @@ pub struct Page(UnsafeCell<[u8; PAGE as usize]>);
 // SAFETY: see the type: no reference to the content exists, and one CPU runs the checks.
 unsafe impl Sync for Page {}
 
-const POOL_PAGES: usize = 600;
-static POOL: [Page; POOL_PAGES] = [const { Page(UnsafeCell::new([0; PAGE as usize])) }; POOL_PAGES];
-static TAKEN: [AtomicBool; POOL_PAGES] = [const { AtomicBool::new(false) }; POOL_PAGES];
+/// Most pages that the pool can have; how many it has the linker says.
+const MOST_PAGES: usize = 600;
+static TAKEN: [AtomicBool; MOST_PAGES] = [const { AtomicBool::new(false) }; MOST_PAGES];
+
+unsafe extern "C" {
+    static pool_start: Page;
+    static pool_end: Page;
+}
+
+/// The pages of the pool.
+fn pool() -> &'static [Page] {
+    let (start, end) = (&raw const pool_start, &raw const pool_end);
+    let count = (end as usize - start as usize) / PAGE as usize;
+    // SAFETY: the linker script puts so many pages there, for nobody else.
+    unsafe { core::slice::from_raw_parts(start, count) }
+}
 
 static START_INFO: AtomicU64 = AtomicU64::new(0);
 
@@ -35,6 +49,11 @@ pub fn init(start_info: u64) {
 /// What the builder told us.
 pub fn start_info() -> StartInfo {
     read(START_INFO.load(Ordering::Relaxed))
+}
+
+/// Address in the initial mapping of a machine frame of ours.
+pub fn address_of_frame(machine: u64) -> u64 {
+    VIRT_BASE + read::<u64>(MACH2PHYS_VIRT_START + machine * 8) * PAGE
 }
 
 /// Copies a value from an address of ours.
@@ -63,7 +82,7 @@ pub fn frame_at(address: u64) -> u64 {
 impl Page {
     /// A free page, zeroed.
     pub fn take() -> &'static Self {
-        for (page, taken) in POOL.iter().zip(&TAKEN) {
+        for (page, taken) in pool().iter().zip(&TAKEN) {
             if !taken.swap(true, Ordering::Relaxed) {
                 page.clear();
                 return page;
@@ -75,14 +94,14 @@ impl Page {
     /// `count` free pages in a row, zeroed.
     pub fn take_row(count: usize) -> &'static [Self] {
         let free = |window: &[AtomicBool]| window.iter().all(|t| !t.load(Ordering::Relaxed));
-        let at = TAKEN
+        let at = TAKEN[..pool().len()]
             .windows(count)
             .position(free)
             .expect("the pool has such a row");
         for taken in &TAKEN[at..at + count] {
             taken.store(true, Ordering::Relaxed);
         }
-        let row = &POOL[at..at + count];
+        let row = &pool()[at..at + count];
         for page in row {
             page.clear();
         }
@@ -91,7 +110,7 @@ impl Page {
 
     /// Frees the page; it must be writable again.
     pub fn give_back(&self) {
-        let index = (self.address() - POOL[0].address()) / PAGE;
+        let index = (self.address() - pool()[0].address()) / PAGE;
         TAKEN[index as usize].store(false, Ordering::Relaxed);
     }
 

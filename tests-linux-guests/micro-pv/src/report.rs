@@ -1,19 +1,24 @@
 //! Verdicts: one line for each check, and the count at the end.
 
 use core::fmt::{self, Display};
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use xen_abi::errno::Errno;
 
-use crate::checks;
 use crate::console::println;
 
 static PASSED: AtomicU32 = AtomicU32::new(0);
 static FAILED: AtomicU32 = AtomicU32::new(0);
 static ABSENT: AtomicU32 = AtomicU32::new(0);
 
-/// The area that is being checked.
-static AREA: AtomicUsize = AtomicUsize::new(0);
+/// The name of the area that is being checked.
+static AREA: AtomicPtr<&'static str> = AtomicPtr::new((&raw const NO_AREA).cast_mut());
+static NO_AREA: &str = "none";
+
+fn area() -> &'static str {
+    // SAFETY: only pointers to static strings are ever stored there.
+    unsafe { *AREA.load(Ordering::Relaxed) }
+}
 
 /// What a hypercall can answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +48,7 @@ impl Display for Answer {
 }
 
 fn verdict(passed: bool, name: &dyn Display, got: &dyn Display, want: &dyn Display) {
-    let area = checks::AREAS[AREA.load(Ordering::Relaxed)].0;
+    let area = area();
     if passed {
         PASSED.fetch_add(1, Ordering::Relaxed);
         println!("ok {area}/{name}");
@@ -53,9 +58,9 @@ fn verdict(passed: bool, name: &dyn Display, got: &dyn Display, want: &dyn Displ
     }
 }
 
-/// The checks that follow belong to the area of this index.
-pub fn enter(area: usize) {
-    AREA.store(area, Ordering::Relaxed);
+/// The checks that follow belong to the area of this name.
+pub fn enter(area: &'static &'static str) {
+    AREA.store(core::ptr::from_ref(area).cast_mut(), Ordering::Relaxed);
 }
 
 /// The hypercall's result must be this.
@@ -73,7 +78,7 @@ pub fn optional(name: impl Display, got: i64, want: impl Into<Answer>) {
         return result(name, got, want);
     }
     ABSENT.fetch_add(1, Ordering::Relaxed);
-    let area = checks::AREAS[AREA.load(Ordering::Relaxed)].0;
+    let area = area();
     println!("absent {area}/{name}: {}", Answer(got));
 }
 

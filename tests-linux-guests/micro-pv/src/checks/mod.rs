@@ -5,7 +5,7 @@ pub mod clock;
 mod control;
 mod devices;
 mod entries;
-mod events;
+pub mod events;
 mod faults;
 mod fifo;
 mod foreign;
@@ -21,11 +21,12 @@ mod registers;
 mod reservation;
 mod second;
 mod segments;
-mod timers;
+pub mod timers;
 pub mod upcall;
 mod user;
 mod vcpu;
 mod version;
+pub mod xenstore;
 
 use crate::report;
 
@@ -102,7 +103,7 @@ pub const AREAS: &[Area] = &[
 pub fn run(only: Option<&str>) {
     for (index, (name, check)) in AREAS.iter().enumerate() {
         if only.is_none_or(|only| only == *name) {
-            report::enter(index);
+            report::enter(name);
             check();
         }
         if index == 0 {

@@ -202,6 +202,15 @@ pub fn time() {
     );
 }
 
+/// Waits for an event on this port, or for this time; its pending bit stays.
+pub fn poll_port(port: u32, until: u64) -> i64 {
+    let ports = Page::take();
+    ports.put(0, &port);
+    let result = poll(ports.address(), 1, until);
+    ports.give_back();
+    result
+}
+
 fn poll(ports: u64, nr_ports: u32, timeout: u64) -> i64 {
     let request = SchedPoll {
         ports: GuestHandle::new(ports),

@@ -1,0 +1,32 @@
+//! A PV domU of 4 MiB: it prints on its console, talks to xenstore and powers off.
+//!
+//! `act=NAME` on its command line chooses what it does: `store` (the default) checks the ring to xenstore,
+//! `hello` only prints a line, `wait` does so and then sleeps until xenstore's `control/shutdown` says what to do.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+use micro_pv::{checks::xenstore, console::println, kernel, report, store::Store};
+
+/// What this kernel does.
+#[cfg(target_os = "none")]
+#[unsafe(no_mangle)]
+fn micro_program(line: &str) {
+    match kernel::word(line, "act").unwrap_or("store") {
+        "store" => {
+            println!("REPORT-BEGIN");
+            report::enter(&"xenstore");
+            xenstore::check();
+            report::finish();
+        }
+        "hello" => println!("MICRO-HELLO"),
+        "wait" => {
+            println!("MICRO-WAITS");
+            let asked = xenstore::wait_for_shutdown(&mut Store::attach());
+            println!("MICRO-ASKED {asked:?}");
+        }
+        other => println!("MICRO-RESULT no act {other}"),
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {}
