@@ -2,8 +2,11 @@
 
 use alloc::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use super::context::{Ctx, Host};
 use super::grant_host::Caller;
+use crate::base::Mfn;
 use crate::domain::{Domain, Vcpu};
 use crate::events;
 use crate::grants::teardown;
@@ -31,6 +34,7 @@ pub(super) fn destroy<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtR
     }
     domain.drop_registered_infos();
     domain.holdings.relinquish_all(cx.host)?;
+    say_what_is_kept(cx.host, domain);
     domain.take_back_pages();
     // Those that have its translations in their TLBs let go of the domain.
     for cpu in domain
@@ -43,6 +47,25 @@ pub(super) fn destroy<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtR
     }
     cx.hv.tell_of_domains();
     Ok(())
+}
+
+/// Names the first pages that others still use.
+fn say_what_is_kept<H: Host>(host: &H, domain: &Domain) {
+    let mut first = ArrayVec::<Mfn, 4>::new();
+    domain.holdings.for_each(host, |mfn| {
+        let _more = first.try_push(mfn);
+    });
+    for mfn in first {
+        if let Some(frame) = host.frame(mfn) {
+            log::debug!(
+                "d{}: frame {:#x} is in use: {} references, {:?}",
+                domain.id,
+                mfn.0,
+                frame.references(),
+                frame.type_state()
+            );
+        }
+    }
 }
 
 /// Does steps until one says that it was the last.
