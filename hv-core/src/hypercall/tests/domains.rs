@@ -517,3 +517,51 @@ fn pages_of_a_domain_are_cleared_and_copied_for_it() {
     let refused = ext(&mut f, MMUEXT_CLEAR_PAGE, ours, ours, 1);
     assert_eq!(refused, Err(Errno::EINVAL));
 }
+
+#[test]
+fn what_a_running_domain_gave_the_hypervisor_goes_with_it() {
+    use xen_abi::event_channel::*;
+    use xen_abi::hypercall::{__HYPERVISOR_event_channel_op, __HYPERVISOR_vcpu_op};
+    use xen_abi::vcpu::{VCPUOP_register_vcpu_info, VcpuRegisterVcpuInfo};
+    let f = Fixture::control();
+    let before = f.machine.free_pages();
+    let mut f = born_in(f);
+    let c = context(&f);
+    set(&mut f, 0, &c).unwrap();
+    let [info, control, array] = [(); 3].map(|()| f.machine.page_of(1));
+    let dom0 = std::mem::replace(&mut f.caller, f.hv.domain(1).unwrap());
+    f.put(
+        GUEST,
+        &VcpuRegisterVcpuInfo {
+            mfn: info.0,
+            offset: 64,
+            ..Default::default()
+        },
+    );
+    let register = [VCPUOP_register_vcpu_info.into(), 0, GUEST];
+    f.call(__HYPERVISOR_vcpu_op, &register).unwrap();
+    f.put(
+        GUEST,
+        &EvtchnInitControl {
+            control_gfn: control.0,
+            ..Default::default()
+        },
+    );
+    let call = __HYPERVISOR_event_channel_op;
+    f.call(call, &[EVTCHNOP_init_control.into(), GUEST])
+        .unwrap();
+    f.put(GUEST, &EvtchnExpandArray { array_gfn: array.0 });
+    f.call(call, &[EVTCHNOP_expand_array.into(), GUEST])
+        .unwrap();
+    f.caller = dom0;
+    let domain = f.hv.domain(1).unwrap();
+    destroy(&mut f, 1).unwrap();
+    f.hv.forget_dead();
+    for page in [info, control, array] {
+        assert_eq!(references(&f, page.0), 0, "{page:?}");
+    }
+    assert_eq!(
+        (f.machine.free_pages(), domain.holdings.frames()),
+        (before, 0)
+    );
+}
