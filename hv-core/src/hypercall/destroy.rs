@@ -58,9 +58,10 @@ fn say_what_is_kept<H: Host>(host: &H, domain: &Domain) {
     for mfn in first {
         if let Some(frame) = host.frame(mfn) {
             log::debug!(
-                "d{}: frame {:#x} is in use: {} references, {:?}",
+                "d{}: frame {:#x} ({:#x}) is in use: {} references, {:?}",
                 domain.id,
                 mfn.0,
+                domain.machine.m2p(mfn),
                 frame.references(),
                 frame.type_state()
             );
