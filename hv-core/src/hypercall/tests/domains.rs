@@ -526,7 +526,7 @@ fn what_a_running_domain_gave_the_hypervisor_goes_with_it() {
     let f = Fixture::control();
     let before = f.machine.free_pages();
     let mut f = born_in(f);
-    let c = context(&f);
+    let c = context(&f, 1);
     set(&mut f, 0, &c).unwrap();
     let [info, control, array] = [(); 3].map(|()| f.machine.page_of(1));
     let dom0 = std::mem::replace(&mut f.caller, f.hv.domain(1).unwrap());
