@@ -20,10 +20,10 @@ use crate::mm::Holdings;
 use crate::pv::cpuid::given::DomainPolicy;
 use crate::pv::ports::PortMap;
 use crate::sched::Scheduler;
-use crate::time::Watchdogs;
 use crate::time::pvclock::SharedWords;
 use crate::time::runstate::Runstate;
 use crate::time::wallclock::WallClock;
+use crate::time::{DomainTsc, Watchdogs};
 
 /// How a guest is run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,17 +65,6 @@ pub struct Backing {
     pub sched: &'static dyn Scheduler,
     /// Physical interrupts.
     pub pirqs: &'static dyn PirqLayer,
-}
-
-/// What the toolstack says of a domain's TSC (XEN_DOMCTL_settscinfo). It is the host's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct DomainTsc {
-    /// XEN_CPUID_TSC_MODE_*, of those that are the host's TSC.
-    pub mode: u32,
-    /// Counts the moves between machines.
-    pub incarnation: u32,
-    /// System time when the domain began, before its moves.
-    pub origin: Nanos,
 }
 
 /// Why a domain went down (SHUTDOWN_* of xen/sched.h).

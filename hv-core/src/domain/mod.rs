@@ -17,7 +17,7 @@ mod registry;
 mod services;
 mod vcpu;
 
-pub use domain::{Backing, Domain, DomainKind, DomainTsc, Limits, Rights, ShutdownReason};
+pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
 pub use hotplug::{CpuChange, CpuWay, Hotplug, Progress};
 pub use life::{AtRest, Claim, Turn};
 pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};

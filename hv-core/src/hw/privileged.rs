@@ -19,6 +19,7 @@ use hv_core::pv::privop::{
     hardware_cr4,
 };
 use hv_core::pv::state::{Mode, PvState};
+use hv_core::time::Clock;
 use spin::Once;
 use xen_abi::arch_x86::FLAT_KERNEL_CS;
 use xen_abi::errno::Errno;
@@ -85,6 +86,7 @@ pub fn has_debug_masks() -> bool {
 struct Env<'a> {
     domain: &'a Domain,
     vcpu: &'a Vcpu,
+    tsc: Option<Clock>,
 }
 
 /// The I/O space of the machine.
@@ -165,12 +167,18 @@ impl PrivEnv for Env<'_> {
         if self.domain.is_control() {
             return None;
         }
-        let (tsc, scale) = (*self.domain.tsc.lock(), clock::clock().scale);
+        let tsc = *self.domain.tsc.lock();
+        let (khz, clock) = match tsc.own {
+            Some(own) => (own.khz, own.clock),
+            None => (tables().machine.tsc_khz, clock::clock()),
+        };
+        let scale = clock.scale;
         let never_stops = tables().policies.get(Which::Host).has(Feature::ITSC);
+        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
         Some(GuestTsc {
-            flags: if never_stops { GuestTsc::SAFE } else { 0 },
+            flags: flag(tsc.own.is_some(), GuestTsc::EMULATED) | flag(never_stops, GuestTsc::SAFE),
             mode: tsc.mode,
-            khz: tables().machine.tsc_khz,
+            khz,
             incarnation: tsc.incarnation,
             offset: tsc.origin,
             mul_frac: scale.mul(),
@@ -254,7 +262,10 @@ impl PrivEnv for Env<'_> {
     }
 
     fn tsc(&self) -> u64 {
-        cpu::rdtsc()
+        match self.tsc {
+            Some(clock) => clock.tsc_at(clock::now()),
+            None => cpu::rdtsc(),
+        }
     }
 
     fn read_host_msr(&self, index: u32) -> Option<u64> {
@@ -342,6 +353,7 @@ fn run(
     let env = Env {
         domain: cx.domain,
         vcpu: cx.vcpu,
+        tsc: cx.state.tsc,
     };
     let verdict = emulate(&env, cx.regs, cx.state, why);
     // Registers changed: rcx and r11 must not be clobbered on the way out.

@@ -47,7 +47,8 @@ pub fn owed(l: &mut Loaded) {
 }
 
 fn time(l: &Loaded) {
-    let info = pvclock::time_info(&clock::clock(), 0);
+    let clock = l.state.tsc.unwrap_or_else(clock::clock);
+    let info = pvclock::time_info(&clock, 0);
     if let Some((frame, offset)) = l.vcpu().info_place() {
         let words = l.domain.machine.words32(frame);
         pvclock::publish(&Words(&words[(offset + VCPU_INFO_TIME) / 4..]), &info);

@@ -374,6 +374,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
         tlb::flush_all_here();
     }
     let mut l = Loaded::new(domain, id, state);
+    l.state.tsc = l.domain.tsc.lock().own.map(|own| own.clock);
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
     let good = context::load(&mut l.state, unsafe { &mut (*info).regs });

@@ -166,7 +166,7 @@ pub trait PrivEnv: PortBus {
     fn tsc_aux(&self) -> u32;
     /// Changes the vCPU's TSC_AUX.
     fn load_tsc_aux(&self, value: u32);
-    /// The host's TSC.
+    /// The vCPU's TSC.
     fn tsc(&self) -> u64;
     /// Reads an MSR of this CPU; `None` when there is none such.
     fn read_host_msr(&self, index: u32) -> Option<u64>;
@@ -177,10 +177,11 @@ pub trait PrivEnv: PortBus {
 pub use super::state::{GUEST_CR4, cr4};
 
 /// The CR4 bits to run a guest with, of those that the guest may choose; the rest of CR4 is the
-/// hypervisor's. XSAVE stays on: the guest's CPUID says so.
+/// hypervisor's. XSAVE stays on: the guest's CPUID says so. RDTSC faults where the TSC is emulated.
 #[must_use]
 pub fn hardware_cr4(state: &PvState) -> u64 {
-    state.cr4 & GUEST_CR4 & !cr4::OSXSAVE
+    let emulated = if state.tsc.is_some() { cr4::TSD } else { 0 };
+    state.cr4 & GUEST_CR4 & !cr4::OSXSAVE | emulated
 }
 
 /// DR6: the trap is a single step.

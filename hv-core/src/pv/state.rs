@@ -11,6 +11,7 @@ use xen_abi::errno::Errno;
 use super::frame::GuestFrame;
 use crate::base::Mfn;
 use crate::mm::pins::{OwedPuts, Roots};
+use crate::time::Clock;
 
 /// Pages of a guest's GDT (the rest of the 16 is ours: FIRST_RESERVED_GDT_PAGE).
 pub const GDT_PAGES: usize = 14;
@@ -146,6 +147,8 @@ pub struct PvState {
     pub debug: [u64; 8],
     /// Address bits that breakpoints 0 to 3 ignore, on AMD CPUs that have such masks.
     pub debug_masks: [u32; 4],
+    /// Its TSC, where it is not the host's. Taken from the domain when the vCPU is loaded.
+    pub tsc: Option<Clock>,
     /// CR0.TS as the guest sees it.
     pub task_switched: bool,
     /// Guest's view of CR4 bits that it may choose.
@@ -234,6 +237,7 @@ impl PvState {
             owed_puts: OwedPuts::new(),
             debug: RESET_DEBUG,
             debug_masks: [0; 4],
+            tsc: None,
             task_switched: false,
             cr4: 0,
             iopl: 0,

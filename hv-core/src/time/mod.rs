@@ -4,9 +4,10 @@
 //! arithmetic that guests use. [`mod@reference`] and [`mod@calibrate`] find the TSC's rate, [`scale`] turns
 //! it into factors, [`pvclock`] and [`wallclock`] publish to guests, [`timers`] holds a CPU's
 //! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time, [`watchdog`] is one of a domain.
-//! [`warp`] finds CPUs whose TSC is not everybody's.
+//! [`warp`] finds CPUs whose TSC is not everybody's; [`guest_tsc`] is about domains that have one of their own.
 
 pub mod calibrate;
+pub mod guest_tsc;
 pub mod pvclock;
 pub mod reference;
 pub mod runstate;
@@ -18,6 +19,7 @@ pub mod warp;
 pub mod watchdog;
 
 pub use calibrate::{CalibrationError, calibrate};
+pub use guest_tsc::{DomainTsc, OwnTsc};
 pub use reference::{Counter, Rate, Reference};
 pub use runstate::{Runstate, State};
 pub use scale::{Clock, TscScale};

@@ -8,12 +8,9 @@ use xen_abi::errno::Errno;
 
 use super::{After, refused};
 use crate::base::Mfn;
-use crate::domain::{Domain, DomainTsc};
+use crate::domain::Domain;
 use crate::hypercall::context::{Ctx, Host};
-
-/// TSC modes (xen/arch-x86/cpuid.h): by need, and never emulated.
-const TSC_DEFAULT: u32 = 0;
-const TSC_NATIVE: u32 = 2;
+use crate::time::DomainTsc;
 
 /// Bytes of one stub in a hypercall page.
 const STUB: usize = 32;
@@ -68,46 +65,30 @@ pub(super) fn time_offset<H: Host>(
     Ok(After::Nothing)
 }
 
+/// What its TSC is.
 pub(super) fn tsc_info<H: Host>(
     cx: &Ctx<'_, H>,
     domain: &Domain,
     info: &mut abi::DomctlTscInfo,
 ) -> Result<(), Errno> {
     let tsc = *domain.tsc.lock();
-    *info = abi::DomctlTscInfo {
-        tsc_mode: tsc.mode,
-        gtsc_khz: cx.hv.facts.tsc_khz,
-        incarnation: tsc.incarnation,
-        pad: 0,
-        elapsed_nsec: domain.machine.now().wrapping_sub(tsc.origin),
-    };
+    *info = tsc.info(domain.machine.now(), cx.hv.facts.tsc_khz);
     Ok(())
 }
 
-/// The TSC is the host's: what it is said to be must not need more.
+/// Chooses its TSC, before it runs.
 pub(super) fn set_tsc_info<H: Host>(
     cx: &Ctx<'_, H>,
     domain: &Domain,
     info: abi::DomctlTscInfo,
 ) -> Result<After, Errno> {
-    let refuse = |why| Err(refused(domain, "settscinfo", why, Errno::EINVAL));
-    if !matches!(info.tsc_mode, TSC_DEFAULT | TSC_NATIVE) {
-        return refuse("the TSC cannot be emulated");
+    let refuse = |why| refused(domain, "settscinfo", why, Errno::EINVAL);
+    if domain.policy.is_fixed() {
+        return Err(refuse("it may run already"));
     }
-    // Tools and firmware measure the same clock with small differences.
-    let (asked, ours) = (info.gtsc_khz, cx.hv.facts.tsc_khz);
-    if asked != 0 && info.tsc_mode == TSC_DEFAULT && asked.abs_diff(ours) > ours / 1000 {
-        return refuse("its TSC had another rate, and the TSC cannot be scaled");
-    }
-    let incarnation = match info.elapsed_nsec {
-        0 => info.incarnation,
-        _ => info.incarnation.wrapping_add(1),
-    };
-    *domain.tsc.lock() = DomainTsc {
-        mode: info.tsc_mode,
-        incarnation,
-        origin: domain.machine.now().wrapping_sub(info.elapsed_nsec),
-    };
+    let now = domain.machine.now();
+    let tsc = DomainTsc::new(&info, now, cx.hv.facts.tsc_khz).map_err(refuse)?;
+    *domain.tsc.lock() = tsc;
     Ok(After::Nothing)
 }
 

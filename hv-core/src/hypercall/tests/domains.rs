@@ -435,7 +435,7 @@ fn a_domain_does_not_end_itself() {
 }
 
 #[test]
-fn the_tsc_is_the_hosts() {
+fn the_tsc_is_chosen_before_the_domain_runs() {
     let mut f = born();
     let tsc = |tsc_mode, gtsc_khz, elapsed_nsec| abi::DomctlTscInfo {
         tsc_mode,
@@ -447,14 +447,18 @@ fn the_tsc_is_the_hosts() {
     let mut settsc = |t| ask(&mut f, abi::XEN_DOMCTL_settscinfo, 1, &t).map(drop);
     assert_eq!(settsc(tsc(0, 0, 0)), Ok(()));
     assert_eq!(settsc(tsc(2, 1, 0)), Ok(()));
-    assert_eq!(settsc(tsc(1, 0, 0)), Err(Errno::EINVAL));
+    assert_eq!(settsc(tsc(1, 0, 0)), Ok(()));
+    assert_eq!(settsc(tsc(0, 1_000_000, 0)), Ok(()));
     assert_eq!(settsc(tsc(3, 0, 0)), Err(Errno::EINVAL));
-    assert_eq!(settsc(tsc(0, 1_000_000, 0)), Err(Errno::EINVAL));
+    assert_eq!(settsc(tsc(1, u32::MAX, u64::MAX)), Err(Errno::EINVAL));
     assert_eq!(settsc(tsc(0, 2_600_100, 500)), Ok(()));
     let op = ask(&mut f, abi::XEN_DOMCTL_gettscinfo, 1, &tsc(9, 9, 9)).unwrap();
     let (told, _) = abi::DomctlTscInfo::read_from_prefix(op.u.as_bytes()).unwrap();
     assert_eq!((told.tsc_mode, told.gtsc_khz), (0, 2_600_000));
     assert_eq!((told.incarnation, told.elapsed_nsec), (5, 500));
+    ask(&mut f, abi::XEN_DOMCTL_unpausedomain, 1, &0u64).unwrap();
+    let late = ask(&mut f, abi::XEN_DOMCTL_settscinfo, 1, &tsc(0, 0, 0));
+    assert_eq!(late.unwrap_err(), Errno::EINVAL);
 }
 
 #[test]

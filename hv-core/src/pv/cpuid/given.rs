@@ -347,6 +347,12 @@ impl DomainPolicy {
         fixed.first().unwrap_or(of_kind)
     }
 
+    /// Whether it no longer changes: the domain runs, or has run.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        matches!(*self.draft.lock(), Draft::Closed)
+    }
+
     /// A copy of the policy as it is now.
     #[must_use]
     pub fn now(&self, of_kind: &Policy) -> Policy {

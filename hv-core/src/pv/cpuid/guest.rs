@@ -19,7 +19,7 @@ const HYPERVISOR_LEAVES: u32 = 0x1_0000;
 /// The MSR by which a guest asks for a page of hypercall stubs.
 const HYPERCALL_PAGE_MSR: u32 = 0x4000_0000;
 
-/// TSC of a guest that may be moved between machines (XEN_DOMCTL_settscinfo). Here it is always the host's.
+/// TSC of a guest that may be moved between machines (XEN_DOMCTL_settscinfo).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GuestTsc {
     /// Bit 0: emulated; bit 1: the host's is safe to use; bit 2: RDTSCP there.
@@ -39,6 +39,8 @@ pub struct GuestTsc {
 }
 
 impl GuestTsc {
+    /// It is emulated.
+    pub const EMULATED: u32 = 1 << 0;
     /// The host's TSC is safe to use.
     pub const SAFE: u32 = 1 << 1;
 }

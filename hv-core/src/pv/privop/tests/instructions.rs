@@ -360,6 +360,12 @@ fn control_registers_are_written_within_bounds() {
     assert_eq!(write(4, 0x1_0664, &mut state).0, DONE);
     assert_eq!(state.cr4, 0x1_0004);
     assert_eq!(hardware_cr4(&state), 0x1_0004);
+    // RDTSC faults too where the TSC is not the host's.
+    state.cr4 = 0;
+    assert_eq!(hardware_cr4(&state), 0);
+    let scale = crate::time::TscScale::from_khz(1_000_000).unwrap();
+    state.tsc = Some(crate::time::Clock::starting_at(0, scale));
+    assert_eq!(hardware_cr4(&state), 4);
     let (verdict, rip) = write(3, 0x7000, &mut state);
     assert_eq!(
         verdict,
