@@ -34,9 +34,9 @@ check_balloon() {
 }
 
 check_load() {
-    local rounds=0 mib
+    local mib
     guest one '(while [ ! -e /tmp/stop ]; do
-        head -c 16777216 /dev/urandom >/tmp/a; cp /tmp/a /tmp/b; cmp /tmp/a /tmp/b || echo wrong >>/tmp/wrong
+        head -c 8388608 /dev/urandom >/tmp/a; cp /tmp/a /tmp/b; cmp /tmp/a /tmp/b || echo wrong >>/tmp/wrong
         echo >>/tmp/rounds; done) & :' >/dev/null
     for mib in 160 120 176 112 192 128; do
         runs xl mem-set one "$mib"

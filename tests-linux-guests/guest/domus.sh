@@ -112,7 +112,7 @@ guest() {
     done
     # Nobody waits for it again.
     touch "/tmp/consoles/$1.mute"
-    echo "$1 does not answer"
+    fail "the shell of $1 answers" "not to: $2"
     return 99
 }
 
