@@ -79,8 +79,8 @@ pub struct World {
     pub domains: Vec<Arc<Domain>>,
     /// Pages of each domain.
     pub pages: Vec<Vec<Mfn>>,
-    /// Whether any call succeeded.
-    answered: bool,
+    /// What the calls answered.
+    pub answers: Vec<Result<u64, Errno>>,
 }
 
 impl Drop for World {
@@ -102,7 +102,7 @@ impl World {
             f,
             domains,
             pages,
-            answered: false,
+            answers: Vec::new(),
         }
     }
 
@@ -116,7 +116,7 @@ impl World {
             });
             act(self, &step);
         }
-        if self.answered {
+        if self.answers.iter().any(Result::is_ok) {
             Answer::Taken
         } else {
             Answer::Refused
@@ -125,16 +125,18 @@ impl World {
 
     /// A call of the domain whose turn it is.
     pub fn call(&mut self, number: u32, args: [u64; 6]) -> Result<u64, Errno> {
+        let answer = self.answer(number, args);
+        self.answers.push(answer);
+        answer
+    }
+
+    fn answer(&mut self, number: u32, args: [u64; 6]) -> Result<u64, Errno> {
         let mut now = args;
         for _ in 0..MOST_RESTARTS {
-            match self.f.call_once(number, now) {
-                Ok(Outcome::Restart(again)) => now = again,
-                Ok(Outcome::Return(value)) => {
-                    self.answered = true;
-                    return Ok(value);
-                }
-                Ok(_) => return Ok(0),
-                Err(why) => return Err(why),
+            match self.f.call_once(number, now)? {
+                Outcome::Restart(again) => now = again,
+                Outcome::Return(value) => return Ok(value),
+                _ => return Ok(0),
             }
         }
         Err(Errno::EAGAIN)

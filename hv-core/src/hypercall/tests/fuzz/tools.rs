@@ -11,6 +11,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::engine::Answer;
 use super::steps::{BUFFER, GUESTS, LIST, Step, World, step};
+use crate::domain::Machine;
 
 /// The step that fills the buffers.
 const FILL: u8 = 0xff;
@@ -86,15 +87,48 @@ pub fn of_domains() -> Vec<Vec<u8>> {
 /// Operations, and what they leave.
 pub fn domctl(input: &[u8]) -> Answer {
     let mut world = World::new();
-    let answer = world.run(input, |w, step| {
-        if !fill(w, step) {
-            let result = ask_of_domain(w, step);
-            of_others(step, result);
-            registry(w);
-        }
-    });
-    drop(world);
+    let answer = world.run(input, domctl_step);
+    assert_eq!(
+        all_die(&mut world),
+        all_die(&mut World::new()),
+        "free pages at last"
+    );
     answer
+}
+
+fn domctl_step(w: &mut World, step: &Step) {
+    if !fill(w, step) {
+        let result = ask_of_domain(w, step);
+        of_others(step, result);
+        registry(w);
+    }
+}
+
+/// All domains but the control domain die; the pages that are free then.
+fn all_die(w: &mut World) -> u64 {
+    w.f.caller = w.domains[0].clone();
+    w.f.host.preempt_every(u32::MAX);
+    for domain in w.f.hv.domains().iter().filter(|d| d.id != 0) {
+        let mut op = Domctl::new_zeroed();
+        op.cmd = domctl_abi::XEN_DOMCTL_destroydomain;
+        op.interface_version = domctl_abi::XEN_DOMCTL_INTERFACE_VERSION;
+        op.domain = domain.id;
+        w.f.put(LIST, &op);
+        let died = w.call(__HYPERVISOR_domctl, [LIST, 0, 0, 0, 0, 0]);
+        assert_eq!(died, Ok(0), "d{} does not die", domain.id);
+    }
+    w.f.machine.free_pages()
+}
+
+#[test]
+fn a_good_life_is_one() {
+    let mut world = World::new();
+    world.run(&of_domains()[0], domctl_step);
+    let failed = |answer: &&Result<u64, Errno>| answer.is_err();
+    let failed: Vec<_> = world.answers.iter().filter(failed).collect();
+    // The context is nonsense, and so there is none to be read.
+    assert_eq!(failed, [&Err(Errno::EINVAL), &Err(Errno::ENODATA)]);
+    assert!(world.answers.len() > 10);
 }
 
 fn ask_of_domain(w: &mut World, step: &Step) -> Result<u64, Errno> {
