@@ -1,10 +1,12 @@
 //! domctl and sysctl: requests of the control domain, and of others, which get nothing.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use xen_abi::domctl::{self as domctl_abi, Domctl, DomctlCreateDomain};
 use xen_abi::errno::Errno;
-use xen_abi::hypercall::{__HYPERVISOR_domctl, __HYPERVISOR_sysctl};
+use xen_abi::hypercall::{__HYPERVISOR_domctl, __HYPERVISOR_memory_op, __HYPERVISOR_sysctl};
+use xen_abi::memory::{XENMEM_claim_pages, XENMEM_decrease_reservation, XENMEM_populate_physmap};
 use xen_abi::sysctl as sysctl_abi;
 use xen_abi::xen::DOMID_FIRST_RESERVED;
 use zerocopy::{FromZeros, IntoBytes};
@@ -15,6 +17,8 @@ use crate::domain::Machine;
 
 /// The step that fills the buffers.
 const FILL: u8 = 0xff;
+/// The step that is a memory_op.
+const MEMORY: u8 = 0xfe;
 
 /// Requests for each operation, by the control domain on each domain and by another.
 pub fn of_domains() -> Vec<Vec<u8>> {
@@ -36,6 +40,25 @@ pub fn of_domains() -> Vec<Vec<u8>> {
         operation(domctl_abi::XEN_DOMCTL_max_mem as u8, 0, 7, &[64]),
         operation(domctl_abi::XEN_DOMCTL_max_vcpus as u8, 0, 7, &[2]),
         operation(domctl_abi::XEN_DOMCTL_settimeoffset as u8, 0, 7, &[3600]),
+        step(0, FILL, (0, 0), &[0, 1, 2]),
+        step(
+            0,
+            MEMORY,
+            (XENMEM_populate_physmap as u16, 0),
+            &[BUFFER, 3, 0, 7],
+        ),
+        step(
+            0,
+            MEMORY,
+            (XENMEM_claim_pages as u16, 0),
+            &[BUFFER, 9, 0, 7],
+        ),
+        step(
+            0,
+            MEMORY,
+            (XENMEM_decrease_reservation as u16, 0),
+            &[BUFFER, 1, 0, 7],
+        ),
         operation(domctl_abi::XEN_DOMCTL_getdomaininfo as u8, 0, 7, &[]),
         step(0, FILL, (0, 0), &[0; 32]),
         operation(
@@ -97,14 +120,19 @@ pub fn domctl(input: &[u8]) -> Answer {
 }
 
 fn domctl_step(w: &mut World, step: &Step) {
-    if !fill(w, step) {
+    if step.what == MEMORY {
+        w.f.put(LIST, step.words.as_slice());
+        let command = step.a.into();
+        let _ = w.call(__HYPERVISOR_memory_op, [command, LIST, 0, 0, 0, 0]);
+        registry(w);
+    } else if !fill(w, step) {
         let result = ask_of_domain(w, step);
         of_others(step, result);
         registry(w);
     }
 }
 
-/// All domains but the control domain die; the pages that are free then.
+/// All domains but the control domain die; the pages that are free then, or its own.
 fn all_die(w: &mut World) -> u64 {
     w.f.caller = w.domains[0].clone();
     w.f.host.preempt_every(u32::MAX);
@@ -117,7 +145,8 @@ fn all_die(w: &mut World) -> u64 {
         let died = w.call(__HYPERVISOR_domctl, [LIST, 0, 0, 0, 0, 0]);
         assert_eq!(died, Ok(0), "d{} does not die", domain.id);
     }
-    w.f.machine.free_pages()
+    let own = w.domains[0].pages.load(Ordering::Relaxed);
+    w.f.machine.free_pages() + own
 }
 
 #[test]
