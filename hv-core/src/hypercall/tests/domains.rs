@@ -525,14 +525,17 @@ fn pages_of_a_domain_are_cleared_and_copied_for_it() {
 #[test]
 fn what_a_running_domain_gave_the_hypervisor_goes_with_it() {
     use xen_abi::event_channel::*;
-    use xen_abi::hypercall::{__HYPERVISOR_event_channel_op, __HYPERVISOR_vcpu_op};
+    use xen_abi::hypercall::{
+        __HYPERVISOR_event_channel_op, __HYPERVISOR_physdev_op, __HYPERVISOR_vcpu_op,
+    };
+    use xen_abi::physdev::{PHYSDEVOP_pirq_eoi_gmfn_v2, PhysdevPirqEoiGmfn};
     use xen_abi::vcpu::{VCPUOP_register_vcpu_info, VcpuRegisterVcpuInfo};
     let f = Fixture::control();
     let before = f.machine.free_pages();
     let mut f = born_in(f);
     let c = context(&f, 1);
     set(&mut f, 0, &c).unwrap();
-    let [info, control, array] = [(); 3].map(|()| f.machine.page_of(1));
+    let [info, control, array, ends] = [(); 4].map(|()| f.machine.page_of(1));
     let dom0 = std::mem::replace(&mut f.caller, f.hv.domain(1).unwrap());
     f.put(
         GUEST,
@@ -557,11 +560,14 @@ fn what_a_running_domain_gave_the_hypervisor_goes_with_it() {
     f.put(GUEST, &EvtchnExpandArray { array_gfn: array.0 });
     f.call(call, &[EVTCHNOP_expand_array.into(), GUEST])
         .unwrap();
+    f.put(GUEST, &PhysdevPirqEoiGmfn { gmfn: ends.0 });
+    let give = [PHYSDEVOP_pirq_eoi_gmfn_v2.into(), GUEST];
+    f.call(__HYPERVISOR_physdev_op, &give).unwrap();
     f.caller = dom0;
     let domain = f.hv.domain(1).unwrap();
     destroy(&mut f, 1).unwrap();
     f.hv.forget_dead();
-    for page in [info, control, array] {
+    for page in [info, control, array, ends] {
         assert_eq!(references(&f, page.0), 0, "{page:?}");
     }
     assert_eq!(
