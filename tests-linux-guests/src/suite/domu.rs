@@ -12,6 +12,7 @@ const LONG_RUN: Tier = Tier::Named;
 pub(super) const CASES: &[Case] = &[
     Case {
         name: "domu-boot",
+        tier: Tier::Full,
         script: Script::Guest("domu-boot"),
         ..DOMU
     },
@@ -90,6 +91,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-save",
+        tier: Tier::Full,
         script: Script::Guest("domu-save"),
         ..DOMU
     },
