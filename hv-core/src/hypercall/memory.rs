@@ -117,11 +117,27 @@ fn reservation<H: Host>(cx: &mut Ctx<'_, H>, change: Change, start: u64, args: A
                 Err(e) => Err(e),
             },
         };
-        if done.is_err() {
+        if let Err(why) = done {
+            if target.id != cx.domain.id && request.extent_order == 0 {
+                tell_of_shortage(&target, index, request.nr_extents, why);
+            }
             return Ok(Outcome::Return(index));
         }
     }
     Ok(Outcome::Return(request.nr_extents))
+}
+
+/// Says why a domain that is being built got no more. Of large extents tools only try whether there are any.
+#[cold]
+fn tell_of_shortage(target: &Domain, done: u64, of: u64, why: Errno) {
+    log::info!(
+        "d{}: {done} of {of} pages given or taken: {why}; it has {} of {} pages, {} are free, {} claimed",
+        target.id,
+        target.pages.load(Ordering::Relaxed),
+        target.max_pages.load(Ordering::Relaxed),
+        target.machine.free_pages(),
+        target.machine.claimed()
+    );
 }
 
 /// Takes the pages of one extent from the domain.

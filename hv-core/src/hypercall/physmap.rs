@@ -71,7 +71,13 @@ fn claim<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     let pages = u32::try_from(request.nr_extents);
     match (target.flatten(), pages) {
         (Some(target), Ok(pages)) if plain => {
-            target.claim_pages(pages.into())?;
+            target.claim_pages(pages.into()).inspect_err(|why| {
+                let (free, claimed) = (target.machine.free_pages(), target.machine.claimed());
+                log::info!(
+                    "d{}: {pages} pages not claimed: {why}; {free} are free, {claimed} claimed",
+                    target.id
+                );
+            })?;
             DONE
         }
         _ => Err(Errno::EINVAL),
