@@ -5,6 +5,7 @@
 //! dying.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use xen_abi::errno::Errno;
@@ -63,6 +64,17 @@ impl core::fmt::Debug for Domain {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "d{}", self.id)
     }
+}
+
+/// Memory for a domain's place on the heap and in the list. Neither can be had in a way that may fail, so as much is kept
+/// free for them.
+const RESERVE: usize = 2 * size_of::<Domain>() + 4096;
+
+/// Memory that nobody else gets until it is dropped.
+fn reserve(bytes: usize) -> Result<Vec<u8>, Errno> {
+    let mut kept = Vec::new();
+    kept.try_reserve_exact(bytes).map_err(|_| Errno::ENOMEM)?;
+    Ok(kept)
 }
 
 impl Domain {
@@ -188,9 +200,11 @@ impl Hypervisor {
             1..DOMID_FIRST_RESERVED => asked,
             _ => self.next_domain_id()?,
         };
+        let reserve = reserve(RESERVE)?;
         let domain = Domain::new(id, DomainKind::Pv64, Rights::Guest, limits, self.backing)?;
         *domain.handle.lock() = handle;
         domain.pause_by_tool()?;
+        drop(reserve);
         let domain = Arc::new(domain);
         self.add(domain.clone())?;
         self.publish_wallclock(&domain);
