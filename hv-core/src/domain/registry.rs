@@ -174,7 +174,10 @@ impl Hypervisor {
     /// later change.
     pub fn publish_wallclock(&self, domain: &Domain) {
         let kept = self.wallclock.lock();
-        if let Some(clock) = *kept {
+        // One that another CPU destroys already has perhaps no page for it any more.
+        if let Some(clock) = *kept
+            && !domain.is_dying()
+        {
             domain.publish_wallclock(&clock);
         }
     }

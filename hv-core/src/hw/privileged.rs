@@ -288,9 +288,10 @@ impl Env<'_> {
 /// Loads the CR4 bits that the guest may choose.
 pub fn load_cr4(state: &PvState) {
     let now = cpu::cr4();
-    // On where the CPU has it since its set-up: what guests may use is for their CPUID to say.
-    let kept = now & super::cpu::cr4::FSGSBASE;
-    let want = (now & !(GUEST_CR4 & !super::cpu::cr4::OSXSAVE)) | hardware_cr4(state) | kept;
+    // FSGSBASE and OSXSAVE are on since the set-up where the CPU has them, else a fault: what guests may use is for
+    // their CPUID to say.
+    let choice = GUEST_CR4 & !(super::cpu::cr4::OSXSAVE | super::cpu::cr4::FSGSBASE);
+    let want = now & !choice | hardware_cr4(state) & choice;
     if want != now {
         // SAFETY: the bits only allow or forbid instructions at CPL 3.
         unsafe { cpu::set_cr4(want) };

@@ -31,19 +31,22 @@ pub struct Loaded {
     pub state: StateBox,
     /// It waits for an event and the CPU idles: its root is not in CR3.
     pub idle: bool,
+    /// The scheduler's handle. One that is being destroyed has lost it, and must be saved all the same.
+    unit: Unit,
     /// What `domain` and `id` lead to, found once.
     vcpu: NonNull<Vcpu>,
     hv: &'static Hypervisor,
 }
 
 impl Loaded {
-    fn new(domain: Arc<Domain>, id: VcpuId, state: StateBox) -> Self {
+    fn new(domain: Arc<Domain>, (id, unit): (VcpuId, Unit), state: StateBox) -> Self {
         let vcpu = NonNull::from(&domain.vcpus()[id as usize]);
         Self {
             domain,
             id,
             state,
             idle: false,
+            unit,
             vcpu,
             hv: hv(),
         }
@@ -55,11 +58,6 @@ impl Loaded {
         // SAFETY: a domain's vCPUs are made once, stay in place for as long as it exists, and are only shared;
         // `domain` keeps it.
         unsafe { self.vcpu.as_ref() }
-    }
-
-    /// The scheduler's handle.
-    pub fn unit(&self) -> Option<Unit> {
-        self.vcpu().unit.get()
     }
 
     /// What handlers work with.
@@ -185,10 +183,8 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
     if let Some(l) = loaded {
         // It stops here of its own accord, or because somebody paused it.
         let vcpu = l.vcpu();
-        if !l.domain.runnable(vcpu)
-            && let Some(unit) = l.unit()
-        {
-            let _this_cpu = sched.sleep(unit);
+        if !l.domain.runnable(vcpu) {
+            let _this_cpu = sched.sleep(l.unit);
             // A wake-up between the look and the call would be lost.
             if l.domain.runnable(vcpu) {
                 l.domain.wake(vcpu);
@@ -212,13 +208,13 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
                 .run_for
                 .map_or(0, |slice| now.saturating_add(slice)),
         );
-        let current = loaded.as_ref().and_then(Loaded::unit);
+        let current = loaded.as_ref().map(|l| l.unit);
         if decision.save.is_some() && decision.save == current {
             stop_running(loaded);
             save(this, loaded);
         }
         match decision.next {
-            Some(unit) if loaded.as_ref().and_then(Loaded::unit) == Some(unit) => {
+            Some(unit) if loaded.as_ref().map(|l| l.unit) == Some(unit) => {
                 let stays = |l: &Loaded| l.domain.runnable(l.vcpu());
                 if !loaded.as_ref().is_some_and(stays) {
                     send_to_sleep(unit);
@@ -325,18 +321,20 @@ fn save(this: &PerCpu, loaded: &mut Option<Loaded>) {
     context::save(&mut l.state, unsafe { &(*info).regs });
     paging::load_master();
     context::clear(this.id);
-    let unit = l.unit();
     let Loaded {
-        domain, id, state, ..
+        domain,
+        id,
+        state,
+        unit,
+        ..
     } = l;
     if let Some(vcpu) = domain.vcpu(id) {
         *vcpu.state.lock() = Some(state);
     }
-    if let Some(unit) = unit
-        && let Some(other) = hv()
-            .backing
-            .sched
-            .context_saved(this.id, unit, clock::now())
+    if let Some(other) = hv()
+        .backing
+        .sched
+        .context_saved(this.id, unit, clock::now())
     {
         hv().backing.machine.reschedule(other);
     }
@@ -347,10 +345,21 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
     let Some((domain, id)) = hv().vcpu_of(unit) else {
         return false;
     };
-    if !domain.vcpu(id).is_some_and(|v| domain.runnable(v)) {
+    let Some(vcpu) = domain.vcpu(id) else {
+        return false;
+    };
+    let moved = vcpu.cpu() != this.id;
+    // It runs first and is asked for second: whoever pauses it does so the other way round, and waits.
+    vcpu.set_running(Some(this.id));
+    if moved {
+        events::vcpu_moved(&*domain, id);
+    }
+    if !domain.runnable(vcpu) {
+        vcpu.set_running(None);
         return false;
     }
-    let Some(state) = domain.vcpu(id).and_then(|v| v.state.lock().take()) else {
+    let Some(state) = vcpu.state.lock().take() else {
+        vcpu.set_running(None);
         log::error!(
             "d{}v{id}: chosen to run without registers: stopped",
             domain.id
@@ -373,17 +382,12 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
         // Another vCPU of the same domain may run another process: its user entries are global.
         tlb::flush_all_here();
     }
-    let mut l = Loaded::new(domain, id, state);
+    let mut l = Loaded::new(domain, (id, unit), state);
     l.state.tsc = l.domain.tsc.lock().own.map(|own| own.clock);
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
     let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
     cpuid_fault::follow(this, l.domain.rights);
-    let moved = l.vcpu().cpu() != this.id;
-    l.vcpu().set_running(Some(this.id));
-    if moved {
-        events::vcpu_moved(&*l.domain, id);
-    }
     l.vcpu()
         .runstate
         .lock()

@@ -210,12 +210,15 @@ pub fn hand_over(target: &Domain, first: Mfn, pages: u64, gpfn: Option<u64>) -> 
     let mut outcome = Ok(());
     for page in 0..pages {
         let mfn = Mfn(first.0 + page);
+        // While nobody has it: its owner may give it away at once.
+        if let Some(gpfn) = gpfn {
+            machine.set_m2p(mfn, gpfn.wrapping_add(page));
+        }
         if let Err(why) = machine.assign(mfn, &target.holdings) {
             target.pages.fetch_sub(1, Ordering::Relaxed);
+            machine.set_m2p(mfn, u64::MAX);
             machine.free_page(mfn);
             outcome = Err(why);
-        } else if let Some(gpfn) = gpfn {
-            machine.set_m2p(mfn, gpfn.wrapping_add(page));
         }
     }
     outcome

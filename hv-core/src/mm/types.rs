@@ -281,9 +281,10 @@ impl TypeWord {
             .map(drop)
     }
 
-    /// Back to Idle(None) for a new owner. Only for a frame that nobody references.
+    /// Back to Idle(None) for a new owner, who may get it with its contents: that it was written past the caches
+    /// counts until it is written back. Only for a frame that nobody references.
     pub(super) fn reset(&self) {
-        self.0.store(0, Ordering::Release);
+        self.0.fetch_and(INCOHERENT, Ordering::AcqRel);
     }
 
     /// Adds a reference where the word is Held(`want`) already; the fast half of [`Self::join`].

@@ -34,6 +34,22 @@ fn what_was_mapped_past_the_caches_is_written_back_before_it_is_a_table() {
 }
 
 #[test]
+fn what_was_written_past_the_caches_stays_so_for_a_new_owner_who_gets_it_as_it_is() {
+    let m = chain();
+    pin_ok(&m, 0, Level::L4);
+    assert_eq!(set(&m, 3, 1, pte(6, P | RW | 1 << 4)), Ok(()));
+    assert_eq!(set(&m, 3, 1, 0), Ok(()));
+    m.f(6).steal(DOM).unwrap();
+    m.holdings_of(DOM).unlink(&m, Mfn(6));
+    m.f(6).free_up().unwrap();
+    assert!(!m.holdings_of(DOM).leave());
+    m.holdings_of(DOM).enter(&m, Mfn(6), Standing::Own).unwrap();
+    m.written_back.lock().unwrap().clear();
+    pin_ok(&m, 6, Level::L1);
+    assert_eq!(*m.written_back.lock().unwrap(), [6]);
+}
+
+#[test]
 fn checking_a_table_of_uncached_pages_can_be_interrupted() {
     let m = chain();
     for slot in 0..8 {
