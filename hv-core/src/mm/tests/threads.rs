@@ -98,3 +98,55 @@ fn two_threads_leave_counts_that_add_up() {
         assert!(m.frames.iter().all(|f| f.owner() == Owner::Free));
     }
 }
+
+/// A tool that maps pages of the domain, and for a while gives it back what was freed.
+fn tool(m: &Fake, seed: u64) {
+    let mut dice = Dice(seed);
+    let mut held = vec![];
+    for _ in 0..4000 {
+        let frame = dice.roll(16);
+        match dice.roll(5) {
+            0 | 1 if get_page(m, Mfn(frame), Owner::Domain(DOM)).is_ok() => held.push(frame),
+            2 if !held.is_empty() => {
+                let at = dice.roll(held.len() as u64) as usize;
+                put_page(m, Mfn(held.swap_remove(at)));
+            }
+            3 => drop(relinquish_page(m, Mfn(frame), DOM)),
+            _ => {
+                let freed = m.released.lock().unwrap().pop();
+                let enter = |n| m.holdings_of(DOM).enter(m, Mfn(n), Standing::Own);
+                if let Some(n) = freed
+                    && let Err(why) = enter(n)
+                {
+                    assert_eq!(why, RefError::Closed);
+                    m.released.lock().unwrap().push(n);
+                }
+            }
+        }
+    }
+    held.into_iter().for_each(|frame| put_page(m, Mfn(frame)));
+}
+
+#[test]
+fn a_domain_dies_while_its_pages_come_and_go() {
+    for seed in 1..=8 {
+        let m = Fake::with_domain(16);
+        let holdings = m.holdings_of(DOM);
+        std::thread::scope(|scope| {
+            scope.spawn(|| tool(&m, seed));
+            scope.spawn(|| tool(&m, seed << 20));
+            for _ in 0..seed * 200 {
+                holdings.for_each(&m, |mfn| assert!(mfn.0 < 16));
+            }
+            holdings.close();
+            while holdings.relinquish_all(&m).is_err() {}
+        });
+        assert_eq!(holdings.frames(), 0);
+        // Told once, by whoever was the last.
+        assert_eq!(*m.gone.lock().unwrap(), [DOM]);
+        let mut freed = m.released.lock().unwrap().clone();
+        freed.sort_unstable();
+        assert!(freed.into_iter().eq(0..16));
+        check(&m, &[]);
+    }
+}
