@@ -356,3 +356,58 @@ fn the_log_of_written_pages_names_all() {
     ask(&mut f, BUILT, off, 0).unwrap();
     assert_eq!(fails(ask(&mut f, BUILT, clean, 0)), Errno::EINVAL);
 }
+
+#[test]
+fn an_exchange_for_another_domain_keeps_its_account() {
+    let mut f = Fixture::control();
+    let domain = f.add(BUILT);
+    let (_, old) = populate(&mut f, 0x10, 4, 0);
+    let free = f.machine.free_pages();
+    let out = LIST + 0x100;
+    let request = MemoryExchange {
+        r#in: MemoryReservation {
+            extent_start: GuestHandle::new(LIST),
+            nr_extents: 4,
+            domid: BUILT,
+            ..MemoryReservation::default()
+        },
+        out: MemoryReservation {
+            extent_start: GuestHandle::new(out),
+            nr_extents: 1,
+            extent_order: 2,
+            domid: BUILT,
+            ..MemoryReservation::default()
+        },
+        nr_exchanged: 0,
+    };
+    let exchange = |f: &mut Fixture, old: &[u64]| {
+        f.put(LIST, old);
+        f.put(out, &0x40_u64);
+        memory(f, XENMEM_exchange, &request)
+    };
+    assert_eq!(exchange(&mut f, &old), Ok(0));
+    let first: u64 = f.get(out);
+    assert_eq!((first % 4, pages(&f), f.machine.free_pages()), (0, 4, free));
+    for page in 0..4 {
+        assert!(f.machine.frame_of(Mfn(first + page)).belongs_to(BUILT));
+        assert_eq!(f.machine.m2p(Mfn(first + page)), 0x40 + page);
+    }
+    // One of the pages is in use: the domain keeps what it has, each page once.
+    let table = own_table(&mut f);
+    let (at, used) = (table << 12, first + 3);
+    update(&mut f, at, used << 12 | P | US, DOMID_SELF, BUILT).unwrap();
+    let free = f.machine.free_pages();
+    let now: Vec<u64> = (first..first + 4).collect();
+    assert_eq!(exchange(&mut f, &now), Err(Errno::EBUSY));
+    assert_eq!((pages(&f), f.machine.free_pages()), (4, free));
+    let mut listed = vec![];
+    domain
+        .holdings
+        .for_each(f.machine, |mfn| listed.push(mfn.0));
+    listed.sort_unstable();
+    assert_eq!(listed, now);
+    // Lent pages are not for exchange.
+    let lent = [first, first + 1, first + 2, domain.shared_info.0];
+    assert_eq!(exchange(&mut f, &lent), Err(Errno::EBUSY));
+    assert_eq!(pages(&f), 4);
+}
