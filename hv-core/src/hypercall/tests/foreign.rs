@@ -213,6 +213,35 @@ fn the_m2p_of_another_domain_is_written_by_name() {
 }
 
 #[test]
+fn pages_of_another_domain_are_cleared_and_copied() {
+    let mut f = Fixture::control();
+    f.add(BUILT);
+    let (_, list) = populate(&mut f, 0, 2, 0);
+    let own = f.machine.page_of(0).0;
+    let word = |f: &Fixture, mfn| f.machine.words(Mfn(mfn))[9].load(Ordering::Relaxed);
+    f.machine.words(Mfn(list[0]))[9].store(7, Ordering::Relaxed);
+    let copy = |f: &mut Fixture, to, from| {
+        let op = MmuextOp {
+            cmd: MMUEXT_COPY_PAGE,
+            arg1: to,
+            arg2: from,
+            ..MmuextOp::default()
+        };
+        f.put(GUEST, &op);
+        f.call(__HYPERVISOR_mmuext_op, &[GUEST, 1, 0, BUILT.into()])
+    };
+    assert_eq!(copy(&mut f, list[1], list[0]), Ok(0));
+    assert_eq!((word(&f, list[0]), word(&f, list[1])), (7, 7));
+    // Only pages of the domain that is named.
+    assert_eq!(copy(&mut f, own, list[0]), Err(Errno::EINVAL));
+    assert_eq!(copy(&mut f, list[0], own), Err(Errno::EINVAL));
+    assert_eq!(extended(&mut f, MMUEXT_CLEAR_PAGE, list[0], BUILT), Ok(0));
+    assert_eq!((word(&f, list[0]), word(&f, list[1])), (0, 7));
+    let flush = extended(&mut f, MMUEXT_TLB_FLUSH_LOCAL, 0, BUILT);
+    assert_eq!(flush, Err(Errno::EPERM));
+}
+
+#[test]
 fn claims_are_kept_for_those_who_made_them() {
     let mut f = Fixture::control();
     let claim = |f: &mut Fixture, domid, nr_extents| {
