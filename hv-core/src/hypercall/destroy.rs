@@ -53,9 +53,8 @@ pub(super) fn destroy<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtR
 /// Names the first pages that others still use.
 fn say_what_is_kept<H: Host>(host: &H, domain: &Domain) {
     let mut first = ArrayVec::<Mfn, 4>::new();
-    domain.holdings.for_each(host, |mfn| {
-        let _more = first.try_push(mfn);
-    });
+    let most = first.capacity();
+    domain.holdings.for_first(host, most, |mfn| first.push(mfn));
     for mfn in first {
         if let Some(frame) = host.frame(mfn) {
             log::debug!(

@@ -170,11 +170,12 @@ impl Holdings {
         }
     }
 
-    /// Frames of the domain's own in the list, for checks and reports: `what` is called for each, under the list's lock.
-    pub fn for_each<M: PtMachine>(&self, m: &M, mut what: impl FnMut(Mfn)) {
+    /// The first `most` frames of the domain's own, for checks and reports: `what` is called for each, under the list's lock.
+    pub fn for_first<M: PtMachine>(&self, m: &M, most: usize, mut what: impl FnMut(Mfn)) {
         let list = self.list.lock();
         let mut at = list.first;
-        while let Some(mfn) = linked(at) {
+        for _ in 0..most {
+            let Some(mfn) = linked(at) else { return };
             what(mfn);
             at = m
                 .frame(mfn)

@@ -131,7 +131,7 @@ fn check_holdings(m: &Fake) {
         let all: Vec<usize> = (0..m.frames.len()).filter(owned).collect();
         assert_eq!(holdings.frames(), all.len() as u64, "d{}", holdings.id());
         let mut listed = vec![];
-        holdings.for_each(m, |mfn| listed.push(mfn.0 as usize));
+        holdings.for_first(m, usize::MAX, |mfn| listed.push(mfn.0 as usize));
         listed.sort_unstable();
         let own = |n: &usize| m.frames[*n].standing() == Standing::Own;
         let expected: Vec<usize> = all.into_iter().filter(own).collect();
