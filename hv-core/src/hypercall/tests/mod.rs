@@ -6,6 +6,7 @@ mod console;
 mod control;
 mod debugkeys;
 mod domains;
+mod domains_seen;
 mod domctl;
 mod domctl_policy;
 mod domctl_state;
