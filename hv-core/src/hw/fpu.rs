@@ -125,7 +125,8 @@ fn forget_error_pointers() {
     }
 }
 
-/// Loads the FPU state of this CPU. Images only come from `save` or the power-on values.
+/// Loads the FPU state of this CPU. Images come from `save`, the power-on values or a toolstack; those were checked
+/// (`pv::xstate`, `PvState::takes_fpu`).
 pub fn restore(image: &[FpuLine]) {
     assert!(
         image.len() >= lines(),
@@ -136,7 +137,8 @@ pub fn restore(image: &[FpuLine]) {
     if KEEPS_ERROR_POINTERS.load(Ordering::Relaxed) {
         forget_error_pointers();
     }
-    // SAFETY: the image is large enough and aligned; its header was written by XSAVE or is zero.
+    // SAFETY: the image is large enough and aligned; its header is one that XSAVE could have
+    // written, its MXCSR has no reserved bit.
     unsafe {
         if xcr0 == 0 {
             asm!("fxrstor64 [{}]", in(reg) p, options(nostack));
