@@ -95,6 +95,20 @@ pub(super) const CASES: &[Case] = &[
         script: Script::Guest("domu-save"),
         ..DOMU
     },
+    // With what XSAVE keeps, and a TSC that is the guest's own.
+    Case {
+        name: "xsave-domu-save",
+        tier: LONG_RUN,
+        machine: Machine {
+            cpu: "max,+svm,-smap,-rdtscp",
+            ..DOMU.machine
+        },
+        kernel_args: "XTSC=always_emulate XMEM=128",
+        script: Script::Guest("domu-save"),
+        expected: &["FPU state by XSAVE"],
+        seconds: 1800,
+        ..DOMU
+    },
     Case {
         name: "smp2-domu-save",
         tier: LONG_RUN,
