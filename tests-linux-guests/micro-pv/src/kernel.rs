@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::global_asm;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use xen_abi::hypercall::{__HYPERVISOR_platform_op, __HYPERVISOR_sched_op};
 use xen_abi::platform::{
@@ -17,6 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::call::{Argument, hypercall, send};
 use crate::console::{self, println};
 use crate::memory::{self, Page};
+use crate::store::Store;
 use crate::{tables, trap};
 
 global_asm!(include_str!("entry.S"));
@@ -70,6 +71,20 @@ pub fn role() -> Role {
     } else {
         Role::DomU
     }
+}
+
+/// Our domain's number: a domU asks xenstore for it.
+pub fn domain() -> u16 {
+    /// One more than the number, once it is known.
+    static KNOWN: AtomicU32 = AtomicU32::new(0);
+    if role() == Role::Dom0 {
+        return 0;
+    }
+    if KNOWN.load(Ordering::Relaxed) == 0 {
+        let number = Store::attach().domain().expect("xenstore knows us");
+        KNOWN.store(u32::from(number) + 1, Ordering::Relaxed);
+    }
+    (KNOWN.load(Ordering::Relaxed) - 1) as u16
 }
 
 /// What stands behind `key=` on the command line.

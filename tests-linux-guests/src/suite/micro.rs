@@ -1,6 +1,7 @@
 //! Cases in which dom0 creates domains of our own small kernels.
 
 use crate::case::{Case, Guests, Script, Tier};
+use crate::emulator::Machine;
 
 /// All of them.
 pub const CASES: &[Case] = &[
@@ -13,6 +14,17 @@ pub const CASES: &[Case] = &[
         name: "domu-micro-c-xenstored",
         kernel_args: "XENSTORED=xenstored",
         script: Script::Guest("domu-micro"),
+        ..MICRO
+    },
+    Case {
+        // Two CPUs, so that vCPUs race.
+        name: "domu-hostile",
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        script: Script::Guest("domu-hostile"),
+        seconds: 1200,
         ..MICRO
     },
 ];

@@ -157,7 +157,7 @@ fn maps() {
         };
         op(PHYSDEVOP_map_pirq, &request)
     };
-    for domid in [1, 0x7fef, 0x7ff4, 0xffff] {
+    for domid in [0x6fff, 0x7fef, 0x7ff4, 0xffff] {
         result(
             format_args!("map for {domid:#x}"),
             map(domid, MAP_PIRQ_TYPE_GSI, 5, -1),

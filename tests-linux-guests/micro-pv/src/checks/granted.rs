@@ -5,6 +5,7 @@ use xen_abi::grant_table::*;
 use xen_abi::xen::{DOMID_SELF, UVMF_INVLPG};
 
 use super::grants::op;
+use crate::kernel;
 use crate::memory::{PAGE, Page};
 use crate::report::{result, same};
 use crate::tables::{self, READ_ONLY, WRITABLE, Window};
@@ -14,7 +15,7 @@ use crate::trap::{self, page_fault};
 const REFERENCE: u32 = 40;
 
 /// Our first grant table frame, mapped at the page.
-fn map_table(page: &Page) -> i64 {
+pub fn map_table(page: &Page) -> i64 {
     let list = Page::take();
     let setup = GnttabSetupTable {
         dom: DOMID_SELF,
@@ -31,7 +32,7 @@ fn map_table(page: &Page) -> i64 {
 fn grant(table: &Page, flags: u16, frame: u64) {
     let entry = GrantEntryV1 {
         flags,
-        domid: 0,
+        domid: kernel::domain(),
         frame: frame as u32,
     };
     table.put(u64::from(REFERENCE) * 8, &entry);
@@ -46,6 +47,7 @@ fn map(host_addr: u64, flags: u32) -> (i16, u32) {
         host_addr,
         flags,
         r#ref: REFERENCE,
+        dom: kernel::domain(),
         ..GnttabMapGrantRef::default()
     };
     let answer = op(GNTTABOP_map_grant_ref, &request).1;

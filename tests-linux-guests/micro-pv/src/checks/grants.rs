@@ -81,7 +81,7 @@ impl core::fmt::Display for Named {
 }
 
 /// Domains that do not exist.
-const NO_DOMAINS: [u16; 6] = [1, 0x7fef, 0x7ff1, 0x7ff4, 0x7fff, 0xffff];
+const NO_DOMAINS: [u16; 6] = [0x6fff, 0x7fef, 0x7ff1, 0x7ff4, 0x7fff, 0xffff];
 
 /// Tables and versions.
 pub fn table() {

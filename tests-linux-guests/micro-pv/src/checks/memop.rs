@@ -59,7 +59,7 @@ pub fn facts() {
             ask(0),
             info.nr_pages as i64,
         );
-        for domid in [1, 0x7ff3, 0x7ff4, 0x7fff, 0xffff] {
+        for domid in [0x6fff, 0x7ff3, 0x7ff4, 0x7fff, 0xffff] {
             result(format_args!("{name} of {domid:#x}"), ask(domid), ESRCH);
         }
     }
@@ -126,7 +126,9 @@ fn maps() {
     let (code, count) = ask(128, page.address());
     result("machine_memory_map", code, 0);
     holds("its length", count > 3, count);
-    same("its length alone", ask(128, 0), (0, count));
+    if code == 0 {
+        same("its length alone", ask(128, 0), (0, count));
+    }
     for (kind, pointer) in &bad::POINTERS[1..] {
         result(
             format_args!("machine_memory_map to {kind}"),
@@ -174,7 +176,7 @@ fn own_map() {
         set(DOMID_SELF, 1025),
         EINVAL,
     );
-    for domid in [1, 0x7ff4, 0xffff] {
+    for domid in [0x6fff, 0x7ff4, 0xffff] {
         optional(
             format_args!("set_memory_map of {domid:#x}"),
             set(domid, 1),

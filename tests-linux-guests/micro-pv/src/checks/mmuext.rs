@@ -26,7 +26,7 @@ pub fn call() {
         cmd: MMUEXT_TLB_FLUSH_LOCAL,
         ..MmuextOp::default()
     });
-    for domain in [1, 0x7fef, 0x7ff3, 0x7ff4, 0x7fff, 0xffff] {
+    for domain in [0x6fff, 0x7fef, 0x7ff3, 0x7ff4, 0x7fff, 0xffff] {
         let name = format_args!("domain {domain:#x}");
         result(name, raw(flush.address(), 1, 0, domain), ESRCH);
     }

@@ -58,7 +58,7 @@ pub fn wild() {
             let text = format_args!("{name} {count:#x}");
             result(text, call(&request(list, count, 9)), 0);
         }
-        for domid in [1, 0x7fef, 0x7ff4, 0x7fff, 0xffff] {
+        for domid in [0x6fff, 0x7fef, 0x7ff4, 0x7fff, 0xffff] {
             let request = MemoryReservation {
                 domid,
                 ..request(list, 1, 0)

@@ -1,6 +1,6 @@
 //! The second vCPU.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use xen_abi::arch_x86::{
     FLAT_KERNEL_CS, FLAT_KERNEL_DS, FLAT_KERNEL_SS, VGCF_in_kernel, VcpuGuestContext,
@@ -30,6 +30,16 @@ unsafe extern "C" {
 /// Where the second vCPU starts.
 #[unsafe(no_mangle)]
 extern "C" fn second_main() -> ! {
+    let work = WORK.load(Ordering::SeqCst);
+    if !work.is_null() {
+        // SAFETY: only `start` stores there, and a function.
+        let work = unsafe { core::mem::transmute::<*mut (), fn()>(work) };
+        work();
+        STEP.fetch_add(1, Ordering::SeqCst);
+        loop {
+            vcpu::raw(VCPUOP_down, 1, 0);
+        }
+    }
     loop {
         STEP.fetch_add(1, Ordering::SeqCst);
         let step = STEP.load(Ordering::SeqCst);
@@ -41,13 +51,30 @@ extern "C" fn second_main() -> ! {
     }
 }
 
+/// What the second vCPU does instead, if not null: a function.
+static WORK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Starts the second vCPU with this work, after which it goes down; what the calls answered.
+pub fn start(work: fn()) -> [i64; 2] {
+    WORK.store(work as *mut (), Ordering::SeqCst);
+    let row = Page::take_row(2);
+    context(row);
+    let initialised = vcpu::raw(VCPUOP_initialise, 1, row[0].address());
+    [initialised, vcpu::raw(VCPUOP_up, 1, 0)]
+}
+
+/// Waits until the work of [`start`] is over; false after some seconds.
+pub fn ended() -> bool {
+    wait(|| STEP.load(Ordering::SeqCst) == 1)
+}
+
 fn give_way() {
     hypercall(__HYPERVISOR_sched_op, [SCHEDOP_yield.into(), 0]);
 }
 
-/// Waits until the condition holds; false after five seconds.
+/// Waits until the condition holds; false after a minute.
 fn wait(condition: impl Fn() -> bool) -> bool {
-    let end = clock::now() + 5_000_000_000;
+    let end = clock::now() + 60_000_000_000;
     while clock::now() < end {
         if condition() {
             return true;

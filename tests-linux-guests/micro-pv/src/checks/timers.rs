@@ -249,7 +249,7 @@ pub fn sched() {
     upcall::hold();
     upcall::collect();
     events::close(port);
-    for domain_id in [1, 0x7fef, 0x7ff4, 0xffff] {
+    for domain_id in [0x6fff, 0x7fef, 0x7ff4, 0xffff] {
         let request = SchedRemoteShutdown {
             domain_id,
             ..SchedRemoteShutdown::default()

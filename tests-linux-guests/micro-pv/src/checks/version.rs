@@ -8,6 +8,7 @@ use xen_abi::xen::{CONSOLEIO_read, CONSOLEIO_write};
 
 use super::bad;
 use crate::call::{hypercall, raw, with};
+use crate::kernel::{self, Role};
 use crate::memory::Page;
 use crate::report::{holds, result, same};
 use crate::tables::{self, READ_ONLY, WRITABLE};
@@ -80,11 +81,12 @@ fn features() {
         XENFEAT_mmu_pt_update_preserve_ad,
         XENFEAT_highmem_assist,
         XENFEAT_gnttab_map_avail_bits,
-        XENFEAT_dom0,
         XENFEAT_memory_op_vnode_supported,
         XENFEAT_direct_mapped,
     ];
     let wanted = wanted.iter().fold(0, |bits, bit| bits | 1 << bit);
+    let ours = u32::from(kernel::role() == Role::Dom0) << XENFEAT_dom0;
+    let wanted = wanted | ours;
     same("features of a PV dom0", bits, wanted);
     result("get_features 1", ask(1).0, EINVAL);
     result("get_features 2", ask(2).0, EINVAL);
