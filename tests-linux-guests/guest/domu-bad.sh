@@ -31,7 +31,7 @@ refused "a kernel that is a program" '' "kernel = '/usr/bin/busybox'"
 refused "a kernel that is not there" '' "kernel = '/tmp/none'"
 refused "more memory than there is" 'pages?\b|memory|MiB' "memory = 100000"
 refused "less memory than its kernel takes" '' "memory = 16"
-refused "too many vCPUs" 'vCPU' "vcpus = 10000"
+refused "too many vCPUs" 'vCPU' "maxvcpus = 9000"
 refused "a version of grant tables that does not exist" 'grant' "max_grant_version = 7"
 refused "a disk that is not there" '' "disk = ['phy:/dev/none,xvda,w']"
 
