@@ -53,9 +53,13 @@ open_console() {
     # Opened both ways, so that nobody waits for the other end and the end does not come by itself.
     exec {in}<>"/tmp/consoles/$1.in" {out}<>"/tmp/consoles/$1.out"
     TYPED[$1]=$in SAID[$1]=$out
+    # `xl console` itself waits for this no longer than five seconds.
+    eventually "$1 has a console" 60 has_console "$1"
     # What is typed is only passed on from a terminal.
     script -q -c "xl console $1" /dev/null <&"$in" >&"$out" 2>&1 &
 }
+
+has_console() { xenstore-read "/local/domain/$(xl domid "$1")/console/tty"; }
 
 # close_console NAME: the guest is gone; its `xl console` ends by itself.
 close_console() {
