@@ -23,7 +23,7 @@ runs xl vcpu-set --ignore-host four 6
 guest four 'sleep 1; for cpu in /sys/devices/system/cpu/cpu*/online; do echo 1 >$cpu; done' >/dev/null
 eventually "six vCPUs are on line" 60 online_is four 0-5
 equal "each of them works" "$(guest four 'for cpu in 0 1 2 3 4 5; do
-        taskset $((1 << cpu)) sh -c "cut -d\" \" -f39 /proc/self/stat"; done' | tr '\n' ' ')" '0 1 2 3 4 5 '
+        taskset $(printf %x $((1 << cpu))) sh -c "cut -d\" \" -f39 /proc/self/stat"; done' | tr '\n' ' ')" '0 1 2 3 4 5 '
 last=$((XCPUS - 1))
 runs xl vcpu-pin four 1 "$last"
 matches "the vCPU that is pinned" "$(rows four)" "^four +[0-9]+ +1 +$last .* $last / all$|^four +[0-9]+ +1 +$last .* all / all$"
