@@ -9,7 +9,7 @@ online_is() { [ "$(online "$1")" = "$2" ]; }
 paused_is() { [ "$(rows "$1" | grep -c -- ' --p ')" = "$2" ]; }
 
 start_backends
-start_counting
+start_counting "vcpus = ${XMANY:-32}"
 configure four 128 "vcpus = 4" "maxvcpus = 6"
 creates four
 equal "rows of xl vcpu-list" "$(rows four | wc -l)" 6

@@ -14,10 +14,10 @@ start_backends() {
     done
 }
 
-# start_counting: how many pages are free is left in BEFORE. What the hypervisor sets aside for itself when it
-# first has a guest it may keep, so there has been one.
+# start_counting [LINE...]: how many pages are free is left in BEFORE. What the hypervisor sets aside for itself when
+# it first has a guest (with these lines) it may keep, so there has been one.
 start_counting() {
-    configure first 96
+    configure first 96 "$@"
     runs xl create -p -e /tmp/first.cfg
     runs xl destroy first
     eventually "the first guest is gone" 60 gone first
