@@ -4,9 +4,9 @@ use crate::case::{Case, Guests, Script, Tier};
 use crate::devices;
 use crate::emulator::Machine;
 
-/// For what every full run is to try.
+/// For what every full run is to try, once it was seen to pass.
 const EVERY_RUN: Tier = Tier::Named;
-/// For what takes minutes.
+/// For what takes minutes, once it was seen to pass.
 const LONG_RUN: Tier = Tier::Named;
 
 pub(super) const CASES: &[Case] = &[
@@ -18,6 +18,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-life",
+        tier: Tier::Full,
         script: Script::Guest("domu-life"),
         ..DOMU
     },
@@ -42,6 +43,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-devices",
+        tier: Tier::Full,
         devices: Some(&devices::SERVED),
         script: Script::Guest("domu-devices"),
         ..DOMU
@@ -57,6 +59,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-driver",
+        tier: Tier::Full,
         script: Script::Guest("domu-driver"),
         ..DOMU
     },
@@ -75,6 +78,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-vcpus",
+        tier: Tier::Full,
         machine: TWO_CPUS,
         kernel_args: "XMANY=8",
         script: Script::Guest("domu-vcpus"),
