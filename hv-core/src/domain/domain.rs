@@ -204,6 +204,7 @@ impl Domain {
         let grants = Grants::new(
             id,
             limits.grants,
+            backing.machine.now(),
             &super::delivery::GrantPool(backing.machine, &holdings),
         )?;
         let Backing {

@@ -95,6 +95,7 @@ pub fn map_grant_ref<H: GrantHost>(
         Ok(mfn) => {
             let mapping = Mapping {
                 peer: request.dom,
+                born: peer.grants().born,
                 reference: request.reference,
                 mfn,
                 access: request.access(),
@@ -239,13 +240,19 @@ pub fn prepare_unmap<H: GrantHost>(
         .inspect_err(|_| maptrack.lock().unclaim(request.handle, mapping.parts))
 }
 
+/// Who granted it, if there still is one: its page references keep it, but those of a host mapping go with the entry,
+/// which a guest may overwrite. Its number may be another's then.
+pub(super) fn granter<H: GrantHost>(host: &H, mapping: &Mapping) -> Option<H::Peer> {
+    host.peer(mapping.peer)
+        .filter(|peer| peer.grants().born == mapping.born)
+}
+
 fn unmap_claimed<H: GrantHost>(
     host: &H,
     request: &UnmapRequest,
     mapping: &Mapping,
 ) -> Result<H::Peer, GrantError> {
-    // The references that the mapping holds keep the granter in existence.
-    let peer = host.peer(mapping.peer).ok_or(GrantError::General)?;
+    let peer = granter(host, mapping).ok_or(GrantError::General)?;
     let device = mapping.parts.contains(Parts::DEVICE);
     if device && request.dev_bus_addr != mapping.mfn.addr().0 {
         return Err(GrantError::BadDevAddr);

@@ -14,6 +14,8 @@ const CHUNK: usize = 256;
 pub(super) struct Mapping {
     /// Who granted it.
     pub(super) peer: DomId,
+    /// Which of those that had this number.
+    pub(super) born: u64,
     pub(super) reference: GrantRef,
     pub(super) mfn: Mfn,
     pub(super) access: Access,

@@ -53,20 +53,23 @@ pub use xen_abi::grant_table::{GrantHandle, GrantRef};
 #[derive(Debug)]
 pub struct Grants {
     dom: DomId,
+    born: u64,
     table: Mutex<GrantTable>,
     maptrack: Mutex<Maptrack>,
 }
 
 impl Grants {
-    /// State of a new domain with a table of one frame and version 1.
+    /// State of a new domain with a table of one frame and version 1. `born` is its alone among those that have ever had
+    /// its number.
     ///
     /// # Errors
     /// `EINVAL` when the limits make no sense, `ENOMEM` when memory is short.
-    pub fn new(dom: DomId, limits: Limits, pool: &dyn FramePool) -> Result<Self, Errno> {
+    pub fn new(dom: DomId, limits: Limits, born: u64, pool: &dyn FramePool) -> Result<Self, Errno> {
         let mut table = GrantTable::new(dom, limits)?;
         table.grow(1, pool)?;
         Ok(Self {
             dom,
+            born,
             table: Mutex::new(rank::GRANTS, table),
             maptrack: Mutex::new(rank::MAPTRACK, Maptrack::new(limits.max_handles)),
         })

@@ -6,7 +6,7 @@
 //! 4. [`Grants::abandon`]: the table goes, whether peers have unmapped or not.
 
 use super::host::{GrantHost, HasGrants, Paging};
-use super::map::unpin;
+use super::map::{granter, unpin};
 use super::maptrack::{Mapping, Next};
 use super::pins::Parts;
 use super::table::Life;
@@ -74,12 +74,8 @@ fn release<H: GrantHost>(host: &H, mapping: &Mapping) {
         mfn,
         ..
     } = *mapping;
-    match host.peer(mapping.peer) {
-        Some(peer) => unpin(host, &peer, reference, parts, access, None),
-        None => log::error!(
-            "d{}: gone while its grant {reference} is in use",
-            mapping.peer
-        ),
+    if let Some(peer) = granter(host, mapping) {
+        unpin(host, &peer, reference, parts, access, None);
     }
     let ours = match host.paging() {
         Paging::Direct => parts.difference(Parts::HOST),

@@ -381,6 +381,22 @@ fn dying_domain_grants_nothing_new_but_ends_what_there_is() {
 }
 
 #[test]
+fn a_mapping_is_not_that_of_the_next_domain_with_the_number() {
+    let mut w = world();
+    w.grant(1, 5, 0, page_of(1, 0), RW);
+    let handle = map_host(&w.host(0), 1, 5, 0x1000, 0).unwrap().handle;
+    // The guest overwrites the entry, the granter dies and another has its number and grants.
+    w.tear_down_page_tables(0);
+    w.domains[1] = Grants::new(1, Limits::default(), 1, &w.pool).unwrap();
+    w.grant(1, 5, 0, page_of(1, 0), RW);
+    let host = w.host(0);
+    map_host(&host, 1, 5, 0x2000, 0).unwrap();
+    assert_eq!(unmap(&host, handle, 0x1000, 0), Err(GrantError::General));
+    assert_eq!(w.flags(1, 5), RW | GTF_reading | GTF_writing);
+    assert_eq!(w.refs(page_of(1, 0)), (0, 1));
+}
+
+#[test]
 fn teardown_restarts_and_releases_each_mapping_once() {
     for paging in [Paging::Direct, Paging::Translated] {
         let w = world();

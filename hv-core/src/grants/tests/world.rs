@@ -74,7 +74,7 @@ impl World {
     pub fn new(domains: u16, limits: Limits) -> Self {
         let pool = Pool::default();
         let domains: Vec<_> = (0..domains)
-            .map(|dom| Grants::new(dom, limits, &pool).unwrap())
+            .map(|dom| Grants::new(dom, limits, 0, &pool).unwrap())
             .collect();
         let pages = (0..domains.len() as DomId)
             .flat_map(|owner| (0..PAGES).map(move |i| (owner, page_of(owner, i))))
