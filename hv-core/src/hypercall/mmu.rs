@@ -405,8 +405,8 @@ fn pin<H: Host>(cx: &mut Ctx<'_, H>, target: DomId, mfn: Mfn, level: Level) -> R
             return Ok(());
         }
     }
-    // Its end has perhaps passed this frame, and nobody else would ever drop the pin.
-    match pins::unpin(cx.host, target, mfn, owed) {
+    // Its end has perhaps passed this frame, and nobody else would ever drop the pin, or what there is of one.
+    match pins::relinquish(cx.host, target, mfn) {
         Err(Stop::Restart) => Err(End::Restart),
         Ok(()) | Err(Stop::Refused(_)) => Err(Errno::EINVAL.into()),
     }

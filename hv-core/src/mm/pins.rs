@@ -246,6 +246,10 @@ pub fn relinquish<M: PtMachine>(m: &M, owner: DomId, mfn: Mfn) -> PtResult {
 }
 
 fn relinquish_held<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame) -> PtResult {
+    // Somebody is about to make it a table, or no longer one: it is looked at again when that is done, or interrupted.
+    if frame.type_state().is_busy() {
+        return Err(Stop::Restart);
+    }
     reap_orphan(m, mfn, frame)?;
     if frame.type_state().is_pinned() && drop_pin(m, mfn, frame) == Err(Stop::Restart) {
         return Err(Stop::Restart);
