@@ -367,10 +367,14 @@ impl Hypervisor {
             .map(|(_, d)| d.clone())
     }
 
-    /// All domains, by number.
-    #[must_use]
-    pub fn domains(&self) -> Vec<Arc<Domain>> {
-        self.domains.read().values().cloned().collect()
+    /// All domains, by number; those that come or go meanwhile may be among them or not.
+    pub fn domains(&self) -> impl Iterator<Item = Arc<Domain>> + '_ {
+        let mut next = Some(0);
+        core::iter::from_fn(move || {
+            let domain = self.domain_from(next?)?;
+            next = domain.id.checked_add(1);
+            Some(domain)
+        })
     }
 
     /// dom0.

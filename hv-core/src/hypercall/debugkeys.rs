@@ -145,7 +145,7 @@ impl Write for Lines<'_> {
 }
 
 fn each_domain(hv: &Hypervisor, mut show: impl FnMut(&Domain) -> fmt::Result) -> fmt::Result {
-    hv.domains().iter().try_for_each(|d| show(d))
+    hv.domains().try_for_each(|d| show(&d))
 }
 
 fn help(out: &mut dyn Write) -> fmt::Result {

@@ -179,7 +179,7 @@ pub(super) fn pool<H: Host>(
             }
             request.cpupool_id = POOL;
             request.sched_id = sched.id();
-            request.n_dom = cx.hv.domains().len() as u32;
+            request.n_dom = cx.hv.domains().count() as u32;
             cx.write_cpus(&request.cpumap, &sched.online())
         }
         abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => cx.write_cpus(&request.cpumap, &CpuSet::EMPTY),

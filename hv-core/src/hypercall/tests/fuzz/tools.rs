@@ -136,7 +136,7 @@ fn domctl_step(w: &mut World, step: &Step) {
 fn all_die(w: &mut World) -> u64 {
     w.f.caller = w.domains[0].clone();
     w.f.host.preempt_every(u32::MAX);
-    for domain in w.f.hv.domains().iter().filter(|d| d.id != 0) {
+    for domain in w.f.hv.domains().filter(|d| d.id != 0) {
         let mut op = Domctl::new_zeroed();
         op.cmd = domctl_abi::XEN_DOMCTL_destroydomain;
         op.interface_version = domctl_abi::XEN_DOMCTL_INTERFACE_VERSION;
@@ -191,7 +191,7 @@ fn of_others(step: &Step, result: Result<u64, Errno>) {
 /// The list of domains agrees with itself.
 fn registry(w: &World) {
     let hv = w.f.hv;
-    let domains = hv.domains();
+    let domains: Vec<_> = hv.domains().collect();
     let ids: BTreeSet<_> = domains.iter().map(|d| d.id).collect();
     assert_eq!(ids.len(), domains.len(), "a number twice");
     assert!(ids.iter().all(|id| *id < DOMID_FIRST_RESERVED));
