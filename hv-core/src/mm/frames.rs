@@ -25,6 +25,16 @@ pub enum Owner {
     Domain(DomId),
 }
 
+impl core::fmt::Display for Owner {
+    /// Domains as messages begin with them.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Domain(id) => write!(f, "d{id}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
 impl Owner {
     /// Set for domains, whose numbers are below it.
     const DOMAIN: u16 = 1 << 15;

@@ -172,7 +172,8 @@ fn acquire<M: PtMachine>(
             Join::Contended => core::hint::spin_loop(),
             Join::Refused(now) => {
                 m.note(format_args!(
-                    "frame {:#x} is in use as {now:?}, not to be had as {want:?}",
+                    "{}: frame {:#x} is in use as {now:?}, not to be had as {want:?}",
+                    frame.owner(),
                     mfn.0
                 ));
                 return (Err(Refusal::Invalid.into()), General::Spare);

@@ -74,6 +74,11 @@ pub(super) fn check<M: PtMachine>(
     }
 }
 
+/// Whose it is, for messages: their rate is limited by the name that they begin with.
+fn owner<M: PtMachine>(m: &M, mfn: Mfn) -> Owner {
+    m.frame(mfn).map_or(Owner::Io, Frame::owner)
+}
+
 fn check_segments<M: PtMachine>(m: &M, mfn: Mfn) -> Scan {
     for (slot, word) in m.table(mfn).iter().enumerate() {
         let raw = word.load(Ordering::Relaxed);
@@ -82,7 +87,8 @@ fn check_segments<M: PtMachine>(m: &M, mfn: Mfn) -> Scan {
             Ok(fixed) => word.store(fixed, Ordering::Relaxed),
             Err(why) => {
                 m.note(format_args!(
-                    "descriptor page {:#x}: entry {slot} ({raw:#x}) is {why}",
+                    "{}: descriptor page {:#x}: entry {slot} ({raw:#x}) is {why}",
+                    owner(m, mfn),
                     mfn.0
                 ));
                 return Scan::Failed(Refusal::Invalid, 0);
@@ -176,7 +182,8 @@ fn stopped<M: PtMachine>(m: &M, mfn: Mfn, slot: usize, entry: Pte, stop: Stop) -
         Stop::Restart => Scan::Suspended(slot),
         Stop::Refused(why) => {
             m.note(format_args!(
-                "table {:#x}: entry {slot} ({entry:?}) does not pass",
+                "{}: table {:#x}: entry {slot} ({entry:?}) does not pass",
+                owner(m, mfn),
                 mfn.0
             ));
             Scan::Failed(why, slot)
