@@ -125,16 +125,16 @@ fn report_all<H: Host>(
         let at = cx.element::<u8>(request.dirty_bitmap.address(), done)?;
         let written = cx.write(at, &[0xff_u8; CHUNK][..size]);
         done += size as u64;
-        if written.is_err() || done == bytes {
-            domain.dirty_log.store(1, Ordering::Relaxed);
-            written?;
-        } else if cx.host.preempt_pending() {
+        if written.is_ok() && done < bytes && cx.host.preempt_pending() {
             domain
                 .dirty_log
                 .store(1 + done / CHUNK as u64, Ordering::Relaxed);
             return Ok(After::Again);
         }
+        written.inspect_err(|_| domain.dirty_log.store(1, Ordering::Relaxed))?;
     }
+    // The next report begins with the first page, whatever this one was about.
+    domain.dirty_log.store(1, Ordering::Relaxed);
     let has = domain.pages.load(Ordering::Relaxed).min(request.pages);
     request.stats.fault_count = 0;
     request.stats.dirty_count = u32::try_from(has).unwrap_or(u32::MAX);
