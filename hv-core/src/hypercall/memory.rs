@@ -45,7 +45,7 @@ pub fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             Ok(Outcome::Return(0))
         }
         other => {
-            if let Some(reply) = physmap::command(cx, other, at) {
+            if let Some(reply) = physmap::command(cx, (other, start), at) {
                 return reply;
             }
             if cx.hv.first_missing_memory_op(other) {
@@ -64,6 +64,11 @@ fn name(command: u32) -> &'static str {
         abi::XENMEM_reserved_device_memory_map => "memory_op reserved_device_memory_map",
         _ => "memory_op (another command)",
     }
+}
+
+/// The guest calls again, to go on at an extent.
+pub(super) fn go_on_at(command: u64, extent: u64, at: u64) -> Outcome {
+    Outcome::Restart([extent << COMMAND_BITS | command, at, 0, 0, 0, 0])
 }
 
 /// What a reservation call does to each extent.
@@ -97,14 +102,7 @@ fn reservation<H: Host>(cx: &mut Ctx<'_, H>, change: Change, start: u64, args: A
     for index in start..request.nr_extents {
         if index != start && cx.host.preempt_pending() {
             let command = args[0] & ((1 << COMMAND_BITS) - 1);
-            return Ok(Outcome::Restart([
-                index << COMMAND_BITS | command,
-                args[1],
-                0,
-                0,
-                0,
-                0,
-            ]));
+            return Ok(go_on_at(command, index, args[1]));
         }
         let Ok(at) = cx.element::<u64>(request.extent_start.address(), index) else {
             return Ok(Outcome::Return(index));

@@ -18,8 +18,12 @@ use crate::grants::FrameKind;
 /// Most entries of a domain's memory map.
 const MAX_ENTRIES: u32 = 1024;
 
-/// The commands that are here; `None` for any other.
-pub(super) fn command<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Option<Reply> {
+/// The commands that are here, with the extent to go on with; `None` for any other.
+pub(super) fn command<H: Host>(
+    cx: &mut Ctx<'_, H>,
+    (command, start): (u32, u64),
+    at: u64,
+) -> Option<Reply> {
     Some(match command {
         abi::XENMEM_add_to_physmap => add(cx, at),
         abi::XENMEM_add_to_physmap_batch => {
@@ -35,7 +39,7 @@ pub(super) fn command<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Op
         abi::XENMEM_memory_map => memory_map(cx, at),
         abi::XENMEM_set_memory_map => set_memory_map(cx, at),
         abi::XENMEM_get_vnumainfo => vnuma(cx, at),
-        abi::XENMEM_acquire_resource => acquire(cx, at),
+        abi::XENMEM_acquire_resource => acquire(cx, start, at),
         _ => return None,
     })
 }
@@ -131,7 +135,7 @@ fn vnuma<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     Err(Errno::EOPNOTSUPP)
 }
 
-fn acquire<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn acquire<H: Host>(cx: &Ctx<'_, H>, start: u64, at: u64) -> Reply {
     let mut request: MemAcquireResource = cx.read(at)?;
     if request.pad != 0 {
         return Err(Errno::EINVAL);
@@ -166,11 +170,17 @@ fn acquire<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     }
     let first = request.frame as u32;
     // The last first: the table grows at once as far as it must.
-    for index in (0..request.nr_frames).rev() {
+    let left = u64::from(request.nr_frames).checked_sub(start);
+    for index in (0..left.ok_or(Errno::EINVAL)?).rev() {
+        let done = u64::from(request.nr_frames) - 1 - index;
+        if done != start && cx.host.preempt_pending() {
+            let command = abi::XENMEM_acquire_resource.into();
+            return Ok(super::memory::go_on_at(command, done, at));
+        }
         let mfn = target
             .grants
-            .grown_frame(kind, first + index, &target.grant_pool())?;
-        let slot = cx.element::<u64>(request.frame_list.address(), index.into())?;
+            .grown_frame(kind, first + index as u32, &target.grant_pool())?;
+        let slot = cx.element::<u64>(request.frame_list.address(), index)?;
         cx.write(slot, &mfn.0)?;
     }
     DONE

@@ -176,7 +176,13 @@ fn the_grant_table_of_another_domain_can_be_had() {
         XENMEM_resource_grant_table_id_status,
     );
     assert_eq!(acquire(&mut f, shared, 0..0, 0).unwrap().nr_frames, 4);
+    f.host.preempt_every(1);
     acquire(&mut f, shared, 0..3, LIST).unwrap();
+    f.host.preempt_every(u32::MAX);
+    assert_eq!(
+        f.restarts, 2,
+        "one frame at a time when there is other work"
+    );
     let domain = f.hv.domain(1).unwrap();
     assert_eq!(domain.grants.query_size().frames, 3);
     for (index, kind) in (0..3).map(|i| (i, crate::grants::FrameKind::Shared)) {
