@@ -15,7 +15,7 @@ use crate::base::{GuestVa, VcpuId};
 use crate::domain::Domain;
 use crate::hypercall::arguments::{argument, store};
 use crate::hypercall::context::{Ctx, Host};
-use crate::pv::cpuid::Which;
+use crate::pv::cpuid::{Policy, Which};
 use crate::pv::msr;
 use crate::pv::state::{Callback, PvState};
 use crate::pv::xstate::Components;
@@ -41,15 +41,32 @@ fn at_rest<R>(
     done.ok_or(Errno::ENODATA)
 }
 
+/// What the CPUs of a domain are, if it has this one.
+fn policy_of<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: VcpuId) -> Result<Policy, Errno> {
+    domain.vcpu(vcpu).ok_or(Errno::ESRCH)?;
+    Ok(domain.policy.now(policy::of_kind(cx, domain)))
+}
+
+/// What of XSAVE's state a vCPU of the domain has.
+fn components<H: Host>(
+    cx: &Ctx<'_, H>,
+    domain: &Domain,
+    vcpu: VcpuId,
+) -> Result<Components<'static>, Errno> {
+    let policy = policy_of(cx, domain, vcpu)?;
+    Ok(Components::new(
+        cx.hv.services.policies.get(Which::Host),
+        &policy,
+    ))
+}
+
 /// What is behind XSAVE; to no buffer, its size at most.
 pub(super) fn extended<H: Host>(
     cx: &Ctx<'_, H>,
     domain: &Domain,
     request: &mut DomctlVcpuExtState,
 ) -> Result<(), Errno> {
-    domain.vcpu(request.vcpu).ok_or(Errno::ESRCH)?;
-    let policy = domain.policy.now(policy::of_kind(cx, domain));
-    let components = Components::new(cx.hv.services.policies.get(Which::Host), &policy);
+    let components = components(cx, domain, request.vcpu)?;
     let asks = request.size == 0 && request.xfeature_mask == 0;
     if asks || request.buffer.is_null() {
         request.xfeature_mask = components.mask();
@@ -71,9 +88,7 @@ pub(super) fn set_extended<H: Host>(
     domain: &Domain,
     request: &DomctlVcpuExtState,
 ) -> Result<After, Errno> {
-    domain.vcpu(request.vcpu).ok_or(Errno::ESRCH)?;
-    let policy = domain.policy.now(policy::of_kind(cx, domain));
-    let components = Components::new(cx.hv.services.policies.get(Which::Host), &policy);
+    let components = components(cx, domain, request.vcpu)?;
     let refuse = |(errno, why)| refused(domain, "setvcpuextstate", why, errno);
     if request.size > components.max_len() as u64 {
         return Err(refuse((Errno::EINVAL, "longer than any state here")));
@@ -169,8 +184,7 @@ pub(super) fn registers<H: Host>(
     union: &mut [u64],
 ) -> Result<After, Errno> {
     let mut request: DomctlVcpuMsrs = argument(union)?;
-    domain.vcpu(request.vcpu).ok_or(Errno::ESRCH)?;
-    let policy = domain.policy.now(policy::of_kind(cx, domain));
+    let policy = policy_of(cx, domain, request.vcpu)?;
     let room = request.msr_count as usize;
     let all = msr::carried(&policy);
     request.msr_count = all.len() as u32;
@@ -208,8 +222,7 @@ pub(super) fn set_registers<H: Host>(
     union: &mut [u64],
 ) -> Result<After, Errno> {
     let mut request: DomctlVcpuMsrs = argument(union)?;
-    domain.vcpu(request.vcpu).ok_or(Errno::ESRCH)?;
-    let policy = domain.policy.now(policy::of_kind(cx, domain));
+    let policy = policy_of(cx, domain, request.vcpu)?;
     if request.msr_count as usize > MAX_REGISTERS {
         let why = "more registers than a vCPU has of its own";
         return Err(refused(domain, "set_vcpu_msrs", why, Errno::EINVAL));

@@ -37,15 +37,7 @@ pub(super) fn ask<T: IntoBytes + Immutable>(
     domain: u16,
     value: &T,
 ) -> Result<Domctl, Errno> {
-    let mut op = Domctl {
-        cmd,
-        interface_version: abi::XEN_DOMCTL_INTERFACE_VERSION,
-        domain,
-        _pad: [0xa5a5; 3],
-        u: [0xa5a5_a5a5_a5a5_a5a5; 16],
-    };
-    value.write_to_prefix(op.u.as_mut_bytes()).unwrap();
-    f.put(GUEST, &op);
+    f.put(GUEST, &super::domctl::request(cmd, domain, value));
     f.call(CALL, &[GUEST])?;
     Ok(f.get(GUEST))
 }

@@ -245,17 +245,8 @@ impl World {
         if self.m.f(frame).steal(from).is_ok() {
             self.m.f(frame).set_stamp(self.m.tlb_clock());
             self.m.gone_from(frame, from);
-            self.hand_out(frame, to);
+            self.m.hand_out(frame, to);
         }
-    }
-
-    fn hand_out(&self, frame: u64, to: DomId) {
-        self.m.flush_stale(TlbScope::All, self.m.f(frame).stamp());
-        for cpu in &self.m.cpus {
-            let cached = cpu.lock().unwrap().readable.contains(&frame);
-            assert!(!cached, "frame {frame} is readable to its former owner");
-        }
-        self.m.give(frame, to);
     }
 
     /// The allocator gives a frame to the control domain.
@@ -267,7 +258,7 @@ impl World {
                 count => released.swap_remove(nth % count),
             }
         };
-        self.hand_out(frame, OTHER);
+        self.m.hand_out(frame, OTHER);
     }
 
     /// A CPU of the domain caches all that it can reach.

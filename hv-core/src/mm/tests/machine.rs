@@ -94,6 +94,16 @@ impl Fake {
         entered.unwrap();
     }
 
+    /// The same as the allocator does it: no CPU may know the frame from its former owner any more.
+    pub fn hand_out(&self, frame: u64, to: DomId) {
+        self.flush_stale(TlbScope::All, self.f(frame).stamp());
+        for cpu in &self.cpus {
+            let cached = cpu.lock().unwrap().readable.contains(&frame);
+            assert!(!cached, "frame {frame} is readable to its former owner");
+        }
+        self.give(frame, to);
+    }
+
     /// Takes a frame that nobody uses from its domain.
     pub fn take_away(&self, mfn: u64, from: DomId) {
         self.f(mfn).steal(from).unwrap();

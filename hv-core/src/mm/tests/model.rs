@@ -316,12 +316,7 @@ impl World {
         }
         let at = nth % released.len();
         let frame = released.swap_remove(at);
-        self.m.flush_stale(TlbScope::All, self.m.f(frame).stamp());
-        for cpu in &self.m.cpus {
-            let cached = cpu.lock().unwrap().readable.contains(&frame);
-            assert!(!cached, "frame {frame} is readable to its former owner");
-        }
-        self.m.give(frame, DOM);
+        self.m.hand_out(frame, DOM);
     }
 
     /// A CPU of the domain caches all it can reach: by its roots, and by tables cached before.
