@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 core::arch::global_asm!(include_str!("../src/hw/mem.S"));
 
+// SAFETY: the assembly above defines them, with the arguments of the C functions.
 unsafe extern "C" {
     fn fast_memcpy(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8;
     fn fast_memmove(to: *mut u8, from: *const u8, bytes: usize) -> *mut u8;

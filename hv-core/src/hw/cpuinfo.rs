@@ -65,6 +65,7 @@ core::arch::global_asm!(
     improper_ctypes,
     reason = "the assembly only uses the offsets given to it"
 )]
+// SAFETY: `traps.S` defines them, the function with these arguments.
 unsafe extern "C" {
     /// Runs the guest whose registers are in `info` until it traps; returns the reason.
     pub fn enter_guest(info: *mut CpuInfo) -> u32;

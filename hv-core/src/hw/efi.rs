@@ -110,6 +110,7 @@ core::arch::global_asm!(
     "jmp 2b",
 );
 
+// SAFETY: the assembly above defines them, the function with these arguments.
 unsafe extern "C" {
     fn efi_call(function: u64, arguments: *const [u64; 5]) -> Ended;
     static efi_faulted: [u8; 0];

@@ -76,6 +76,7 @@ unsafe impl GlobalAlloc for Heap {
         }
     }
 
+    // SAFETY: the caller gives back what it was given by `alloc`, with the same layout.
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         if layout.size() >= LARGE || layout.align() >= PAGE_SIZE {
             let first = phys_of(ptr as u64).mfn();

@@ -56,6 +56,7 @@ pub const fn direct(addr: PhysAddr) -> u64 {
     DIRECT_MAP + addr.0
 }
 
+// SAFETY: `boot.S` defines it, as one word.
 unsafe extern "C" {
     /// How far from where it was linked for the image was loaded.
     static image_shift: u64;

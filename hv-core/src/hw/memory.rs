@@ -14,6 +14,7 @@ use super::pages;
 use super::paging::{self, Largest, flag, map};
 use super::start::short_of_ram;
 
+// SAFETY: the linker script defines them; they are used as addresses.
 unsafe extern "C" {
     static image_start: [u8; 0];
     static text_start: [u8; 0];

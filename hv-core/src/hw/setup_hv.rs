@@ -126,6 +126,7 @@ fn identity(boot: &Boot) -> Identity {
 
 /// The linker's hash of the image: the descriptor of its GNU note, behind a header of 16 bytes.
 fn build_id() -> &'static [u8] {
+    // SAFETY: the linker script defines them; they are used as addresses.
     unsafe extern "C" {
         static build_id_start: [u8; 0];
         static build_id_end: [u8; 0];

@@ -11,6 +11,7 @@ use super::layout::{STACK_BLOCK, cpu_area, direct, phys_of};
 use super::percpu::PerCpu;
 use super::{apic, clock, cpu, cpuinfo, paging, percpu, run, setup, tables, tlb};
 
+// SAFETY: `ap.S` defines them; the words of `ap_data` are five.
 unsafe extern "C" {
     static ap_code: [u8; 0];
     static ap_code_end: [u8; 0];

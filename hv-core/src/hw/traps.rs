@@ -15,6 +15,7 @@ use super::{apic, cpu, efi, irq, mce, nmi, percpu};
 /// First vector that is not a CPU exception.
 pub const FIRST_INTERRUPT: u32 = 0x20;
 
+// SAFETY: the linker script and `traps.S` define them; they are used as addresses.
 unsafe extern "C" {
     static fixup_start: [u64; 0];
     static fixup_end: [u64; 0];

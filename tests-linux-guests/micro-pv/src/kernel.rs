@@ -93,6 +93,7 @@ pub fn word<'a>(line: &'a str, key: &str) -> Option<&'a str> {
         .find_map(|w| w.strip_prefix(key)?.strip_prefix('='))
 }
 
+// SAFETY: each program defines it, with this signature.
 unsafe extern "Rust" {
     /// What the program does with the rest of its life.
     safe fn micro_program(line: &str);

@@ -179,6 +179,7 @@ pub fn try_write(address: u64, value: u64) -> Option<Trap> {
     probe!("mov [{address}], {value}", value = in(reg) value, address = in(reg) address)
 }
 
+// SAFETY: the assembly of this crate defines them, the function with these arguments.
 unsafe extern "C" {
     fn leave(frame: *const [u64; 5]);
     static trap_stubs: u8;

@@ -23,6 +23,7 @@ static STEP: AtomicU64 = AtomicU64::new(0);
 /// What it is to do.
 static WANTED: AtomicU64 = AtomicU64::new(0);
 
+// SAFETY: the assembly below defines it; it is used as an address.
 unsafe extern "C" {
     static second_start: u8;
 }
