@@ -3,6 +3,8 @@
 . /tests/domus.sh
 
 LIMIT=300
+# A guest of 96 MiB has some 30 MiB for all that is set going here: now and then its kernel kills a program.
+MIB=128
 
 # What goes on in the guest while it is saved.
 set_going() {
@@ -32,6 +34,7 @@ goes_on() {
     between "what it writes to the disk, $1" "$(tail -c +8388609 /run/disk | head -n 1)" "$((COUNT + 1))" 1000000000
     eventually "it reaches dom0, $1" 60 reaches one 10.0.0.1
     equal "a stream to it, $1" "$(fetches one 10.0.0.1 data)" "$(md5sum </run/www/data)"
+    guest one 'dmesg | grep -q "Call Trace" && dmesg | tail -n 90'
     lacks "no trouble in its kernel's log, $1" "$(guest one dmesg)" 'BUG|WARNING|Oops|Call Trace'
     lacks "its CPU's features, $1" "$(guest one 'cat /proc/cpuinfo')" '\bsse4_2\b'
     look
@@ -56,7 +59,7 @@ head -c 8M /dev/urandom >/run/www/data
 head -c 16M /dev/zero >/run/disk
 start_counting
 matches "the CPU has the feature that is kept from it" "$(cat /proc/cpuinfo)" '\bsse4_2\b'
-configure one "${XMEM:-96}" "disk = ['file:/run/disk,xvda,w']" "vif = ['mac=00:16:3e:00:00:11,bridge=xenbr0']" \
+configure one "$MIB" "disk = ['file:/run/disk,xvda,w']" "vif = ['mac=00:16:3e:00:00:11,bridge=xenbr0']" \
     "cpuid = 'host,sse4_2=0'" "tsc_mode = '${XTSC:-default}'"
 creates one
 set_going
@@ -71,8 +74,8 @@ equal "a guest that is saved is gone" "$(xl domid one 2>/dev/null)" ""
 close_console one
 # A clock that stood still would be told by that.
 sleep 30
-between "KiB of what is saved" $(($(stat -c %s /run/saved) / 1024)) 40000 $((${XMEM:-96} * 1150))
-eventually "all its memory is free" 20 all_free 32
+between "KiB of what is saved" $(($(stat -c %s /run/saved) / 1024)) 40000 $((MIB * 1150))
+eventually "all its memory is free" 20 all_free
 restores /run/saved
 goes_on "restored"
 
@@ -98,5 +101,5 @@ restores /run/again
 equal "what was in memory, restored once more" "$(guest one 'md5sum </tmp/kept')" "$SUM"
 shuts_down one
 rm /run/saved /run/again
-eventually "all memory is free again" 20 all_free 32
+eventually "all memory is free again" 20 all_free
 finish

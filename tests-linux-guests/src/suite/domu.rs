@@ -107,7 +107,7 @@ pub(super) const CASES: &[Case] = &[
             cpu: "max,+svm,-smap,-rdtscp",
             ..DOMU.machine
         },
-        kernel_args: "XTSC=always_emulate XMEM=128",
+        kernel_args: "XTSC=always_emulate",
         script: Script::Guest("domu-save"),
         expected: &["FPU state by XSAVE"],
         seconds: 1800,
