@@ -8,8 +8,9 @@ use xen_abi::domctl::{
     XEN_INVALID_MAX_VCPU_ID,
 };
 
-use crate::base::Nanos;
+use crate::base::{CpuId, Nanos};
 use crate::domain::{Domain, Hypervisor, RunFlags, Vcpu};
+use crate::sched::Scheduler;
 
 /// Flags of a vCPU that waits for something.
 const WAITING: u32 = RunFlags::BLOCKED | RunFlags::POLLING;
@@ -67,16 +68,32 @@ const fn bit(on: bool, bit: u32) -> u32 {
 
 /// Describes a vCPU.
 #[must_use]
-pub fn describe_vcpu(vcpu: &Vcpu, now: Nanos) -> DomctlGetVcpuInfo {
+pub fn describe_vcpu(vcpu: &Vcpu, sched: &dyn Scheduler, now: Nanos) -> DomctlGetVcpuInfo {
     DomctlGetVcpuInfo {
         vcpu: vcpu.id,
         online: vcpu.is_up().into(),
         blocked: (vcpu.flags() & WAITING != 0).into(),
         running: vcpu.running_on().is_some().into(),
         cpu_time: cpu_time(vcpu, now),
-        cpu: vcpu.cpu(),
+        cpu: mapping(vcpu, sched),
         ..DomctlGetVcpuInfo::default()
     }
+}
+
+/// The CPU that a vCPU is on, and for one that does not run, where it may go on: the CPU it ran on
+/// last unless its affinity forbids that by now.
+fn mapping(vcpu: &Vcpu, sched: &dyn Scheduler) -> CpuId {
+    let last = vcpu.cpu();
+    let affinity = vcpu.unit.get().and_then(|unit| sched.affinity(unit));
+    let Some(affinity) = affinity.filter(|_| vcpu.running_on().is_none()) else {
+        return last;
+    };
+    let online = sched.online();
+    let allowed = affinity.effective(&online).intersection(&online);
+    if allowed.contains(last) {
+        return last;
+    }
+    allowed.iter().next().unwrap_or(last)
 }
 
 /// Nanoseconds that a vCPU has run.

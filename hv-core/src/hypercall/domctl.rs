@@ -256,7 +256,7 @@ fn vcpu_of(domain: &Domain, id: VcpuId) -> Result<(&Vcpu, Unit), Errno> {
 
 fn vcpu_info(domain: &Domain, request: &mut abi::DomctlGetVcpuInfo) -> Result<(), Errno> {
     let vcpu = domain.vcpu(request.vcpu).ok_or(Errno::EINVAL)?;
-    *request = domain_info::describe_vcpu(vcpu, domain.machine.now());
+    *request = domain_info::describe_vcpu(vcpu, domain.sched, domain.machine.now());
     Ok(())
 }
 

@@ -155,6 +155,18 @@ fn vcpus_are_described() {
     let second = ask(&mut f, 1).unwrap();
     assert_eq!((second.online, second.blocked, second.running), (0, 0, 0));
     assert_eq!(ask(&mut f, 2), Err(Errno::EINVAL));
+
+    // One that does not run is where it may go on.
+    f.put(HARD, &0x02_u16);
+    for vcpu in [0, 1] {
+        let pin = abi::DomctlVcpuAffinity {
+            vcpu,
+            ..affinity(abi::XEN_VCPUAFFINITY_HARD)
+        };
+        op(&mut f, abi::XEN_DOMCTL_setvcpuaffinity, 0, pin).unwrap();
+    }
+    assert_eq!(ask(&mut f, 0).unwrap().cpu, 0, "it runs there still");
+    assert_eq!(ask(&mut f, 1).unwrap().cpu, 1);
 }
 
 fn affinity(flags: u32) -> abi::DomctlVcpuAffinity {
