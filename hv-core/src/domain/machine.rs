@@ -19,9 +19,7 @@ pub trait Machine: Send + Sync {
     /// Copies bytes inside memory that the caller keeps from going away; the ranges may overlap.
     /// Guests may use the frames meanwhile: bytes beside the copied ones are not written.
     fn copy_bytes(&self, from: (Mfn, u16), to: (Mfn, u16), len: u16) {
-        let source = (self.words(from.0), usize::from(from.1));
-        let target = (self.words(to.0), usize::from(to.1));
-        super::pagecopy::copy(source, target, usize::from(len));
+        copy_in_words(self, from, to, len);
     }
     /// Takes a reference to a domain's page as writable memory.
     ///
@@ -111,6 +109,18 @@ pub trait Machine: Send + Sync {
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>);
     /// Drops our reference to a page given out by `share_with`: it is freed when the domain has let go.
     fn unshare(&self, mfn: Mfn);
+}
+
+/// What [`Machine::copy_bytes`] does where there is no faster way.
+pub fn copy_in_words(
+    machine: &(impl Machine + ?Sized),
+    from: (Mfn, u16),
+    to: (Mfn, u16),
+    len: u16,
+) {
+    let source = (machine.words(from.0), usize::from(from.1));
+    let target = (machine.words(to.0), usize::from(to.1));
+    super::pagecopy::copy(source, target, usize::from(len));
 }
 
 /// How a CPU has idled.

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
 use hv_core::domain::{
     CpuWay, Domain, Hypervisor, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest,
+    copy_in_words,
 };
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page_and_type};
@@ -89,11 +90,7 @@ impl PtMachine for Hw {
     }
 
     fn io_access(&self, by: DomId, mfn: Mfn) -> IoAccess {
-        let control = HV
-            .get()
-            .and_then(|hv| hv.domain(by))
-            .is_some_and(|d| d.is_control());
-        if !control {
+        if !is_control(by) {
             return IoAccess::Denied;
         }
         // No such address: an entry with it would fault with a reserved bit.
@@ -103,12 +100,13 @@ impl PtMachine for Hw {
         super::mmio::dom0_access(mfn)
     }
 
+    fn may_bypass_caches(&self, by: DomId) -> bool {
+        is_control(by)
+    }
+
     fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool {
-        let hv = hv();
-        hv.domain(by).is_some_and(|d| d.is_control())
-            && hv
-                .domain(owner)
-                .is_some_and(|d| !d.dying.load(Ordering::Acquire))
+        let owner = hv().domain(owner);
+        is_control(by) && owner.is_some_and(|d| !d.dying.load(Ordering::Acquire))
     }
 
     fn shares_read_only(&self, by: DomId, mfn: Mfn) -> bool {
@@ -224,6 +222,12 @@ fn not_given(why: RefError) -> Errno {
     }
 }
 
+/// Whether the domain is the one that has the devices.
+fn is_control(id: DomId) -> bool {
+    let domain = HV.get().and_then(|hv| hv.domain(id));
+    domain.is_some_and(|d| d.is_control())
+}
+
 fn refused(stop: Stop) -> Errno {
     match stop {
         Stop::Restart => Errno::EAGAIN,
@@ -239,6 +243,15 @@ impl Machine for Hw {
     fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024] {
         // SAFETY: RAM is in the direct map for good and only accessed as atomics.
         unsafe { &*(layout::direct_frame(mfn) as *const [AtomicU32; 1024]) }
+    }
+
+    fn copy_bytes(&self, from: (Mfn, u16), to: (Mfn, u16), len: u16) {
+        if from.0 == to.0 {
+            // They may overlap.
+            copy_in_words(self, from, to, len);
+        } else {
+            pages::copy(from, to, len);
+        }
     }
 
     fn take_writable(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {

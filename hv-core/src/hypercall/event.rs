@@ -118,6 +118,10 @@ fn bind_ipi<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
 
 fn bind_pirq<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     let request: abi::EvtchnBindPirq = cx.read(at)?;
+    // Devices are the control domain's; others have no such numbers.
+    if request.pirq < cx.hv.irqs.line_count() {
+        cx.require_control()?;
+    }
     let sharing = if request.flags & abi::BIND_PIRQ__WILL_SHARE != 0 {
         PirqSharing::Shared
     } else {

@@ -14,8 +14,10 @@ use crate::domain::Domain;
 
 /// Largest extent on either side: 4 MiB.
 const MAX_ORDER: u32 = 10;
-/// Largest extent that a domain could have the right to.
-const PERMITTED_ORDER: u32 = 18;
+/// Largest extent that the control domain could have the right to.
+const CONTROL_ORDER: u32 = 18;
+/// Largest extent that others have the right to.
+const GUEST_ORDER: u32 = 9;
 
 /// Sizes of one step of the exchange: the smallest number of whole extents on both sides.
 struct Chunk {
@@ -36,7 +38,12 @@ pub fn exchange<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let at = args[1];
     let mut request: MemoryExchange = cx.read(at)?;
     let target = cx.target(request.r#in.domid)?;
-    let chunk = check(&request)?;
+    let permitted = if cx.domain.is_control() {
+        CONTROL_ORDER
+    } else {
+        GUEST_ORDER
+    };
+    let chunk = check(&request, permitted)?;
     while request.nr_exchanged < request.r#in.nr_extents {
         let result = one_chunk(cx, &target, &request, &chunk);
         if result.is_ok() {
@@ -54,9 +61,9 @@ pub fn exchange<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     Ok(Outcome::Return(0))
 }
 
-fn check(request: &MemoryExchange) -> Result<Chunk, Errno> {
+fn check(request: &MemoryExchange, permitted: u32) -> Result<Chunk, Errno> {
     let (give, get) = (&request.r#in, &request.out);
-    if give.extent_order.max(get.extent_order) > PERMITTED_ORDER {
+    if give.extent_order.max(get.extent_order) > permitted {
         return Err(Errno::EPERM);
     }
     // A list of that many frames fits no address space.

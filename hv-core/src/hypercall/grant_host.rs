@@ -215,9 +215,8 @@ impl<H: Host> GrantHost for Caller<'_, H> {
         self.domain.machine.copy_bytes(from, to, len);
     }
 
-    fn flush_cache(&self, _at: (Mfn, u16), _len: u16) {
-        // There is no narrower way that works by frame; callers are few and privileged.
-        self.host.write_back_caches();
+    fn flush_cache(&self, at: (Mfn, u16), _len: u16) {
+        self.host.write_back(at.0);
     }
 }
 

@@ -124,8 +124,14 @@ fn whose_of_two<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> 
     };
     let pages = match foreign as u16 {
         abi::DOMID_SELF => Pages::Of(tables),
-        abi::DOMID_IO => Pages::Io,
-        abi::DOMID_XEN => Pages::Xen,
+        id @ (abi::DOMID_IO | abi::DOMID_XEN) => {
+            cx.require_control()?;
+            if id == abi::DOMID_IO {
+                Pages::Io
+            } else {
+                Pages::Xen
+            }
+        }
         // A domain is foreign or DOMID_SELF.
         id if id == own => return Err(Errno::ESRCH),
         id => Pages::Of(cx.target(id)?.id),

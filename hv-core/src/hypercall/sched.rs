@@ -60,8 +60,8 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
             Ok(Outcome::Return(number.into()))
         }
         abi::SCHEDOP_pin_override => {
-            let request: abi::SchedPinOverride = cx.read(args[1])?;
             cx.require_control()?;
+            let request: abi::SchedPinOverride = cx.read(args[1])?;
             pin_override(cx, request.pcpu)
         }
         _ => Err(Errno::ENOSYS),

@@ -74,6 +74,9 @@ pub fn take_l1<M: PtMachine>(m: &M, whose: &Whose, entry: Pte) -> PtResult<Pte> 
 #[inline(always)]
 fn take_ram<M: PtMachine>(m: &M, whose: &Whose, frame: &Frame, entry: Pte) -> PtResult<Pte> {
     let mfn = entry.mfn();
+    if entry.has_cache_bits() && !m.may_bypass_caches(whose.by) {
+        return Err(Refusal::Invalid.into());
+    }
     let owner = match whose.pages {
         Pages::Of(id) if id == whose.table_owner && frame.belongs_to(id) => id,
         Pages::Of(id) => lender(m, whose, frame, id)?,

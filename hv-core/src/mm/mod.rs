@@ -146,6 +146,9 @@ pub trait PtMachine {
     /// What a domain may do with a frame that is no RAM.
     fn io_access(&self, by: DomId, mfn: Mfn) -> IoAccess;
 
+    /// Whether a domain may map RAM past the caches: for devices, which it must have.
+    fn may_bypass_caches(&self, by: DomId) -> bool;
+
     /// Whether `by` may map frames of `owner` (and `owner` is not dying).
     fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool;
 

@@ -89,6 +89,7 @@ impl<H: Host> PtMachine for Wide<'_, H> {
         fn table(&self, mfn: Mfn) -> &[AtomicU64; ENTRIES];
         fn hypervisor_slots(&self, owner: DomId) -> &[u64; HYPERVISOR_SLOTS];
         fn io_access(&self, by: DomId, mfn: Mfn) -> IoAccess;
+        fn may_bypass_caches(&self, by: DomId) -> bool;
         fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool;
         fn shares_read_only(&self, by: DomId, mfn: Mfn) -> bool;
         fn globals(&self) -> Globals;

@@ -147,6 +147,10 @@ impl PtMachine for FakeHost {
         self.machine.io_access(by, mfn)
     }
 
+    fn may_bypass_caches(&self, by: DomId) -> bool {
+        self.machine.may_bypass_caches(by)
+    }
+
     fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool {
         self.machine.may_map_foreign(by, owner)
     }

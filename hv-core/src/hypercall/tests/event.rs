@@ -183,6 +183,21 @@ fn others_ports_need_rights() {
 }
 
 #[test]
+fn physical_interrupts_are_the_control_domains() {
+    let mut f = Fixture::guest();
+    let mut bind = |pirq| {
+        let request = abi::EvtchnBindPirq {
+            pirq,
+            flags: 0,
+            port: 0,
+        };
+        op(&mut f, abi::EVTCHNOP_bind_pirq, request).map(drop)
+    };
+    assert_eq!(bind(0), Err(Errno::EPERM));
+    assert_eq!(bind(4096), Err(Errno::EINVAL));
+}
+
+#[test]
 fn reset_of_another_domain_needs_it_paused() {
     let mut f = Fixture::control();
     let guest = f.add(1);

@@ -289,6 +289,10 @@ impl PtMachine for FakeMachine {
         IoAccess::Denied
     }
 
+    fn may_bypass_caches(&self, by: DomId) -> bool {
+        by == 0
+    }
+
     fn may_map_foreign(&self, by: DomId, _: DomId) -> bool {
         by == 0
     }

@@ -66,6 +66,14 @@ fn an_override_pins_and_goes_back() {
 }
 
 #[test]
+fn only_the_control_domain_pins_itself() {
+    let mut f = Fixture::guest();
+    assert_eq!(pin(&mut f, 0), Err(Errno::EPERM));
+    let pin = SCHEDOP_pin_override.into();
+    assert_eq!(f.call(CALL, &[pin, NOWHERE]), Err(Errno::EPERM));
+}
+
+#[test]
 fn tools_do_not_change_what_is_overridden_unless_by_force() {
     let mut f = Fixture::control();
     f.put(GUEST + 0x100, &1_u8);

@@ -34,6 +34,19 @@ fn what_was_mapped_past_the_caches_is_written_back_before_it_is_a_table() {
 }
 
 #[test]
+fn only_who_has_devices_maps_past_the_caches() {
+    let m = chain();
+    pin_ok(&m, 0, Level::L4);
+    m.has_devices
+        .store(false, core::sync::atomic::Ordering::Relaxed);
+    for bit in [3, 4, 7] {
+        let past = pte(6, P | RW | 1 << bit);
+        assert_eq!(set(&m, 3, 1, past), Err(Refusal::Invalid.into()));
+    }
+    assert_eq!(set(&m, 3, 1, pte(6, P | RW)), Ok(()));
+}
+
+#[test]
 fn what_was_written_past_the_caches_stays_so_for_a_new_owner_who_gets_it_as_it_is() {
     let m = chain();
     pin_ok(&m, 0, Level::L4);

@@ -45,6 +45,8 @@ pub struct Fake {
     /// Domains that lost their last frame after they were closed.
     pub gone: Mutex<Vec<DomId>>,
     pub privileged: AtomicBool,
+    /// Whether DOM has devices, and may map RAM past the caches for them.
+    pub has_devices: AtomicBool,
     pub released: Mutex<Vec<u64>>,
     pub flushes: AtomicU32,
     /// Nothing of a guest's is global.
@@ -68,6 +70,7 @@ impl Fake {
             holdings: [Holdings::new(DOM), Holdings::new(OTHER)],
             gone: Mutex::new(Vec::new()),
             privileged: AtomicBool::new(true),
+            has_devices: AtomicBool::new(true),
             released: Mutex::new(Vec::new()),
             flushes: AtomicU32::new(0),
             no_globals: AtomicBool::new(false),
@@ -164,6 +167,10 @@ impl PtMachine for Fake {
             (DOM, n) if (IO_BASE..IO_BASE + 16).contains(&n) => IoAccess::Full,
             _ => IoAccess::Denied,
         }
+    }
+
+    fn may_bypass_caches(&self, by: DomId) -> bool {
+        by == DOM && self.has_devices.load(Ordering::Relaxed)
     }
 
     fn may_map_foreign(&self, by: DomId, owner: DomId) -> bool {

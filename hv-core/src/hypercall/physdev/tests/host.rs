@@ -235,6 +235,9 @@ impl PtMachine for Memory {
     fn io_access(&self, _: DomId, _: Mfn) -> IoAccess {
         unreachable!()
     }
+    fn may_bypass_caches(&self, _: DomId) -> bool {
+        unreachable!()
+    }
     fn may_map_foreign(&self, _: DomId, _: DomId) -> bool {
         unreachable!()
     }
