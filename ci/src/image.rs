@@ -56,12 +56,19 @@ pub fn with_drivers(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
     both(dom0, &drivers, &layout.image.join("dom0-drivers.cpio.gz"))
 }
 
+/// What dom0 uses beside `xl` to look at our own guests.
+const MICRO_TOOLS: &[&str] = &["free-pages", "hold-grant"];
+
 /// A dom0 image with our own guest kernels behind it.
 pub fn with_micro(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
     let micro = hypervisor::build_micro(layout)?;
     let mut archive = Archive::default();
     for name in ["micro-pv", "micro-domu"] {
         archive.copy(&format!("guest/{name}"), &micro.with_file_name(name), 0o644)?;
+    }
+    for name in MICRO_TOOLS {
+        let built = dom0::program(layout, &format!("guests/{name}"))?;
+        archive.copy(&format!("usr/bin/{name}"), &built, 0o755)?;
     }
     let plain = layout.target.join("micro.cpio");
     std::fs::write(&plain, archive.bytes()).context(plain.display())?;

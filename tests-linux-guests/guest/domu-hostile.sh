@@ -50,7 +50,7 @@ hostile calls 'area=registers,version,unknown,multicall,traps,callbacks' s
 hostile segments 'area=gdt,descriptor,ldt,segment-base,debug-registers,switches' s
 hostile tables 'area=mmu-update,l1-entries,table-entries,va-mapping,mmuext,pins,frames' s
 hostile memory 'area=memory-op,memory-facts,physmap,reservation-wild,reservation,exchange' s
-hostile events 'area=events-refused,events-bind,events-loopback,events-delivery,events-many' s 'event_channels = 4095'
+hostile events 'area=events-refused,events-bind,events-loopback,events-delivery,events-many' s 'max_event_channels = 4095'
 hostile grants 'area=grant-calls,grant-table,grant-maps,grant-copies,granted' s
 hostile vcpus 'area=vcpu-op,vcpu-places,timers,clock,sched-op,second-vcpu' s
 hostile devices 'area=physdev-call,physdev-io' s

@@ -6,7 +6,7 @@ LIMIT=300
 AWAIT=1500
 start_backends
 start_counting
-all=$(seq -f 'g%g' 1 "${XMANY:-30}")
+all=$(numbered g "${XMANY:-30}")
 for name in $all; do
     echo "the disk of $name" >"/run/disk.$name"
     truncate -s 1M "/run/disk.$name"

@@ -7,6 +7,7 @@ start_backends
 ln -s python3.11 /usr/bin/python3
 truncate -s 40M /run/disk
 mke2fs -F /run/disk >/dev/null
+modprobe crc32c-generic
 modprobe ext4
 mkdir -p /mnt/disk
 mount -o loop /run/disk /mnt/disk

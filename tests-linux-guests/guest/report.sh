@@ -85,3 +85,8 @@ finish() {
     ! grep -q ^FAILED "$REPORT"
     exit
 }
+
+# numbered NAME COUNT: NAME1 to NAMECOUNT.
+numbered() {
+    seq "$2" | sed "s/^/$1/"
+}

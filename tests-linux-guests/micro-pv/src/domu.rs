@@ -1,11 +1,14 @@
 //! A PV domU of 4 MiB: it prints on its console, talks to xenstore and powers off.
 //!
 //! `act=NAME` on its command line chooses what it does: `store` (the default) checks the ring to xenstore,
-//! `hello` only prints a line, `wait` does so and then sleeps until xenstore's `control/shutdown` says what to do.
+//! `hello` only prints a line, `wait` does so and then sleeps until xenstore's `control/shutdown` says what to do,
+//! `lend` grants a page to dom0 and leaves it so.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-use micro_pv::{checks::xenstore, console::println, kernel, report, store::Store};
+use micro_pv::checks::{granted, xenstore};
+#[cfg(target_os = "none")]
+use micro_pv::{console::println, kernel, memory::Page, report, store::Store};
 
 /// What this kernel does.
 #[cfg(target_os = "none")]
@@ -23,6 +26,11 @@ fn micro_program(line: &str) {
             println!("MICRO-WAITS");
             let asked = xenstore::wait_for_shutdown(&mut Store::attach());
             println!("MICRO-ASKED {asked:?}");
+        }
+        "lend" => {
+            let page = Page::take();
+            page.set_word(0, 0x1e27);
+            println!("MICRO-LENDS {}", granted::lend_to_dom0(page));
         }
         other => println!("MICRO-RESULT no act {other}"),
     }

@@ -77,7 +77,20 @@ pub fn enter(area: &'static &'static str) {
 pub fn result(name: impl Display, got: i64, want: impl Into<Answer>) {
     let want = other(&name).unwrap_or(want.into());
     let got = Answer(got);
-    verdict(got == want, &name, &got, &want);
+    verdict(
+        got == want || forbidden(&name, got, want),
+        &name,
+        &got,
+        &want,
+    );
+}
+
+/// Whether a domU was refused what another hypervisor refuses it for other reasons.
+fn forbidden(name: &dyn Display, got: Answer, want: Answer) -> bool {
+    kernel::role() != Role::Dom0
+        && got == Errno::EPERM.into()
+        && want.0 < 0
+        && unprivileged::is_forbidden(&format_args!("{}/{name}", area()))
 }
 
 /// As [`result`] for an operation that a hypervisor may honestly not have: `ENOSYS` and

@@ -17,6 +17,25 @@ pub const CASES: &[Case] = &[
         ..MICRO
     },
     Case {
+        name: "domu-lives",
+        kernel_args: "XLIVES=20 XMANY=20",
+        script: Script::Guest("domu-lives"),
+        seconds: 900,
+        ..MICRO
+    },
+    Case {
+        name: "domu-lives-200",
+        kernel_args: "XLIVES=200 XMANY=500",
+        machine: Machine {
+            memory_mib: 4096,
+            ..Machine::BASE
+        },
+        dom0_mib: 1024,
+        script: Script::Guest("domu-lives"),
+        seconds: 5400,
+        ..MICRO
+    },
+    Case {
         // Two CPUs, so that vCPUs race.
         name: "domu-hostile",
         machine: Machine {

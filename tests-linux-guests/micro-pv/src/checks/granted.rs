@@ -30,12 +30,24 @@ pub fn map_table(page: &Page) -> i64 {
 }
 
 fn grant(table: &Page, flags: u16, frame: u64) {
+    grant_to(kernel::domain(), table, flags, frame);
+}
+
+fn grant_to(domid: u16, table: &Page, flags: u16, frame: u64) {
     let entry = GrantEntryV1 {
         flags,
-        domid: kernel::domain(),
+        domid,
         frame: frame as u32,
     };
     table.put(u64::from(REFERENCE) * 8, &entry);
+}
+
+/// Grants a page of ours to dom0 for good; returns the reference.
+pub fn lend_to_dom0(page: &Page) -> u32 {
+    let table = Page::take();
+    result("map the grant table", map_table(table), 0);
+    grant_to(0, table, GTF_permit_access, page.machine());
+    REFERENCE
 }
 
 fn flags_of(table: &Page) -> u16 {
@@ -152,12 +164,7 @@ fn refused(table: &Page, page: &Page, at: u64) {
             unmap(at, handle);
         }
     }
-    let stranger = GrantEntryV1 {
-        flags: GTF_permit_access,
-        domid: 9,
-        frame: page.machine() as u32,
-    };
-    table.put(u64::from(REFERENCE) * 8, &stranger);
+    grant_to(9, table, GTF_permit_access, page.machine());
     same(
         "map a grant to another",
         map(at, GNTMAP_host_map).0,

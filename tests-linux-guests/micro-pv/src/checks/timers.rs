@@ -40,9 +40,13 @@ pub fn block_for(nanoseconds: u64) {
     let (_, port) = events::virq(VIRQ_TIMER, 0);
     upcall::set_port_mask(port, 0);
     upcall::collect();
-    singleshot(clock::now() + nanoseconds, 0);
-    block();
     upcall::hold();
+    singleshot(clock::now() + nanoseconds, 0);
+    // Something else may happen meanwhile.
+    while upcall::fired(port) == 0 {
+        block();
+        upcall::hold();
+    }
     upcall::collect();
     events::close(port);
 }
