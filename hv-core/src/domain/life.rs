@@ -5,13 +5,14 @@
 //! dying.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::alloc::Layout;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use xen_abi::errno::Errno;
 use xen_abi::xen::{DOMID_FIRST_RESERVED, VIRQ_DOM_EXC};
 
 use super::domain::{Domain, DomainKind, Limits, Rights};
+use super::machine::Machine;
 use super::registry::Hypervisor;
 use super::vcpu::Vcpu;
 use crate::base::DomId;
@@ -66,15 +67,17 @@ impl core::fmt::Debug for Domain {
     }
 }
 
-/// Memory for a domain's place on the heap and in the list. Neither can be had in a way that may fail, so as much is kept
-/// free for them.
-const RESERVE: usize = 2 * size_of::<Domain>() + 4096;
-
-/// Memory that nobody else gets until it is dropped.
-fn reserve(bytes: usize) -> Result<Vec<u8>, Errno> {
-    let mut kept = Vec::new();
-    kept.try_reserve_exact(bytes).map_err(|_| Errno::ENOMEM)?;
-    Ok(kept)
+/// Has the block ready that the next `Arc::new` of such a value takes, which would abort where memory has run out.
+///
+/// # Errors
+/// `ENOMEM`.
+fn set_aside<T>(machine: &dyn Machine) -> Result<(), Errno> {
+    // The two counts, then the value.
+    let counts = Layout::new::<[AtomicUsize; 2]>();
+    let (block, _) = counts
+        .extend(Layout::new::<T>())
+        .map_err(|_| Errno::ENOMEM)?;
+    machine.set_aside(block.pad_to_align())
 }
 
 impl Domain {
@@ -200,11 +203,11 @@ impl Hypervisor {
             1..DOMID_FIRST_RESERVED => asked,
             _ => self.next_domain_id()?,
         };
-        let reserve = reserve(RESERVE)?;
+        self.make_room()?;
         let domain = Domain::new(id, DomainKind::Pv64, Rights::Guest, limits, self.backing)?;
         *domain.handle.lock() = handle;
         domain.pause_by_tool()?;
-        drop(reserve);
+        set_aside::<Domain>(self.backing.machine).inspect_err(|_| domain.take_back_pages())?;
         let domain = Arc::new(domain);
         self.add(domain.clone())?;
         self.publish_wallclock(&domain);

@@ -1,5 +1,6 @@
 //! What the policy layers need of the hardware.
 
+use core::alloc::Layout;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use xen_abi::errno::Errno;
@@ -107,6 +108,12 @@ pub trait Machine: Send + Sync {
     /// Arms the one timer of a vCPU; `None` stops it. When it is due, the run loop calls
     /// `Domain::fire_timers`.
     fn arm_vcpu_timer(&self, unit: Unit, deadline: Option<Nanos>);
+    /// Sets a block of the heap aside: the next one of just this layout that this CPU asks for, which is to be soon, is
+    /// it. For what cannot be had in a way that may fail. One caller at a time.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn set_aside(&self, block: Layout) -> Result<(), Errno>;
     /// Drops our reference to a page given out by `share_with`: it is freed when the domain has let go.
     fn unshare(&self, mfn: Mfn);
 }

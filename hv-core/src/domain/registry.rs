@@ -1,6 +1,5 @@
 //! The hypervisor as one value: the machine, the scheduler and all domains.
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -64,6 +63,11 @@ pub struct Facts {
 /// Which vCPU a scheduler's unit is.
 type Place = (Arc<Domain>, VcpuId);
 
+/// Where a domain is in the list, or would be.
+fn place_of(domains: &[Arc<Domain>], id: DomId) -> Result<usize, usize> {
+    domains.binary_search_by_key(&id, |d| d.id)
+}
+
 /// The hypervisor.
 pub struct Hypervisor {
     /// What domains stand on.
@@ -76,7 +80,8 @@ pub struct Hypervisor {
     pub identity: Identity,
     /// What the boot found out.
     pub facts: Facts,
-    domains: RwLock<BTreeMap<DomId, Arc<Domain>>>,
+    /// By number.
+    domains: RwLock<Vec<Arc<Domain>>>,
     units: RwLock<Vec<Option<Place>>>,
     next_id: Mutex<RangeFrom<DomId>>,
     missing: AtomicU64,
@@ -106,7 +111,7 @@ impl Hypervisor {
             irqs,
             identity,
             facts,
-            domains: RwLock::new(rank::DOMAINS, BTreeMap::new()),
+            domains: RwLock::new(rank::DOMAINS, Vec::new()),
             units: RwLock::new(rank::UNITS, Vec::new()),
             next_id: Mutex::new(rank::NEXT_ID, 1..),
             missing: AtomicU64::new(0),
@@ -264,24 +269,36 @@ impl Hypervisor {
             } else {
                 id + 1..
             };
-            if !self.domains.read().contains_key(&id) {
+            if place_of(&self.domains.read(), id).is_err() {
                 return Ok(id);
             }
         }
         Err(Errno::ENOMEM)
     }
 
+    /// Sees to it that a domain can be put into the list.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn make_room(&self) -> Result<(), Errno> {
+        let mut domains = self.domains.write();
+        domains.try_reserve(1).map_err(|_| Errno::ENOMEM)
+    }
+
     /// Puts a domain into the list.
     ///
     /// # Errors
-    /// `EEXIST` when its number is taken.
+    /// `EEXIST` when its number is taken, `ENOMEM`.
     pub fn add(&self, domain: Arc<Domain>) -> Result<(), Errno> {
         let mut domains = self.domains.write();
-        if domains.contains_key(&domain.id) {
-            return Err(Errno::EEXIST);
+        match place_of(&domains, domain.id) {
+            Ok(_) => Err(Errno::EEXIST),
+            Err(at) => {
+                domains.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                domains.insert(at, domain);
+                Ok(())
+            }
         }
-        domains.insert(domain.id, domain);
-        Ok(())
     }
 
     /// Takes a domain out of the list; `false`: it is not there.
@@ -289,12 +306,10 @@ impl Hypervisor {
         // Dropped after the lock.
         let removed = {
             let mut domains = self.domains.write();
-            let listed = domains.get(&domain.id);
-            if listed.is_some_and(|d| core::ptr::eq(&raw const **d, domain)) {
-                domains.remove(&domain.id)
-            } else {
-                None
-            }
+            let at = place_of(&domains, domain.id);
+            at.ok()
+                .filter(|at| core::ptr::eq(&raw const *domains[*at], domain))
+                .map(|at| domains.remove(at))
         };
         removed.is_some()
     }
@@ -344,7 +359,9 @@ impl Hypervisor {
     /// A domain by its number.
     #[must_use]
     pub fn domain(&self, id: DomId) -> Option<Arc<Domain>> {
-        self.domains.read().get(&id).cloned()
+        let domains = self.domains.read();
+        let at = place_of(&domains, id).ok()?;
+        domains.get(at).cloned()
     }
 
     /// A domain as a caller names it: DOMID_SELF is the caller.
@@ -360,11 +377,9 @@ impl Hypervisor {
     /// The first domain whose number is at least `id`.
     #[must_use]
     pub fn domain_from(&self, id: DomId) -> Option<Arc<Domain>> {
-        self.domains
-            .read()
-            .range(id..)
-            .next()
-            .map(|(_, d)| d.clone())
+        let domains = self.domains.read();
+        let at = place_of(&domains, id).unwrap_or_else(|after| after);
+        domains.get(at).cloned()
     }
 
     /// All domains, by number; those that come or go meanwhile may be among them or not.

@@ -4,17 +4,18 @@
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
-use core::ptr::null_mut;
+use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use hv_core::base::PAGE_SIZE;
 use hv_core::base::lock::{Mutex, rank};
+use hv_core::base::{CpuId, PAGE_SIZE};
 use talc::base::Talc;
 use talc::base::binning::{Binning, DefaultBinning};
 use talc::source::Source;
+use xen_abi::errno::Errno;
 
 use super::layout::{DIRECT_MAP, direct, phys_of};
-use super::pages;
+use super::{pages, percpu};
 
 /// From this size on an allocation is whole pages of its own.
 const LARGE: usize = 32 << 10;
@@ -52,25 +53,58 @@ unsafe impl Source for Pieces {
     }
 }
 
-struct Heap(Mutex<Small>);
+/// A block that is for one CPU's next request of its layout.
+struct Aside {
+    cpu: CpuId,
+    layout: Layout,
+    at: NonNull<u8>,
+}
+
+// SAFETY: the block belongs to nobody until it is taken, by one CPU.
+unsafe impl Send for Aside {}
+
+struct Blocks {
+    small: Small,
+    aside: Option<Aside>,
+}
+
+impl Blocks {
+    /// What was set aside for this request.
+    fn take_aside(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        let wanted = |aside: &mut Aside| aside.layout == layout && aside.cpu == percpu::this().id;
+        self.aside.take_if(wanted).map(|aside| aside.at)
+    }
+}
+
+struct Heap(Mutex<Blocks>);
 
 #[global_allocator]
-static HEAP: Heap = Heap(Mutex::new(rank::HEAP, Talc::new(Pieces)));
+static HEAP: Heap = Heap(Mutex::new(
+    rank::HEAP,
+    Blocks {
+        small: Talc::new(Pieces),
+        aside: None,
+    },
+));
 
 // SAFETY: memory comes from the page allocator, which hands each page out once; the small heap is
 // guarded by its lock.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() >= LARGE || layout.align() >= PAGE_SIZE {
+        let mut blocks = self.0.lock();
+        if let Some(p) = blocks.take_aside(layout) {
+            return p.as_ptr();
+        }
+        if is_large(layout) {
+            drop(blocks);
             return alloc_large(layout);
         }
-        let mut talc = self.0.lock();
         loop {
             // SAFETY: the layout is valid by GlobalAlloc's contract.
-            if let Some(p) = unsafe { talc.try_allocate(layout) } {
+            if let Some(p) = unsafe { blocks.small.try_allocate(layout) } {
                 return p.as_ptr();
             }
-            if !grow(&mut talc) {
+            if !grow(&mut blocks.small) {
                 return null_mut();
             }
         }
@@ -78,7 +112,7 @@ unsafe impl GlobalAlloc for Heap {
 
     // SAFETY: the caller gives back what it was given by `alloc`, with the same layout.
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        if layout.size() >= LARGE || layout.align() >= PAGE_SIZE {
+        if is_large(layout) {
             let first = phys_of(ptr as u64).mfn();
             let count = layout.size().div_ceil(PAGE_SIZE);
             TAKEN.fetch_sub(count, Ordering::Relaxed);
@@ -86,8 +120,29 @@ unsafe impl GlobalAlloc for Heap {
             return;
         }
         // SAFETY: the pointer came from this heap with this layout.
-        unsafe { self.0.lock().deallocate(ptr, layout) };
+        unsafe { self.0.lock().small.deallocate(ptr, layout) };
     }
+}
+
+const fn is_large(layout: Layout) -> bool {
+    layout.size() >= LARGE || layout.align() >= PAGE_SIZE
+}
+
+/// Sets a block aside for this CPU; see `Machine::set_aside`. One that is there still, as nobody took it, is freed.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn set_aside(layout: Layout) -> Result<(), Errno> {
+    debug_assert_ne!(layout.size(), 0, "nothing needs no block");
+    // SAFETY: the size is not zero.
+    let at = NonNull::new(unsafe { HEAP.alloc(layout) }).ok_or(Errno::ENOMEM)?;
+    let cpu = percpu::this().id;
+    let before = HEAP.0.lock().aside.replace(Aside { cpu, layout, at });
+    if let Some(Aside { layout, at, .. }) = before {
+        // SAFETY: it came from `alloc` with this layout.
+        unsafe { HEAP.dealloc(at.as_ptr(), layout) };
+    }
+    Ok(())
 }
 
 /// Gives the small heap more pages; `false` when there are none.
@@ -145,6 +200,6 @@ pub fn take_pages(buffer: Vec<u8>) -> Range<u64> {
 /// The range must be unused and stay so.
 pub unsafe fn add(base: *mut u8, size: usize) {
     // SAFETY: the caller gives the range away.
-    let claimed = unsafe { HEAP.0.lock().claim(base, size) };
+    let claimed = unsafe { HEAP.0.lock().small.claim(base, size) };
     debug_assert!(claimed.is_some(), "the first heap is large enough");
 }

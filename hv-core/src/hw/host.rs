@@ -1,6 +1,7 @@
 //! The machine as the logic sees it: page-table logic, hypercall handlers and domains reach the hardware
 //! through the traits implemented here.
 
+use core::alloc::Layout;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -25,7 +26,7 @@ use super::cpu::{self, msr};
 use super::layout::{self, FRAME_TABLE, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_OURS, cpu_area};
 use super::paging::{self, flag};
 use super::percpu::{self, softirq};
-use super::{apic, clock, fpu, guestmem, pages, power, smp, tables, tlb};
+use super::{apic, clock, fpu, guestmem, heap, pages, power, smp, tables, tlb};
 
 /// The real machine; its state is the hardware's.
 pub struct Hw;
@@ -267,6 +268,10 @@ impl Machine for Hw {
 
     fn share_with(&self, mfn: Mfn, with: &Holdings) -> Result<(), Errno> {
         refs::share_page(self, mfn, with).map_err(not_given)
+    }
+
+    fn set_aside(&self, block: Layout) -> Result<(), Errno> {
+        heap::set_aside(block)
     }
 
     fn unshare(&self, mfn: Mfn) {

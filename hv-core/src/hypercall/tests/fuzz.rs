@@ -9,7 +9,7 @@ mod engine;
 mod events;
 mod grants;
 #[path = "../../../tests/fuzz/heap.rs"]
-mod heap;
+pub(super) mod heap;
 mod steps;
 mod tools;
 #[path = "../../../tests/fuzz/words.rs"]

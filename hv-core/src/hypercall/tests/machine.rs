@@ -1,5 +1,6 @@
 //! RAM of a few frames, with the page-table logic's view of it.
 
+use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use xen_abi::errno::Errno;
 
+use super::fuzz::heap;
 use crate::base::{CpuId, DomId, Mfn, Nanos};
 use crate::boot::microcode::{self, Maker, Target};
 use crate::domain::{
@@ -204,7 +206,7 @@ impl Machine for FakeMachine {
     }
 
     fn set_m2p(&self, mfn: Mfn, gfn: u64) {
-        self.m2p.lock().unwrap().insert(mfn.0, gfn);
+        heap::unlimited(|| self.m2p.lock().unwrap().insert(mfn.0, gfn));
     }
 
     fn m2p(&self, mfn: Mfn) -> u64 {
@@ -220,11 +222,11 @@ impl Machine for FakeMachine {
     }
 
     fn interrupt(&self, cpu: CpuId) {
-        self.kicked.lock().unwrap().push(cpu);
+        heap::unlimited(|| self.kicked.lock().unwrap().push(cpu));
     }
 
     fn reschedule(&self, cpu: CpuId) {
-        self.kicked.lock().unwrap().push(cpu);
+        heap::unlimited(|| self.kicked.lock().unwrap().push(cpu));
     }
 
     fn hardware_shutdown(&self, _: ShutdownReason) {}
@@ -266,6 +268,10 @@ impl Machine for FakeMachine {
     }
 
     fn arm_vcpu_timer(&self, _: Unit, _: Option<Nanos>) {}
+
+    fn set_aside(&self, block: Layout) -> Result<(), Errno> {
+        heap::set_aside(block).ok_or(Errno::ENOMEM)
+    }
 
     fn unshare(&self, mfn: Mfn) {
         unshare_page(self, mfn);

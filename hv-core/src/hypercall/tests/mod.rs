@@ -12,6 +12,7 @@ mod domctl_policy;
 mod domctl_state;
 mod entry;
 mod event;
+mod exhaustion;
 mod foreign;
 mod fuzz;
 mod grant;

@@ -141,6 +141,9 @@ impl Machine for Ram {
     fn arm_vcpu_timer(&self, _: Unit, _: Option<Nanos>) {
         unreachable!()
     }
+    fn set_aside(&self, _: std::alloc::Layout) -> Result<(), Errno> {
+        unreachable!()
+    }
     fn unshare(&self, _: Mfn) {
         unreachable!()
     }
