@@ -2,7 +2,10 @@
 
 use alloc::vec::Vec;
 
+use arrayvec::ArrayVec;
+
 use crate::base::CpuId;
+use crate::sched::MAX_CPUS;
 
 /// Where a CPU sits. Numbers of cores are unique in their socket only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,10 +63,12 @@ impl Processor {
     /// Cores in a socket: the most that any socket has.
     #[must_use]
     pub fn cores_per_socket(&self) -> u32 {
-        let mut cores: Vec<(u32, u32)> = self.cpus.iter().map(|c| (c.socket, c.core)).collect();
-        cores.sort_unstable();
-        cores.dedup();
-        let largest = cores.chunk_by(|a, b| a.0 == b.0).map(<[_]>::len).max();
+        let threads = self.cpus.iter().map(|c| (c.socket, c.core));
+        let mut threads: ArrayVec<_, { MAX_CPUS as usize }> =
+            threads.take(MAX_CPUS as usize).collect();
+        threads.sort_unstable();
+        let cores_of = |socket: &[(u32, u32)]| socket.chunk_by(|a, b| a == b).count();
+        let largest = threads.chunk_by(|a, b| a.0 == b.0).map(cores_of).max();
         largest.unwrap_or(1) as u32
     }
 

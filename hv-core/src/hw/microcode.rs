@@ -1,10 +1,9 @@
 //! Microcode: the patch for this machine's CPUs, loaded by each as it comes up, or when dom0 brings one.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use hv_core::base::lock::{Mutex, rank};
+use hv_core::base::lock::{RwLock, rank};
 use hv_core::boot::microcode::{Maker, Patch, Target, in_initrd, select};
 use xen_abi::errno::Errno;
 
@@ -25,7 +24,8 @@ struct Kept {
     revision: u32,
 }
 
-static PATCH: Mutex<Option<Arc<Kept>>> = Mutex::new(rank::MICROCODE, None);
+/// Held for reading while a CPU loads it.
+static PATCH: RwLock<Option<Kept>> = RwLock::new(rank::MICROCODE, None);
 
 /// This CPU, if its maker's microcode is known.
 fn target() -> Option<Target> {
@@ -106,11 +106,12 @@ fn load(file: &[u8], cpu: Target) -> Result<(), Errno> {
         say!("Microcode: revision {:#x} stays: {why}", cpu.revision);
         Errno::from(why)
     })?;
-    let kept = Arc::new(keep(patch).ok_or(Errno::ENOMEM)?);
+    let kept = keep(patch).ok_or(Errno::ENOMEM)?;
     if !apply(&kept, cpu) {
         return Err(Errno::EIO);
     }
-    *PATCH.lock() = Some(kept);
+    // The last one is dropped after the lock.
+    let _last = PATCH.write().replace(kept);
     Ok(())
 }
 
@@ -161,11 +162,11 @@ fn apply(kept: &Kept, before: Target) -> bool {
 
 /// A CPU comes up, or was told that there is a newer patch.
 pub fn follow() {
-    let kept = PATCH.lock().clone();
-    if let (Some(kept), Some(cpu)) = (kept, target())
+    let patch = PATCH.read();
+    if let (Some(kept), Some(cpu)) = (&*patch, target())
         && cpu.revision < kept.revision
     {
-        apply(&kept, cpu);
+        apply(kept, cpu);
     }
 }
 

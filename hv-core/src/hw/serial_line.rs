@@ -1,6 +1,5 @@
 //! The serial line's input, and reports that interrupt handlers left.
 
-use core::fmt::Write as _;
 use core::sync::atomic::Ordering;
 
 use hv_core::console::{InputEffect, input::Effects};
@@ -71,10 +70,8 @@ pub fn registers(out: &mut dyn core::fmt::Write) -> core::fmt::Result {
         )?;
     }
     let (exits, roots, flushes) = super::context::counts();
-    let mut line = alloc::string::String::new();
-    write!(
-        line,
+    writeln!(
+        out,
         "this CPU: {exits} guest entries, {roots} CR3 loads, {flushes} full TLB flushes"
-    )?;
-    writeln!(out, "{line}")
+    )
 }

@@ -5,6 +5,7 @@
 
 mod host;
 
+use super::tests::fuzz::heap::unlimited;
 pub use super::tests::machine::{FRAMES, FakeMachine};
 pub use host::FakeHost;
 
@@ -63,12 +64,12 @@ impl FakeConsole {
 
 impl ConsoleSink for FakeConsole {
     fn control_write(&self, text: &[u8]) {
-        self.control.lock().unwrap().extend_from_slice(text);
+        unlimited(|| self.control.lock().unwrap().extend_from_slice(text));
     }
 
     fn host_line(&self, line: &str) {
         assert!(!line.contains('\n'));
-        self.lines.lock().unwrap().push(line.to_owned());
+        unlimited(|| self.lines.lock().unwrap().push(line.to_owned()));
     }
 
     fn read_input(&self, out: &mut [u8]) -> usize {
@@ -80,7 +81,7 @@ impl ConsoleSink for FakeConsole {
     }
 
     fn read_ring(&self, request: ReadRequest, out: &mut [u8]) -> ReadResult {
-        self.log(b"");
+        unlimited(|| self.log(b""));
         let mut ring = self.ring.lock().unwrap();
         ring.as_mut().unwrap().read(request, out)
     }

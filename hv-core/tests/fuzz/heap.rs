@@ -101,21 +101,26 @@ pub fn peak_of(what: impl FnOnce()) -> usize {
     count.map_or(0, |count| count.peak.unsigned_abs())
 }
 
+/// What held before, for when this goes.
+struct Before(Option<usize>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        LEFT.set(self.0);
+    }
+}
+
 /// Does something while the thread gets no more than so many blocks of memory. Where code cannot do without one, the
 /// process ends.
 pub fn limited<R>(blocks: usize, what: impl FnOnce() -> R) -> R {
-    let before = LEFT.replace(Some(blocks));
-    let result = what();
-    LEFT.set(before);
-    result
+    let _before = Before(LEFT.replace(Some(blocks)));
+    what()
 }
 
 /// Does something inside of [`limited`] that is no part of what is looked at.
 pub fn unlimited<R>(what: impl FnOnce() -> R) -> R {
-    let before = LEFT.take();
-    let result = what();
-    LEFT.set(before);
-    result
+    let _before = Before(LEFT.take());
+    what()
 }
 
 /// Sets a block aside for the thread's next allocation of its layout; nothing: there is none.

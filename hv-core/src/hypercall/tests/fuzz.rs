@@ -9,7 +9,7 @@ mod engine;
 mod events;
 mod grants;
 #[path = "../../../tests/fuzz/heap.rs"]
-pub(super) mod heap;
+pub(in crate::hypercall) mod heap;
 mod steps;
 mod tools;
 #[path = "../../../tests/fuzz/words.rs"]
@@ -64,4 +64,15 @@ fn fuzz() {
     };
     let failures = engine::run(&jobs);
     assert_eq!(failures, 0, "see the lines above");
+}
+
+#[test]
+fn calls_do_without_memory() {
+    for target in TARGETS {
+        for input in (target.corpus)() {
+            for blocks in 0..3 {
+                (target.read)(&steps::limited_to(blocks, &input));
+            }
+        }
+    }
 }

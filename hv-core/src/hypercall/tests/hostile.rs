@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use xen_abi::hypercall as nr;
 use xen_abi::{domctl, mca, platform, sysctl};
 
+use super::fuzz::heap::limited;
 use crate::hypercall::Outcome;
 use crate::hypercall::testing::{Fixture, GUEST, GUEST_SIZE, NOWHERE};
 
@@ -24,6 +25,11 @@ fn word() -> impl Strategy<Value = u64> {
         any::<u64>(),
         any::<u32>().prop_map(u64::from)
     ]
+}
+
+/// Blocks of memory that a call gets; often few.
+fn blocks() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(usize::MAX), 0..4usize]
 }
 
 /// A call: the number, the header that its request needs, and how arguments are placed.
@@ -48,6 +54,13 @@ fn call() -> impl Strategy<Value = (u32, Option<u32>)> {
         Just((nr::__HYPERVISOR_event_channel_op, None)),
         Just((nr::__HYPERVISOR_hypfs_op, None)),
         Just((nr::__HYPERVISOR_dm_op, None)),
+        Just((nr::__HYPERVISOR_memory_op, None)),
+        Just((nr::__HYPERVISOR_mmu_update, None)),
+        Just((nr::__HYPERVISOR_mmuext_op, None)),
+        Just((nr::__HYPERVISOR_physdev_op, None)),
+        Just((nr::__HYPERVISOR_sched_op, None)),
+        Just((nr::__HYPERVISOR_vcpu_op, None)),
+        Just((nr::__HYPERVISOR_multicall, None)),
         Just((nr::__HYPERVISOR_xenpmu_op, None)),
     ]
 }
@@ -59,13 +72,13 @@ proptest! {
     fn random_requests_are_answered(
         is_control in any::<bool>(),
         calls in prop::collection::vec(
-            (call(), 0..90u32, address(), prop::collection::vec(word(), 24), 1..4u32),
+            (call(), 0..90u32, address(), prop::collection::vec(word(), 24), 1..4u32, blocks()),
             1..12,
         ),
     ) {
         let mut f = if is_control { Fixture::control() } else { Fixture::guest() };
         f.add(5);
-        for ((number, version), cmd, at, words, patience) in calls {
+        for ((number, version), cmd, at, words, patience, blocks) in calls {
             f.put(GUEST, words.as_slice());
             let args = match version {
                 Some(version) => {
@@ -78,7 +91,7 @@ proptest! {
             // A batch of two thousand million elements never ends here; a few steps are enough.
             let mut now = args;
             for _ in 0..50 {
-                match f.call_once(number, now) {
+                match limited(blocks, || f.call_once(number, now)) {
                     Ok(Outcome::Restart(again)) => now = again,
                     _ => break,
                 }

@@ -14,7 +14,7 @@ mod entry;
 mod event;
 mod exhaustion;
 mod foreign;
-mod fuzz;
+pub(super) mod fuzz;
 mod grant;
 mod hostile;
 mod hypfs;

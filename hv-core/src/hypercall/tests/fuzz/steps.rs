@@ -1,13 +1,14 @@
 //! An input as steps of three domains: calls, and what they write into memory that the hypervisor reads.
 //!
-//! A step is eight bytes (who, what, two parameters of 16 bits, how many words follow, how often there is other
-//! work), then the words.
+//! A step is eight bytes (who, what, two parameters of 16 bits, how many words follow; how often there is other
+//! work, and in the two highest bits whether the heap is used up), then the words.
 
 use std::sync::Arc;
 
 use xen_abi::errno::Errno;
 
 use super::engine::Answer;
+use super::heap::limited;
 use crate::base::Mfn;
 use crate::domain::{Domain, Machine};
 use crate::hypercall::Outcome;
@@ -36,6 +37,8 @@ pub struct Step {
     pub b: u16,
     pub words: Vec<u64>,
     patience: u8,
+    /// Blocks of memory that the call gets, if that is limited.
+    blocks: Option<usize>,
 }
 
 /// A step as bytes.
@@ -45,6 +48,17 @@ pub fn step(who: u8, what: u8, (a, b): (u16, u16), words: &[u64]) -> Vec<u8> {
     bytes.extend(b.to_le_bytes());
     bytes.extend([words.len() as u8, 0]);
     bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    bytes
+}
+
+/// The same steps, whose calls get no more than `blocks` blocks of memory, up to two.
+pub fn limited_to(blocks: u8, input: &[u8]) -> Vec<u8> {
+    let mut bytes = input.to_vec();
+    let mut at = 0;
+    while let Some(header) = bytes.get_mut(at..at + 8) {
+        header[7] = header[7] & 0x3f | (blocks + 1) << 6;
+        at += 8 + 8 * usize::from(header[6] % 33);
+    }
     bytes
 }
 
@@ -66,7 +80,8 @@ fn parse(input: &[u8]) -> Vec<Step> {
                 .chunks_exact(8)
                 .map(|w| u64::from_le_bytes(w.try_into().unwrap()))
                 .collect(),
-            patience: header[7],
+            patience: header[7] & 0x3f,
+            blocks: usize::from(header[7] >> 6).checked_sub(1),
         });
         rest = behind;
     }
@@ -81,6 +96,8 @@ pub struct World {
     pub pages: Vec<Vec<Mfn>>,
     /// What the calls answered.
     pub answers: Vec<Result<u64, Errno>>,
+    /// Blocks of memory that a call gets, if that is limited.
+    blocks: Option<usize>,
 }
 
 impl Drop for World {
@@ -103,6 +120,7 @@ impl World {
             domains,
             pages,
             answers: Vec::new(),
+            blocks: None,
         }
     }
 
@@ -114,7 +132,9 @@ impl World {
                 0 => u32::MAX,
                 patience => patience.into(),
             });
+            self.blocks = step.blocks;
             act(self, &step);
+            self.blocks = None;
         }
         if self.answers.iter().any(Result::is_ok) {
             Answer::Taken
@@ -133,7 +153,12 @@ impl World {
     fn answer(&mut self, number: u32, args: [u64; 6]) -> Result<u64, Errno> {
         let mut now = args;
         for _ in 0..MOST_RESTARTS {
-            match self.f.call_once(number, now)? {
+            let f = &mut self.f;
+            let outcome = match self.blocks {
+                Some(blocks) => limited(blocks, || f.call_once(number, now)),
+                None => f.call_once(number, now),
+            };
+            match outcome? {
                 Outcome::Restart(again) => now = again,
                 Outcome::Return(value) => return Ok(value),
                 _ => return Ok(0),
