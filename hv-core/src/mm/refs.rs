@@ -55,7 +55,7 @@ fn drop_general<M: PtMachine>(m: &M, mfn: Mfn, frame: &Frame) {
 ///
 /// `Reach::Foreign` says that the mapping will be in the tables of another domain than the owner.
 /// Restart keeps progress in the frame. Errors: Invalid where the frame is not `owner`'s, is
-/// in use as something else, or does not pass the checks.
+/// in use as something else, does not pass the checks, or is to be more than a page and is lent.
 pub fn get_page_and_type<M: PtMachine>(
     m: &M,
     mfn: Mfn,
@@ -87,6 +87,11 @@ fn take_use<M: PtMachine>(
     }
     if want == PageType::Writable && frame.ty.open_writable(reach) {
         return Ok(());
+    }
+    // A pin or a check that was interrupted keeps a frame, and the owner's end looks at its own frames only.
+    if want != PageType::Writable && frame.standing() == Standing::Lent {
+        drop_general(m, mfn, frame);
+        return Err(Refusal::Invalid.into());
     }
     let (outcome, general) = acquire(m, mfn, frame, want, reach);
     match general {

@@ -507,6 +507,25 @@ fn a_shared_page_lives_until_both_let_go() {
 }
 
 #[test]
+fn a_shared_page_that_is_taken_back_becomes_no_table() {
+    let m = Fake::with_domain(12);
+    m.take_away(9, DOM);
+    share_page(&m, Mfn(9), m.holdings_of(DOM)).unwrap();
+    // The guest has it mapped when we let go, as where a grant table could not grow.
+    get_page(&m, Mfn(9), Owner::Domain(DOM)).unwrap();
+    unshare_page(&m, Mfn(9));
+    let owed = &mut OwedPuts::new();
+    for level in [Level::L1, Level::L2, Level::L3, Level::L4] {
+        assert_eq!(pin(&m, DOM, Mfn(9), level, owed), INVALID);
+    }
+    let descriptors = get_page_and_type(&m, Mfn(9), DOM, PageType::SegDesc, Reach::Owner);
+    assert_eq!(descriptors, INVALID);
+    assert_eq!(m.f(9).references(), 1);
+    put_page(&m, Mfn(9));
+    assert_eq!(*m.released.lock().unwrap(), [9]);
+}
+
+#[test]
 fn a_released_frame_carries_the_moment_of_its_release() {
     let m = chain();
     pin_ok(&m, 0, Level::L4);
