@@ -124,6 +124,8 @@ pub struct Domain {
     pub max_vcpus: u32,
     /// Who works on it on the toolstack's behalf.
     pub turn: Turn,
+    /// Others that are at work on its page tables.
+    pub(super) table_work: AtomicU32,
     /// The pages of ours that it saw were taken back.
     pub(super) emptied: AtomicBool,
     /// It has died, and no frame is its own any more.
@@ -226,6 +228,7 @@ impl Domain {
             vcpus: Once::new(),
             max_vcpus: limits.vcpus,
             turn: Turn::new(),
+            table_work: AtomicU32::new(0),
             emptied: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             events,

@@ -61,6 +61,16 @@ impl Drop for AtRest<'_> {
     }
 }
 
+/// Another domain works on the domain's page tables for as long as this lives.
+#[derive(Debug)]
+pub struct TableWork<'a>(&'a Domain);
+
+impl Drop for TableWork<'_> {
+    fn drop(&mut self) {
+        self.0.table_work.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl core::fmt::Debug for Domain {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "d{}", self.id)
@@ -85,6 +95,21 @@ impl Domain {
     #[must_use]
     pub fn is_dying(&self) -> bool {
         self.dying.load(Ordering::SeqCst)
+    }
+
+    /// Begins work on its page tables, which it does not do itself; nothing when it is dying. What such work leaves half
+    /// done in its frames is undone by its end, which waits for it.
+    #[must_use]
+    pub fn work_on_tables(&self) -> Option<TableWork<'_>> {
+        self.table_work.fetch_add(1, Ordering::SeqCst);
+        let work = TableWork(self);
+        (!self.is_dying()).then_some(work)
+    }
+
+    /// Whether another domain is at work on its page tables.
+    #[must_use]
+    pub fn has_table_work(&self) -> bool {
+        self.table_work.load(Ordering::SeqCst) != 0
     }
 
     /// Keeps the domain from running. Not for its own vCPUs.

@@ -19,7 +19,7 @@ mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
 pub use hotplug::{CpuChange, CpuWay, Hotplug, Progress};
-pub use life::{AtRest, Claim, Turn};
+pub use life::{AtRest, Claim, TableWork, Turn};
 pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest, copy_in_words};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};

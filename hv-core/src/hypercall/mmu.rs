@@ -5,7 +5,7 @@ use xen_abi::xen::{self as abi, MmuUpdate, MmuextOp};
 
 use super::context::{Args, Ctx, Flush, Host, Outcome, Reply};
 use crate::base::{DomId, GuestVa, Mfn, PhysAddr};
-use crate::domain::Domain;
+use crate::domain::{Domain, TableWork};
 use crate::mm::entries::{Pages, Whose};
 use crate::mm::pins::{self, RootKind};
 use crate::mm::pte::{HYPERVISOR_SLOT_FIRST, Level};
@@ -143,6 +143,24 @@ fn whose_of_two<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> 
     })
 }
 
+/// Begins work on the tables of another domain, if `owner` is one.
+///
+/// # Errors
+/// `EINVAL` when it is dying: its end would perhaps not find what is pinned or half done afterwards.
+fn foreign_work<'d, H: Host>(
+    cx: &mut Ctx<'_, H>,
+    owner: Option<&'d Domain>,
+) -> Result<Option<TableWork<'d>>, End> {
+    let Some(owner) = owner else { return Ok(None) };
+    match owner.work_on_tables() {
+        Some(work) => Ok(Some(work)),
+        None => {
+            cx.state.owed_puts.finish(cx.host)?;
+            Err(Errno::EINVAL.into())
+        }
+    }
+}
+
 /// mmu_update(list, count, done, foreigndom).
 ///
 /// # Errors
@@ -177,6 +195,12 @@ fn single_update<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> bool {
 fn batch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let mut progress = Progress::start(cx, args)?;
     let whose = whose(cx, args[3])?;
+    let owner = (whose.table_owner != cx.domain.id).then(|| cx.target(whose.table_owner));
+    let owner = owner.transpose()?;
+    let _work = match foreign_work(cx, owner.as_deref()) {
+        Ok(work) => work,
+        Err(why) => return finish(cx, Err(why), progress, args),
+    };
     let mut held = None;
     let mut end = mmu_loop(cx, &whose, &mut held, &mut progress);
     if let Err(stop) = update::end_batch(cx.host, &mut held, &mut cx.state.owed_puts)
@@ -321,7 +345,7 @@ pub fn mmuext_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let mut progress = Progress::start(cx, args)?;
     let own = cx.domain.id;
     // The registry's reference keeps a foreign domain while this works on its frames.
-    let (target, _keep) = match args[3] as u16 {
+    let (target, owner) = match args[3] as u16 {
         abi::DOMID_SELF => (own, None),
         // No tables are ever theirs: what names one of these is refused below.
         id @ (abi::DOMID_IO | abi::DOMID_XEN) => {
@@ -330,6 +354,10 @@ pub fn mmuext_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         }
         id if id == own => return Err(Errno::ESRCH),
         id => (id, Some(cx.target(id)?)),
+    };
+    let _work = match foreign_work(cx, owner.as_deref()) {
+        Ok(work) => work,
+        Err(why) => return finish(cx, Err(why), progress, args),
     };
     let end = mmuext_loop(cx, target, &mut progress);
     finish(cx, end, progress, args)
@@ -402,20 +430,8 @@ fn page(va: u64) -> Flush {
 }
 
 fn pin<H: Host>(cx: &mut Ctx<'_, H>, target: DomId, mfn: Mfn, level: Level) -> Result<(), End> {
-    let (hv, own) = (cx.hv, cx.domain.id);
-    let is_dying = || target != own && hv.domain(target).is_none_or(|d| d.is_dying());
     let owed = &mut cx.state.owed_puts;
-    if !is_dying() {
-        pins::pin(cx.host, target, mfn, level, owed)?;
-        if !is_dying() {
-            return Ok(());
-        }
-    }
-    // Its end has perhaps passed this frame, and nobody else would ever drop the pin, or what there is of one.
-    match pins::relinquish(cx.host, target, mfn) {
-        Err(Stop::Restart) => Err(End::Restart),
-        Ok(()) | Err(Stop::Refused(_)) => Err(Errno::EINVAL.into()),
-    }
+    Ok(pins::pin(cx.host, target, mfn, level, owed)?)
 }
 
 /// Replaces a root; CR3 leaves the old one before its reference goes.

@@ -15,6 +15,9 @@ use crate::mm::{Frame, Globals, IoAccess, PtMachine, TlbScope};
 use crate::pv::state::PvState;
 use crate::sched::CpuSet;
 
+/// Something that answers.
+type Answer = Box<dyn FnMut() -> bool + Send>;
+
 /// A CPU.
 pub struct FakeHost {
     pub machine: &'static FakeMachine,
@@ -22,6 +25,8 @@ pub struct FakeHost {
     /// Questions for other work that are answered with "no" before a "yes"; all ones: never.
     pub patience: AtomicU32,
     left: AtomicU32,
+    /// Who answers these questions instead.
+    other_work: Mutex<Option<Answer>>,
     /// From here on the caller's memory cannot be written.
     read_only: AtomicU64,
     /// TLB flushes of other CPUs.
@@ -35,6 +40,7 @@ impl FakeHost {
             memory: Mutex::new(vec![0; GUEST_SIZE]),
             patience: AtomicU32::new(u32::MAX),
             left: AtomicU32::new(u32::MAX),
+            other_work: Mutex::new(None),
             read_only: AtomicU64::new(u64::MAX),
             flushes: AtomicU32::new(0),
         }
@@ -44,6 +50,11 @@ impl FakeHost {
     pub fn preempt_every(&self, n: u32) {
         self.patience.store(n, Ordering::Relaxed);
         self.left.store(n, Ordering::Relaxed);
+    }
+
+    /// At each question for other work `what` is done, as if by another CPU, and its answer counts.
+    pub fn meanwhile(&self, what: Option<Answer>) {
+        *self.other_work.lock().unwrap() = what;
     }
 
     /// Makes the caller's memory read-only from an address on.
@@ -120,6 +131,9 @@ impl Host for FakeHost {
 
 impl PtMachine for FakeHost {
     fn preempt_pending(&self) -> bool {
+        if let Some(what) = &mut *self.other_work.lock().unwrap() {
+            return what();
+        }
         if self.patience.load(Ordering::Relaxed) == u32::MAX {
             return false;
         }

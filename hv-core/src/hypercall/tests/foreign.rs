@@ -12,9 +12,13 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::domctl::{op, plain};
 use crate::base::Mfn;
-use crate::domain::Machine;
-use crate::hypercall::testing::{Fixture, GUEST, MAX_PAGES, NOWHERE};
-use crate::mm::{Owner, PageType};
+use crate::domain::{Hypervisor, Machine};
+use crate::hypercall::destroy::destroy;
+use crate::hypercall::testing::{FakeHost, FakeMachine, Fixture, GUEST, MAX_PAGES, NOWHERE};
+use crate::hypercall::{Ctx, Host};
+use crate::mm::{Owner, PageType, PtResult, Stop};
+use crate::pv::frame::GuestFrame;
+use crate::pv::state::PvState;
 
 /// Where lists are.
 const LIST: u64 = GUEST + 0x1000;
@@ -150,6 +154,84 @@ fn a_dying_domain_gets_no_pins() {
     update(&mut f, table << 12, 0, DOMID_SELF, BUILT).unwrap();
     f.hv.forget_dead();
     assert!(f.hv.domain(BUILT).is_none());
+}
+
+/// dom0's second vCPU, on a CPU of its own, destroys a domain as far as it gets.
+fn destroy_elsewhere(hv: &'static Hypervisor, machine: &'static FakeMachine) -> PtResult {
+    let (host, domain) = (FakeHost::new(machine), hv.domain(0).unwrap());
+    let mut state = PvState::at_reset(host.fpu_lines()).unwrap();
+    let mut cx = Ctx {
+        hv,
+        host: &host,
+        domain: &domain,
+        vcpu: &domain.vcpus()[1],
+        state: &mut state,
+        regs: &mut GuestFrame::default(),
+    };
+    destroy(&mut cx, &hv.domain(BUILT).unwrap())
+}
+
+/// dom0 works on a domain's tables by a call that is interrupted, while another CPU destroys it: between the two parts
+/// of a table, below a frame that is busy, lies one that the end has looked at already.
+fn tables_of_one_that_dies(call: fn(&mut Fixture, &[u64]) -> Result<u64, Errno>) {
+    let mut f = Fixture::control();
+    let table = own_table(&mut f);
+    let free = f.machine.free_pages();
+    f.add(BUILT);
+    // A level 3 table with two of level 2, which share two of level 1. The domain's end looks at the last one first.
+    let (_, list) = populate(&mut f, 0, 8, 0);
+    let fill = |f: &Fixture, at: usize, slot: usize, to: u64| {
+        let words = f.machine.words(Mfn(list[at]));
+        words[slot].store(list[to as usize] << 12 | P | RW | US, Ordering::Relaxed);
+    };
+    for (at, slot, to) in [
+        (0, 0, 1),
+        (0, 1, 7),
+        (1, 0, 2),
+        (1, 1, 3),
+        (7, 0, 2),
+        (7, 1, 3),
+    ] {
+        fill(&f, at, slot, to);
+    }
+    // dom0 has it mapped, so it outlives the look.
+    let shown = list[7] << 12 | P | US;
+    update(&mut f, table << 12, shown, DOMID_SELF, BUILT).unwrap();
+    let (hv, machine, upper) = (f.hv, f.machine, Mfn(list[1]));
+    let mut dead = false;
+    f.host.meanwhile(Some(Box::new(move || {
+        let state = machine.frame_of(upper).type_state();
+        let first_done = !state.is_busy() && state.count() == 1;
+        if first_done && !dead {
+            dead = true;
+            assert_eq!(destroy_elsewhere(hv, machine), Err(Stop::Restart));
+            return false;
+        }
+        dead
+    })));
+    assert_eq!(call(&mut f, &list), Err(Errno::EINVAL));
+    f.host.meanwhile(None);
+    assert!(f.hv.domain(BUILT).unwrap().is_dying());
+    plain(&mut f, abi::XEN_DOMCTL_destroydomain, BUILT).unwrap();
+    update(&mut f, table << 12, 0, DOMID_SELF, BUILT).unwrap();
+    f.hv.forget_dead();
+    assert!(f.hv.domain(BUILT).is_none(), "a frame is kept");
+    assert_eq!(f.machine.free_pages(), free);
+}
+
+#[test]
+fn a_pin_that_meets_the_end_of_the_domain_leaves_nothing() {
+    tables_of_one_that_dies(|f, list| extended(f, MMUEXT_PIN_L3_TABLE, list[0], BUILT));
+}
+
+#[test]
+fn an_update_that_meets_the_end_of_the_domain_leaves_nothing() {
+    tables_of_one_that_dies(|f, list| {
+        // An empty table of level 4 is in use; the entry to come leads to the one of level 3.
+        extended(f, MMUEXT_PIN_L4_TABLE, list[6], BUILT).unwrap();
+        let entry = list[0] << 12 | P | RW | US;
+        update(f, list[6] << 12, entry, BUILT, BUILT)
+    });
 }
 
 #[test]
