@@ -291,7 +291,6 @@ impl Hypervisor {
     pub fn forget_dead(&self) {
         for domain in self.domains() {
             if domain.gone.load(Ordering::Acquire) && self.remove(&domain) {
-                self.backing.sched.forget_domain(domain.id);
                 self.tell_of_domains();
             }
         }

@@ -36,6 +36,7 @@ pub(super) fn destroy<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtR
         cx.hv.retire_vcpu(domain, vcpu);
         release_state(cx.host, vcpu)?;
     }
+    domain.sched.forget_domain(domain.id);
     cx.hv.irqs.release_domain(domain);
     domain.drop_registered_infos();
     domain.holdings.relinquish_all(cx.host)?;

@@ -365,10 +365,16 @@ fn scheduler(domain: &Domain, union: &mut [u64]) -> Result<After, Errno> {
         }
         abi::XEN_DOMCTL_SCHEDOP_putinfo => {
             let abi::DomctlSchedCredit2 { weight, cap } = argument(&request.u)?;
-            domain
-                .sched
-                .set_params(domain.id, Params { weight, cap })
-                .map_err(|e| refused(domain, "scheduler_op", "caps are not supported", e))?;
+            let refuse = |why, errno| refused(domain, "scheduler_op", why, errno);
+            // Its end has perhaps dropped what the scheduler keeps of it.
+            if domain.is_dying() {
+                return Err(refuse("it is dying", Errno::EINVAL));
+            }
+            let set = domain.sched.set_params(domain.id, Params { weight, cap });
+            set.map_err(|e| match e {
+                Errno::EOPNOTSUPP => refuse("caps are not supported", e),
+                _ => refuse("not enough memory", e),
+            })?;
             Ok(After::Nothing)
         }
         // This scheduler has no parameters of single vCPUs.

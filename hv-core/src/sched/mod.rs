@@ -171,7 +171,7 @@ pub trait Scheduler: Send + Sync {
     /// A domain's parameters (`XEN_DOMCTL_SCHEDOP_getinfo`).
     fn params(&self, dom: DomId) -> Params;
 
-    /// Drops what `set_params` kept for a domain that is gone.
+    /// Drops what `set_params` kept for a domain that ends; nothing is set for it afterwards.
     fn forget_domain(&self, dom: DomId);
 
     /// The shortest time a unit runs before another may preempt it, in microseconds; 0 is "off".

@@ -17,6 +17,8 @@ use super::domctl::{op, plain};
 use crate::domain::{Machine, ShutdownReason};
 use crate::events;
 use crate::hypercall::testing::{Fixture, GUEST};
+use crate::mm::Owner;
+use crate::mm::refs::{get_page, put_page};
 use crate::time::wallclock::WallClock;
 
 const LIST: u64 = GUEST + 0x1000;
@@ -100,18 +102,30 @@ fn weights_end_with_their_domain() {
         };
         let params = abi::DomctlSchedCredit2 { weight, cap: 0 };
         params.write_to_prefix(request.u.as_mut_bytes()).unwrap();
-        let answer = op(f, abi::XEN_DOMCTL_scheduler_op, 1, request).unwrap();
+        let answer = op(f, abi::XEN_DOMCTL_scheduler_op, 1, request)?;
         let (params, _) = abi::DomctlSchedCredit2::read_from_prefix(answer.u.as_bytes()).unwrap();
-        params.weight
+        Ok(params.weight)
     };
+    let (get, put) = (
+        abi::XEN_DOMCTL_SCHEDOP_getinfo,
+        abi::XEN_DOMCTL_SCHEDOP_putinfo,
+    );
     created(&mut f);
-    let usual = weight(&mut f, abi::XEN_DOMCTL_SCHEDOP_getinfo, 0);
-    weight(&mut f, abi::XEN_DOMCTL_SCHEDOP_putinfo, 1000);
-    assert_eq!(weight(&mut f, abi::XEN_DOMCTL_SCHEDOP_getinfo, 0), 1000);
+    let usual = weight(&mut f, get, 0);
+    weight(&mut f, put, 1000).unwrap();
+    assert_eq!(weight(&mut f, get, 0), Ok(1000));
+    // A page that somebody uses keeps the domain, which is given no weight any more.
+    let kept = f.machine.page_of(1);
+    get_page(f.machine, kept, Owner::Domain(1)).unwrap();
     plain(&mut f, abi::XEN_DOMCTL_destroydomain, 1).unwrap();
     f.hv.forget_dead();
+    assert_eq!(weight(&mut f, put, 2000), Err(Errno::EINVAL));
+    assert_eq!(weight(&mut f, get, 0), usual);
+    put_page(f.machine, kept);
+    f.hv.forget_dead();
+    assert_eq!(weight(&mut f, get, 0), Err(Errno::ESRCH));
     created(&mut f);
-    assert_eq!(weight(&mut f, abi::XEN_DOMCTL_SCHEDOP_getinfo, 0), usual);
+    assert_eq!(weight(&mut f, get, 0), usual);
 }
 
 #[test]
