@@ -14,11 +14,12 @@ use xen_abi::xen::{DOMID_FIRST_RESERVED, VIRQ_DOM_EXC};
 use super::domain::{Domain, DomainKind, Limits, Rights};
 use super::machine::Machine;
 use super::registry::Hypervisor;
-use super::vcpu::Vcpu;
+use super::vcpu::{Owed, RunFlags, Vcpu};
 use crate::base::DomId;
 use crate::events;
 use crate::sched::Affinity;
 use crate::time::Watchdogs;
+use crate::time::runstate::State;
 use crate::time::vtimer::VcpuTimers;
 
 /// Work that one CPU does at a time. Whoever comes second makes its call again.
@@ -129,6 +130,25 @@ impl Domain {
             while vcpu.state.lock().is_none() {
                 core::hint::spin_loop();
             }
+        }
+    }
+
+    /// Notes that a vCPU has no registers any more: it is down, waits for nothing, and runs where it was first allowed to.
+    pub fn make_new(&self, vcpu: &Vcpu) {
+        let now = self.machine.now();
+        vcpu.set_flags(RunFlags::DOWN | RunFlags::UNINITIALISED);
+        let waits = RunFlags::BLOCKED | RunFlags::POLLING;
+        vcpu.clear_flags(waits | RunFlags::RESETTING);
+        events::end_poll(self, vcpu.id);
+        vcpu.take_owed(Owed::NMI);
+        vcpu.runstate.lock().change(State::Offline, now);
+        let pinned_from = vcpu.pinned_from.lock().take();
+        if let (Some(before), Some(unit)) = (pinned_from, vcpu.unit.get()) {
+            // Its CPUs may have gone offline meanwhile: then it runs anywhere.
+            let _any = self
+                .sched
+                .set_affinity(unit, &before, now)
+                .or_else(|_| self.sched.set_affinity(unit, &Affinity::ANY, now));
         }
     }
 

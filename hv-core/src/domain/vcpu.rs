@@ -23,6 +23,8 @@ impl RunFlags {
     pub const DOWN: u32 = 1 << 2;
     /// Its registers were never set (VCPUOP_initialise, setvcpucontext).
     pub const UNINITIALISED: u32 = 1 << 3;
+    /// Its registers are being taken away, and are perhaps there in part.
+    pub const RESETTING: u32 = 1 << 4;
 }
 
 /// Work owed before the vCPU may run again; zero on the fast path.

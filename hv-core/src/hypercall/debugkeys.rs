@@ -235,6 +235,7 @@ fn vcpu(domain: &Domain, vcpu: &Vcpu, now: Nanos, out: &mut dyn Write) -> fmt::R
         (RunFlags::POLLING, "polling"),
         (RunFlags::DOWN, "down"),
         (RunFlags::UNINITIALISED, "never initialised"),
+        (RunFlags::RESETTING, "being reset"),
     ] {
         if flags & bit != 0 {
             write!(out, ", {word}")?;

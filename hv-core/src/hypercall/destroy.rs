@@ -93,8 +93,8 @@ fn release_grants<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtResul
     })
 }
 
-/// Lets go of a vCPU's tables. What is interrupted is kept in its state.
-fn release_state<H: Host>(host: &H, vcpu: &Vcpu) -> PtResult {
+/// Lets go of the tables of a vCPU whose state rests. What is interrupted is kept in that.
+pub(super) fn release_state<H: Host>(host: &H, vcpu: &Vcpu) -> PtResult {
     let Some(mut state) = vcpu.state.lock().take() else {
         return Ok(());
     };

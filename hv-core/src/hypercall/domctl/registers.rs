@@ -1,4 +1,5 @@
-//! domctl setvcpucontext and getvcpucontext: a vCPU's registers, set before it first runs and read when it rests.
+//! domctl setvcpucontext and getvcpucontext: a vCPU's registers, set before it first runs, read when it rests and taken
+//! away.
 
 use alloc::sync::Arc;
 
@@ -10,6 +11,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::{After, refused};
 use crate::domain::{Domain, RunFlags, Vcpu};
 use crate::hypercall::context::{Ctx, Host};
+use crate::hypercall::destroy::release_state;
 use crate::hypercall::misc;
 use crate::pv::context::{self, BuildError};
 
@@ -23,7 +25,7 @@ pub(super) fn set<H: Host>(
     let vcpu = domain.vcpu(request.vcpu);
     let vcpu = vcpu.ok_or_else(|| refuse("no such vCPU", Errno::EINVAL))?;
     if request.ctxt.is_null() {
-        return Err(refuse("a vCPU cannot be reset", Errno::EOPNOTSUPP));
+        return reset(cx, domain, vcpu);
     }
     let mut wanted = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::ENOMEM)?;
     cx.host
@@ -55,6 +57,29 @@ pub(super) fn set<H: Host>(
             .map_err(|e| refuse("registers that it cannot have, or other tables", e))?;
     }
     bring(domain, vcpu, wanted.flags & VGCF_online != 0);
+    Ok(After::Nothing)
+}
+
+/// Makes a vCPU as it was before it had registers (domctl.h: no context resets it). Its tables are let go of, what the
+/// guest has registered for it stays.
+fn reset<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>, vcpu: &Vcpu) -> Result<After, Errno> {
+    if domain.is_dying() {
+        return Err(refused(
+            domain,
+            "setvcpucontext",
+            "it is dying",
+            Errno::EINVAL,
+        ));
+    }
+    let rest = domain.at_rest();
+    // Where this is interrupted the vCPU has a part of its tables.
+    vcpu.set_flags(RunFlags::RESETTING);
+    domain.fetch_state(vcpu);
+    if release_state(cx.host, vcpu).is_err() {
+        return Ok(After::Again);
+    }
+    domain.make_new(vcpu);
+    drop(rest);
     Ok(After::Nothing)
 }
 

@@ -9,6 +9,7 @@ mod domains;
 mod domains_seen;
 mod domctl;
 mod domctl_policy;
+mod domctl_reset;
 mod domctl_state;
 mod entry;
 mod event;
