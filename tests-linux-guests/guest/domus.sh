@@ -59,7 +59,12 @@ open_console() {
     script -q -c "xl console $1" /dev/null <&"$in" >&"$out" 2>&1 &
 }
 
-has_console() { xenstore-read "/local/domain/$(xl domid "$1")/console/tty"; }
+# has_console NAME: xenconsoled serves the terminal that is written down; the guest's boot loader had another one.
+has_console() {
+    local tty
+    tty=$(xenstore-read "/local/domain/$(xl domid "$1")/console/tty") &&
+        grep -qsx "tty-index:[[:space:]]*${tty#/dev/pts/}" "/proc/$(cat /run/xenconsoled.pid)/fdinfo/"*
+}
 
 # close_console NAME: the guest is gone; its `xl console` ends by itself.
 close_console() {

@@ -4,21 +4,17 @@ use crate::case::{Case, Guests, Script, Tier};
 use crate::devices;
 use crate::emulator::Machine;
 
-/// For what every full run is to try, once it was seen to pass.
-const EVERY_RUN: Tier = Tier::Named;
 /// For what takes minutes, once it was seen to pass.
 const LONG_RUN: Tier = Tier::Named;
 
 pub(super) const CASES: &[Case] = &[
     Case {
         name: "domu-boot",
-        tier: Tier::Full,
         script: Script::Guest("domu-boot"),
         ..DOMU
     },
     Case {
         name: "domu-life",
-        tier: Tier::Full,
         script: Script::Guest("domu-life"),
         ..DOMU
     },
@@ -37,13 +33,13 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-pygrub",
+        tier: Tier::Long,
         guests: Guests::OnDisk,
         script: Script::Guest("domu-pygrub"),
         ..DOMU
     },
     Case {
         name: "domu-devices",
-        tier: Tier::Full,
         devices: Some(&devices::SERVED),
         script: Script::Guest("domu-devices"),
         ..DOMU
@@ -59,12 +55,12 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-driver",
-        tier: Tier::Full,
         script: Script::Guest("domu-driver"),
         ..DOMU
     },
     Case {
         name: "domu-memory",
+        tier: Tier::Long,
         script: Script::Guest("domu-memory"),
         ..DOMU
     },
@@ -78,7 +74,6 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-vcpus",
-        tier: Tier::Full,
         machine: TWO_CPUS,
         kernel_args: "XMANY=8",
         script: Script::Guest("domu-vcpus"),
@@ -95,7 +90,6 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-save",
-        tier: Tier::Full,
         script: Script::Guest("domu-save"),
         ..DOMU
     },
@@ -123,6 +117,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-many",
+        tier: Tier::Long,
         kernel_args: "XMANY=6",
         script: Script::Guest("domu-many"),
         ..DOMU
@@ -142,7 +137,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const DOMU: Case = Case {
-    tier: EVERY_RUN,
+    tier: Tier::Full,
     guests: Guests::Linux,
     seconds: 900,
     ..Case::BASE

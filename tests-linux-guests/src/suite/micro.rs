@@ -7,17 +7,20 @@ use crate::emulator::Machine;
 pub const CASES: &[Case] = &[
     Case {
         name: "domu-micro",
+        tier: Tier::Full,
         script: Script::Guest("domu-micro"),
         ..MICRO
     },
     Case {
         name: "domu-micro-c-xenstored",
+        tier: Tier::Long,
         kernel_args: "XENSTORED=xenstored",
         script: Script::Guest("domu-micro"),
         ..MICRO
     },
     Case {
         name: "domu-lives",
+        tier: Tier::Full,
         kernel_args: "XLIVES=20 XMANY=20",
         script: Script::Guest("domu-lives"),
         seconds: 900,
@@ -38,6 +41,7 @@ pub const CASES: &[Case] = &[
     Case {
         // Two CPUs, so that vCPUs race.
         name: "domu-hostile",
+        tier: Tier::Full,
         machine: Machine {
             cpus: 2,
             ..Machine::BASE
