@@ -21,6 +21,7 @@ use crate::layout::Layout;
 mod counts;
 mod debian;
 mod devices;
+mod guests;
 mod table;
 
 use counts::{Counts, Events};
@@ -41,7 +42,8 @@ const CASE: Case = Case {
 /// A figure: what was measured, in the unit that its name says or in nanoseconds.
 type Figure = (String, f64);
 
-/// Boots both and prints the tables; `--hypervisor` takes only one of them, `--devices` and `--debian` measure these.
+/// Boots both and prints the tables; `--hypervisor` takes only one of them, `--devices`, `--guests` and `--debian`
+/// measure these.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let only = arguments.has("--hypervisor");
     let one = boot::which(&mut arguments)?;
@@ -49,6 +51,8 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
         debian::measure
     } else if arguments.flag("--devices") {
         devices::measure
+    } else if arguments.flag("--guests") {
+        guests::measure
     } else {
         measure
     };

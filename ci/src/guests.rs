@@ -7,7 +7,7 @@ use crate::cpio::Archive;
 use crate::failure::{Context, Result};
 use crate::kernel::{self, Kernel};
 use crate::layout::Layout;
-use crate::{modules, process};
+use crate::{dom0, modules, process};
 
 /// Modules of a dom0 that serves disks and networks; `brd` makes disks of memory.
 pub const BACKENDS: &[&str] = &["brd", "bridge", "loop", "xen-blkback", "xen-netback"];
@@ -58,6 +58,7 @@ fn initramfs(layout: &Layout, kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>
     for (path, script) in ENDINGS {
         archive.file(path, 0o755, script.as_bytes().to_vec());
     }
+    archive.copy("usr/bin/bench", &dom0::program(layout, "bench")?, 0o755)?;
     let init = layout.root.join("tests-linux-guests/guest/guests/init");
     archive.copy("init", &init, 0o755)?;
     modules::add(&mut archive, kernel, FRONTENDS)?;

@@ -60,6 +60,8 @@ usage: cargo xtask COMMAND
              FILTER           only boots whose name contains it
   bench    the same work on Xenolith and on Debian's Xen
              --hypervisor xenolith|xen     only on this one
+             --devices        disks and networks in dom0
+             --guests         PV guests: creating them, their disks and networks, what goes between them
              --debian         only the boot of the Debian disk to its login
   fuzz     random damage to what the boot parses (ACPI tables, what loaders say, kernel files) and to hypercalls
              TARGET           acpi, loader, command-line, microcode, elf or bzimage;

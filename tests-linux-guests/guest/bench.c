@@ -1,14 +1,19 @@
 /* Costs of what an operating system does all the time, in nanoseconds of the guest's clock.
  * Prints lines "BENCH NAME NANOSECONDS". `bench TIMES COMMAND...` measures a command, `bench login` the boot so far,
- * `bench read` a disk and `bench fetch` a network. Static, so that no other file has a part in it. */
+ * `bench loops` what a guest can measure of it all, `bench read` and `bench write` a disk, `bench fetch` a network
+ * that `bench serve` is at the other end of, `bench until` how long it takes until another one has written something.
+ * Static, so that no other file has a part in it. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/rtc.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -174,6 +179,31 @@ static void null_hypercall(void)
 		die("privcmd");
 }
 
+/* Starts a command whose output nobody wants. */
+static pid_t start_command(char **command)
+{
+	pid_t child = fork();
+
+	if (child < 0)
+		die("fork");
+	if (child == 0) {
+		if (!freopen("/dev/null", "w", stdout))
+			_exit(126);
+		execvp(command[0], command);
+		_exit(127);
+	}
+	return child;
+}
+
+/* Waits for its end, which must be a good one. */
+static void end_command(pid_t child, char **command)
+{
+	int status;
+
+	if (waitpid(child, &status, 0) != child || status != 0)
+		die(command[0]);
+}
+
 /* Prints how long the command takes, the cheapest of `times` runs. */
 static void time_command(unsigned times, char **command)
 {
@@ -181,21 +211,10 @@ static void time_command(unsigned times, char **command)
 
 	MARK_BEGIN();
 	for (unsigned i = 0; i <= times; i++) {
-		uint64_t start = now();
-		pid_t child = fork();
-		int status;
+		uint64_t before = now();
 
-		if (child < 0)
-			die("fork");
-		if (child == 0) {
-			if (!freopen("/dev/null", "w", stdout))
-				_exit(126);
-			execvp(command[0], command);
-			_exit(127);
-		}
-		if (waitpid(child, &status, 0) != child || status != 0)
-			die(command[0]);
-		uint64_t took = now() - start;
+		end_command(start_command(command), command);
+		uint64_t took = now() - before;
 		/* The first run fills caches. */
 		if (i > 0 && took < best)
 			best = took;
@@ -245,24 +264,37 @@ static void tell(const char *name, uint64_t start, unsigned operations)
 	       operations);
 }
 
-/* bench read NAME DISK BYTES TIMES OPERATIONS: reads so many blocks, one at a time, past the kernel's cache. */
-static void read_disk(char **words)
+/* Reads or writes a block of a disk. */
+typedef ssize_t move(int disk, char *block, size_t bytes, off_t at);
+
+static ssize_t read_block(int disk, char *block, size_t bytes, off_t at)
+{
+	return pread(disk, block, bytes, at);
+}
+
+static ssize_t write_block(int disk, char *block, size_t bytes, off_t at)
+{
+	return pwrite(disk, block, bytes, at);
+}
+
+/* bench read|write NAME DISK BYTES TIMES OPERATIONS: so many blocks, one at a time, past the kernel's cache. */
+static void move_blocks(char **words, int access, move *block_of)
 {
 	size_t bytes = strtoul(words[2], NULL, 0), times = strtoul(words[3], NULL, 0);
 	char *block = aligned_alloc(PAGE, bytes);
-	int disk = open(words[1], O_RDONLY | O_DIRECT);
+	int disk = open(words[1], access | O_DIRECT);
 
 	if (!block || disk < 0)
 		die(words[1]);
 	memset(block, 1, bytes);
 	/* Once before it counts. */
-	if (pread(disk, block, bytes, 0) != (ssize_t)bytes)
-		die("pread");
+	if (block_of(disk, block, bytes, 0) != (ssize_t)bytes)
+		die("the disk");
 	uint64_t start = now();
 	MARK_BEGIN();
 	for (size_t i = 0; i < times; i++)
-		if (pread(disk, block, bytes, (off_t)(i * bytes)) != (ssize_t)bytes)
-			die("pread");
+		if (block_of(disk, block, bytes, (off_t)(i * bytes)) != (ssize_t)bytes)
+			die("the disk");
 	MARK_END();
 	tell(words[0], start, (unsigned)atoi(words[4]));
 }
@@ -303,25 +335,81 @@ static void fetch(char **words)
 	tell(words[0], start, mib * times);
 }
 
-int main(int count, char **words)
+/* Sends so many MiB to whom has connected, or what they want of it. */
+static void serve_once(int to, unsigned mib)
 {
-	if (count == 7 && !strcmp(words[1], "read")) {
-		read_disk(words + 2);
-		return 0;
+	static char buffer[MIB / 4];
+
+	for (size_t left = (size_t)mib * MIB; left;) {
+		ssize_t sent = write(to, buffer, left < sizeof(buffer) ? left : sizeof(buffer));
+
+		if (sent <= 0)
+			break;
+		left -= (size_t)sent;
 	}
-	if (count == 6 && !strcmp(words[1], "fetch")) {
-		fetch(words + 2);
-		return 0;
+	close(to);
+}
+
+/* bench serve MIB: at port 80, in the background from when it listens. */
+static void serve(unsigned mib)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(80) };
+	int s = socket(AF_INET, SOCK_STREAM, 0);
+
+	signal(SIGPIPE, SIG_IGN);
+	if (s < 0 || bind(s, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(s, 8) < 0 ||
+	    daemon(0, 0) < 0)
+		die("serve");
+	for (;;) {
+		int to = accept(s, NULL, NULL);
+
+		if (to < 0)
+			_exit(1);
+		serve_once(to, mib);
 	}
-	if (count > 2) {
-		time_command((unsigned)atoi(words[1]), words + 2);
+}
+
+static int has(const char *file, const char *text)
+{
+	static char content[MIB];
+	int f = open(file, O_RDONLY);
+
+	if (f < 0)
 		return 0;
+	ssize_t got = read(f, content, sizeof(content) - 1);
+	close(f);
+	if (got < 0)
+		die(file);
+	content[got] = 0;
+	return strstr(content, text) != NULL;
+}
+
+/* bench until NAME FILE TEXT COMMAND...: from the start of the command until another program has written the text
+ * to the file, which may not be there before. */
+static void until(char **words)
+{
+	char *file = words[1], **command = words + 3, events[PAGE];
+	int watch = inotify_init1(IN_CLOEXEC);
+
+	if (watch < 0 || inotify_add_watch(watch, dirname(strdup(file)), IN_MODIFY) < 0)
+		die(file);
+	if (has(file, words[2])) {
+		fprintf(stderr, "%s has it already\n", file);
+		exit(1);
 	}
-	if (count == 2) {
-		at_login();
-		return 0;
-	}
-	time_boot();
+	uint64_t before = now();
+	MARK_BEGIN();
+	pid_t child = start_command(command);
+	while (!has(file, words[2]))
+		if (read(watch, events, sizeof(events)) <= 0)
+			die("inotify");
+	MARK_END();
+	tell(words[0], before, 1);
+	end_command(child, command);
+}
+
+static void loops(void)
+{
 	measure("getpid", 20000, get_pid);
 	measure("clock_gettime", 20000, get_time);
 	measure("fork+exit+wait", 100, fork_exit_wait);
@@ -340,5 +428,31 @@ int main(int count, char **words)
 	privcmd = open("/dev/xen/privcmd", O_RDWR | O_CLOEXEC);
 	if (privcmd >= 0)
 		measure("null hypercall", 5000, null_hypercall);
+}
+
+int main(int count, char **words)
+{
+	const char *what = count > 1 ? words[1] : "";
+
+	if (count == 7 && !strcmp(what, "read"))
+		move_blocks(words + 2, O_RDONLY, read_block);
+	else if (count == 7 && !strcmp(what, "write"))
+		move_blocks(words + 2, O_WRONLY, write_block);
+	else if (count == 6 && !strcmp(what, "fetch"))
+		fetch(words + 2);
+	else if (count == 3 && !strcmp(what, "serve"))
+		serve((unsigned)atoi(words[2]));
+	else if (count > 5 && !strcmp(what, "until"))
+		until(words + 2);
+	else if (count == 2 && !strcmp(what, "loops"))
+		loops();
+	else if (count > 2)
+		time_command((unsigned)atoi(what), words + 2);
+	else if (count == 2)
+		at_login();
+	else {
+		time_boot();
+		loops();
+	}
 	return 0;
 }

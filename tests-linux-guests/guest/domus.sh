@@ -174,11 +174,16 @@ shuts_down() {
     close_console "$1"
 }
 
-# make_bridge: the network 10.0.0.0/24, in which dom0 is number 1 and serves the folder /run/www.
-make_bridge() {
+# add_bridge: the network 10.0.0.0/24, in which dom0 is number 1.
+add_bridge() {
     brctl addbr xenbr0
     ip addr add 10.0.0.1/24 dev xenbr0
     ip link set xenbr0 up
+}
+
+# make_bridge: the same, and dom0 serves the folder /run/www.
+make_bridge() {
+    add_bridge
     mkdir -p /run/www
     httpd -h /run/www
 }

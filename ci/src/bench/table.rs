@@ -21,13 +21,13 @@ pub fn figures(columns: &[Column]) {
     let Some(first) = columns.first() else {
         return;
     };
-    print!("{:36}", "ns (1 = one instruction)");
+    print!("{:40}", "ns (1 = one instruction)");
     for column in columns {
         print!(" {:>15}", format!("{:?}", column.hypervisor));
     }
     println!("{}", if columns.len() == 2 { "    ratio" } else { "" });
     for (name, reference) in &first.figures {
-        print!("{name:36} {reference:>15.0}");
+        print!("{name:40} {reference:>15.0}");
         for column in &columns[1..] {
             match column.figures.iter().find(|(other, _)| other == name) {
                 Some((_, value)) => print!(" {value:>15.0} {:>8.2}", value / reference),
@@ -44,7 +44,7 @@ pub fn events(columns: &[Column]) {
         return;
     };
     println!(
-        "\n{:24} {:10} {:>12} {:>10} {:>10} {:>10} {:>10}",
+        "\n{:32} {:10} {:>12} {:>10} {:>10} {:>10} {:>10}",
         "the hypervisor, for each", "", "instructions", "CR3 loads", "flushes", "INVLPG", "entries"
     );
     for (name, _) in &first.events {
@@ -53,7 +53,7 @@ pub fn events(columns: &[Column]) {
                 continue;
             };
             println!(
-                "{name:24} {:10} {:>12.0} {:>10.2} {:>10.2} {:>10.2} {:>10.2}",
+                "{name:32} {:10} {:>12.0} {:>10.2} {:>10.2} {:>10.2} {:>10.2}",
                 format!("{:?}", column.hypervisor),
                 e.hypervisor,
                 e.cr3,

@@ -2,13 +2,14 @@
 //!
 //! `act=NAME` on its command line chooses what it does: `store` (the default) checks the ring to xenstore,
 //! `hello` only prints a line, `wait` does so and then sleeps until xenstore's `control/shutdown` says what to do,
-//! `lend` grants a page to dom0 and leaves it so.
+//! `lend` grants a page to dom0 and leaves it so, `measure` measures calls with the help of another domain that does
+//! `answer`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 use micro_pv::checks::{granted, xenstore};
 #[cfg(target_os = "none")]
-use micro_pv::{console::println, kernel, memory::Page, report, store::Store};
+use micro_pv::{console::println, kernel, measure, memory::Page, report, store::Store};
 
 /// What this kernel does.
 #[cfg(target_os = "none")]
@@ -32,6 +33,8 @@ fn micro_program(line: &str) {
             page.set_word(0, 0x1e27);
             println!("MICRO-LENDS {}", granted::lend_to_dom0(page));
         }
+        "measure" => measure::run(),
+        "answer" => measure::answer(),
         other => println!("MICRO-RESULT no act {other}"),
     }
 }

@@ -16,6 +16,7 @@ pub mod console;
 pub mod crash;
 pub mod hostile;
 pub mod kernel;
+pub mod measure;
 pub mod memory;
 pub mod pci;
 pub mod report;

@@ -1,0 +1,81 @@
+//! `cargo xtask bench --guests`: what PV guests do, and what it takes to create them.
+//!
+//! Disks and networks are dom0's own memory, so that nothing waits for a device of the emulator. What is waited for are
+//! timers, which then fire at once: times compare, and are the same in each run.
+
+use tests_linux_guests::case::{Case, Guests, Script};
+use tests_linux_guests::emulator::{Clock, Hypervisor, Machine};
+
+use super::counts::Events;
+use super::table::Column;
+use super::{Figure, boot, events, figure};
+use crate::failure::Result;
+use crate::hypervisor::Profile;
+use crate::image;
+use crate::layout::Layout;
+
+const CASE: Case = Case {
+    name: "bench-guests",
+    machine: Machine {
+        clock: Clock::Instructions,
+        ..Machine::BASE
+    },
+    guests: Guests::Linux,
+    script: Script::Guest("bench-guests"),
+    seconds: 3600,
+    ..Case::BASE
+};
+
+/// Boots once and measures all.
+pub fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Column> {
+    let mut files = crate::boot::prepare(layout, hypervisor, Profile::Release)?;
+    files.dom0 = image::build_guests(layout)?.dom0;
+    files.dom0 = image::with_micro(layout, &files.dom0)?;
+    let name = format!("bench-guests-{hypervisor:?}").to_lowercase();
+    let (console, counts) = boot(layout, &CASE, &mut files, &name)?;
+    let events = events(&console, &counts)?;
+    Ok(Column {
+        hypervisor,
+        figures: figures(&console, &events),
+        events,
+    })
+}
+
+/// The times, each with the instructions of all domains and of the hypervisor: where these are fewer than nanoseconds,
+/// the rest was spent waiting.
+fn figures(console: &str, events: &[(String, Events)]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (name, time) in console.lines().filter_map(figure) {
+        let counted = events.iter().find(|(counted, _)| *counted == name);
+        figures.push((name.clone(), time));
+        figures.extend(counted.map(|(_, e)| (format!("{name}: done"), e.instructions)));
+    }
+    figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Events, figures};
+
+    #[test]
+    fn what_was_done_stands_behind_the_time_it_took() {
+        let events = [(
+            "b".to_owned(),
+            Events {
+                instructions: 40.0,
+                hypervisor: 3.0,
+                cr3: 0.0,
+                flushes: 0.0,
+                invlpg: 0.0,
+                entries: 0.0,
+            },
+        )];
+        let read = figures(
+            "one| BENCH x 1\nBENCH a 7\nBENCH b 50\nCOUNTED 2\n",
+            &events,
+        );
+        let names: Vec<_> = read.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["a", "b", "b: done"]);
+        assert_eq!((read[1].1, read[2].1), (50.0, 40.0));
+    }
+}

@@ -1,0 +1,110 @@
+# Measures guests; cargo xtask bench --guests reads the BENCH lines and compares hypervisors.
+. /tests/report.sh
+. /tests/domus.sh
+. /tests/micros.sh
+
+# noted NAME COMMAND...: what it prints is kept, and it must succeed.
+noted() {
+    local name=$1
+    shift
+    timeout 300 "$@" >>/tmp/bench 2>&1
+    equal "measuring $name succeeds" "$?" 0
+}
+
+# appears NAME GUEST TEXT: from `xl create` to the text on the guest's console, then destroys it.
+appears() {
+    noted "$1" bench until "$1" "$CONSOLES/guest-$2.log" "$3" xl create "/tmp/$2.cfg"
+    runs xl destroy "$2"
+    eventually "$2 is gone" 60 gone "$2"
+}
+
+# inside GUEST PREFIX WORDS: `bench WORDS` in the guest, whose console is silent meanwhile; the prefix goes before each
+# name.
+inside() {
+    guest "$1" "bench $3 >/tmp/bench 2>&1; failed=\$?; cat /tmp/bench; [ \$failed = 0 ]" >/tmp/inside
+    equal "bench $3 in $1 succeeds" "$?" 0
+    sed "s/^BENCH /&$2/" /tmp/inside >>/tmp/bench
+}
+
+measure_creation() {
+    # Once before it counts.
+    configure_micro warm micro-domu 4 'act=hello'
+    runs xl create -p -e /tmp/warm.cfg
+    runs xl destroy warm
+    configure_micro hello micro-domu 4 'act=hello'
+    appears 'xl create to first line, 4 MiB' hello MICRO-HELLO
+    configure line 128
+    appears 'xl create to first line, Linux' line 'Linux version'
+    configure shell 128
+    appears 'xl create to a shell, Linux' shell GUEST-READY
+}
+
+# Two small kernels: one answers the other and lends it pages. dom0 sleeps while they measure.
+measure_micros() {
+    local answering asking native="tsc_mode = 'native'"
+    configure_micro answering micro-domu 4 'act=answer' "$native"
+    configure_micro asking micro-domu 4 'act=measure' "$native"
+    runs xl create -p -e /tmp/answering.cfg
+    runs xl create -p -e /tmp/asking.cfg
+    answering=$(xl domid answering) asking=$(xl domid asking)
+    open_console asking
+    xenstore-write "/local/domain/$answering/data/peer" "$asking"
+    runs xl unpause answering
+    eventually "answering is ready" 30 said answering MICRO-ANSWERS
+    xenstore-write "/local/domain/$asking/data/peer" "$answering" "/local/domain/$asking/data/port" \
+        "$(tr -d '\r' <"$CONSOLES/guest-answering.log" | sed -n 's/^MICRO-ANSWERS //p')"
+    xl unpause asking
+    if await_line asking MICRO-MEASURED 60; then
+        ok "the small kernels measure"
+    else
+        fail "the small kernels measure" "$(tail -n 3 "$CONSOLES/guest-asking.log")"
+    fi
+    tr -d '\r' <"$CONSOLES/guest-asking.log" | grep -aE '^(BENCH|COUNTED) ' >>/tmp/bench
+    destroys asking
+    destroys answering
+}
+
+measure_disks() {
+    inside one '' 'read "4 KiB read, phy" /dev/xvda 4096 4000 4000'
+    inside one '' 'read "MiB read, phy, 64 MiB" /dev/xvda 1048576 64 64'
+    inside one '' 'write "MiB written, phy, 64 MiB" /dev/xvda 1048576 64 64'
+    inside one '' 'write "MiB written, file, 256 MiB" /dev/xvdb 1048576 256 256'
+    inside one '' 'read "MiB read, file, 256 MiB" /dev/xvdb 1048576 256 256'
+}
+
+measure_networks() {
+    joins one 11
+    joins two 12
+    eventually "guest one reaches dom0" 30 reaches one 10.0.0.1
+    eventually "guest one reaches guest two" 30 reaches one 10.0.0.12
+    runs bench serve 16
+    guest one 'bench serve 16' || fail "guest one serves" "bench serve failed"
+    guest two 'bench serve 16' || fail "guest two serves" "bench serve failed"
+    inside one '' 'fetch "MiB by TCP, dom0 to domU" 10.0.0.1 16 4'
+    noted "TCP to dom0" bench fetch "MiB by TCP, domU to dom0" 10.0.0.11 16 4
+    inside one '' 'fetch "MiB by TCP, domU to domU" 10.0.0.12 16 4'
+}
+
+start_backends
+modprobe brd rd_nr=1 rd_size=65536
+truncate -s 256M /run/disk
+add_bridge
+measure_creation
+measure_micros
+configure one 128 "disk = ['phy:/dev/ram0,xvda,w', 'file:/run/disk,xvdb,w']" \
+    "vif = ['mac=00:16:3e:00:00:11,bridge=xenbr0']"
+# As it is by default, Xen's guests have a TSC of their own where the CPU does not promise that it is steady: each
+# reading of it is a trap.
+configure two 128 "vif = ['mac=00:16:3e:00:00:12,bridge=xenbr0']" "tsc_mode = 'native'"
+creates one
+creates two
+inside one 'domU: ' loops
+inside two 'native TSC: ' loops
+measure_disks
+measure_networks
+destroys one
+destroys two
+dmesg -n 1
+sleep 1
+cat /tmp/bench
+finish
