@@ -28,11 +28,11 @@ inside() {
 
 measure_creation() {
     # Once before it counts.
-    configure_micro warm micro-domu 4 'act=hello'
+    configure_micro warm micro-domu 4 'act=wait'
     runs xl create -p -e /tmp/warm.cfg
     runs xl destroy warm
-    configure_micro hello micro-domu 4 'act=hello'
-    appears 'xl create to first line, 4 MiB' hello MICRO-HELLO
+    configure_micro small micro-domu 4 'act=wait'
+    appears 'xl create to first line, 4 MiB' small MICRO-WAITS
     configure line 128
     appears 'xl create to first line, Linux' line 'Linux version'
     configure shell 128
