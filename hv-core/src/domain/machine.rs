@@ -18,9 +18,12 @@ pub trait Machine: Send + Sync {
     /// A frame of RAM as 32-bit words.
     fn words32(&self, mfn: Mfn) -> &'static [AtomicU32; 1024];
     /// Copies bytes inside memory that the caller keeps from going away; the ranges may overlap.
-    /// Guests may use the frames meanwhile: bytes beside the copied ones are not written.
+    /// Guests may use the frames meanwhile: bytes beside the copied ones are not written. Words are copied one at a time;
+    /// hardware has a faster way.
     fn copy_bytes(&self, from: (Mfn, u16), to: (Mfn, u16), len: u16) {
-        copy_in_words(self, from, to, len);
+        let source = (self.words(from.0), usize::from(from.1));
+        let target = (self.words(to.0), usize::from(to.1));
+        super::pagecopy::copy(source, target, usize::from(len));
     }
     /// Takes a reference to a domain's page as writable memory.
     ///
@@ -116,18 +119,6 @@ pub trait Machine: Send + Sync {
     fn set_aside(&self, block: Layout) -> Result<(), Errno>;
     /// Drops our reference to a page given out by `share_with`: it is freed when the domain has let go.
     fn unshare(&self, mfn: Mfn);
-}
-
-/// What [`Machine::copy_bytes`] does where there is no faster way.
-pub fn copy_in_words(
-    machine: &(impl Machine + ?Sized),
-    from: (Mfn, u16),
-    to: (Mfn, u16),
-    len: u16,
-) {
-    let source = (machine.words(from.0), usize::from(from.1));
-    let target = (machine.words(to.0), usize::from(to.1));
-    super::pagecopy::copy(source, target, usize::from(len));
 }
 
 /// How a CPU has idled.

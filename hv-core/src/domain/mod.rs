@@ -20,7 +20,7 @@ mod vcpu;
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
 pub use hotplug::{CpuChange, CpuWay, Hotplug, Progress};
 pub use life::{AtRest, Claim, TableWork, Turn};
-pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest, copy_in_words};
+pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};

@@ -8,7 +8,6 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
 use hv_core::domain::{
     CpuWay, Domain, Hypervisor, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest,
-    copy_in_words,
 };
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page_and_type};
@@ -247,12 +246,7 @@ impl Machine for Hw {
     }
 
     fn copy_bytes(&self, from: (Mfn, u16), to: (Mfn, u16), len: u16) {
-        if from.0 == to.0 {
-            // They may overlap.
-            copy_in_words(self, from, to, len);
-        } else {
-            pages::copy(from, to, len);
-        }
+        pages::copy(from, to, len);
     }
 
     fn take_writable(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {

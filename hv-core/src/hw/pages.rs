@@ -230,23 +230,20 @@ pub fn zero(mfn: Mfn) {
     };
 }
 
-/// Copies bytes from an offset of one page to one of another page; what leaves a page is not copied.
+/// Copies bytes from one page to another that guests may be using; both may be the same one, and the ranges overlap. What
+/// leaves a page is not copied.
 pub fn copy(from: (Mfn, u16), to: (Mfn, u16), len: u16) {
     let room = PAGE_SIZE.saturating_sub(from.1.max(to.1).into());
-    let len = room.min(len.into());
-    let at = |(mfn, offset): (Mfn, u16)| direct_frame(mfn) + u64::from(offset);
-    // SAFETY: both ranges are within pages of RAM, which is in the direct map for good, and what is in a page that
-    // others may use is only accessed as atomics.
-    unsafe {
-        core::arch::asm!(
-            "rep movsq",
-            "mov ecx, {rest:e}",
-            "rep movsb",
-            rest = in(reg) len % 8,
-            inout("rcx") len / 8 => _, inout("rsi") at(from) => _, inout("rdi") at(to) => _,
-            options(nostack, preserves_flags)
-        )
-    };
+    let len = usize::from(len).min(room);
+    let address = |(mfn, offset): (Mfn, u16)| direct_frame(mfn) + u64::from(offset);
+    // SAFETY: RAM is in the direct map for good. For Rust what is in a page that others may use is atomics; the function
+    // is assembly and writes the bytes that are copied, no others.
+    unsafe { fast_memmove(address(to), address(from), len) };
+}
+
+unsafe extern "C" {
+    /// See `mem.S`.
+    fn fast_memmove(to: u64, from: u64, bytes: usize) -> u64;
 }
 
 /// Bytes of RAM that is only read, such as a boot module.
