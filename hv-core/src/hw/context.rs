@@ -3,15 +3,14 @@
 
 use core::arch::asm;
 
-use hv_core::base::CpuId;
 use hv_core::hypercall::{Host, SegmentBase};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::{Mode, PvState};
 
 use super::cpu::{self, msr};
 use super::host::HW;
-use super::percpu;
-use super::{fpu, privileged, tables};
+use super::percpu::{self, PerCpu};
+use super::{fpu, paging, privileged, tables, tlb};
 
 /// Loads a data selector; `false` when it is bad (null is loaded then).
 macro_rules! load_selector {
@@ -90,9 +89,11 @@ pub fn load_debug_set(state: &PvState) {
 /// the guest is to get its failsafe callback.
 pub fn load(state: &mut PvState, regs: &mut GuestFrame) -> bool {
     *regs = state.regs;
-    HW.load_gdt(state);
-    HW.load_ldt(state);
-    HW.load_root(state);
+    let this = percpu::this();
+    // What the windows showed before goes with the other address space.
+    tables::show_gdt(this, state, |_| {});
+    tables::show_ldt(this, state, |_| {});
+    load_space(state);
     // Selectors first: loading one clears or changes the base.
     let mut good = load_ds(state.regs.ds as u16) & load_es(state.regs.es as u16);
     good &= load_fs(state.regs.fs as u16) & load_gs(state.regs.gs as u16);
@@ -116,6 +117,17 @@ pub fn load(state: &mut PvState, regs: &mut GuestFrame) -> bool {
     }
     load_debug_set(state);
     good
+}
+
+/// Loads the root of a vCPU that was at rest. Nothing stays of the address space before, whosever it was: another vCPU of
+/// the same domain may run another process, and user entries are global.
+fn load_space(state: &PvState) {
+    if state.active_root().is_some() {
+        HW.load_space(state);
+    } else {
+        paging::load_master();
+        tlb::flush_all_here();
+    }
 }
 
 /// Notes the data selectors as they are now: the guest changes them without us, so those in its frame
@@ -148,13 +160,9 @@ pub fn save(state: &mut PvState, regs: &GuestFrame) {
 }
 
 /// Leaves nothing of a guest in this CPU's segment registers and descriptor windows.
-pub fn clear(cpu_id: CpuId) {
+pub fn clear(this: &PerCpu) {
     let _ = (load_ds(0), load_es(0), load_fs(0), load_gs(0));
-    let window = super::layout::cpu_area(cpu_id) + super::layout::GDT_OFFSET;
-    for page in 0..tables::RESERVED_GDT_PAGE {
-        super::paging::set_page(window + page * 4096, 0);
-    }
-    tables::load_ldt(cpu_id, 0);
+    tables::hide_descriptors(this);
 }
 
 /// Keeps the owner-only counters readable for the debug key.

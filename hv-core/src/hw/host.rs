@@ -5,7 +5,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hv_core::base::{CpuId, DomId, Mfn, Nanos, PAGE_SIZE};
+use hv_core::base::{CpuId, DomId, Mfn, Nanos};
 use hv_core::domain::{
     CpuWay, Domain, Hypervisor, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest,
 };
@@ -22,8 +22,8 @@ use xen_abi::arch_x86::IretContext;
 use xen_abi::errno::Errno;
 
 use super::cpu::{self, msr};
-use super::layout::{self, FRAME_TABLE, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_OURS, cpu_area};
-use super::paging::{self, flag};
+use super::layout::{self, FRAME_TABLE, HYPERVISOR_END, M2P_GUEST, M2P_OURS};
+use super::paging;
 use super::percpu::{self, softirq};
 use super::{apic, clock, fpu, guestmem, heap, pages, power, smp, tables, tlb};
 
@@ -510,21 +510,11 @@ impl Host for Hw {
     }
 
     fn load_gdt(&self, state: &PvState) {
-        let window = cpu_area(percpu::this().id) + layout::GDT_OFFSET;
-        for (page, frame) in state.gdt_frames.iter().enumerate() {
-            let value = frame.map_or(0, |mfn| mfn.addr().0 | (flag::RODATA & !flag::G));
-            paging::set_page(window + (page * PAGE_SIZE) as u64, value);
-        }
+        tables::show_gdt(percpu::this(), state, cpu::invlpg);
     }
 
     fn load_ldt(&self, state: &PvState) {
-        let cpu_id = percpu::this().id;
-        let window = cpu_area(cpu_id) + LDT_OFFSET;
-        for (page, frame) in state.ldt_frames.iter().enumerate() {
-            let value = frame.map_or(0, |mfn| mfn.addr().0 | (flag::RODATA & !flag::G));
-            paging::set_page(window + (page * PAGE_SIZE) as u64, value);
-        }
-        tables::load_ldt(cpu_id, state.ldt_entries);
+        tables::show_ldt(percpu::this(), state, cpu::invlpg);
     }
 
     #[inline]

@@ -118,9 +118,19 @@ pub fn map_in(root: Mfn, va: u64, pa: PhysAddr, len: u64, flags: u64, largest: L
 
 /// The entry at `level` for `va` below a root; makes the tables above it, splits larger pages.
 fn entry(root: Mfn, va: u64, level: u32) -> &'static AtomicU64 {
+    &table_of(root, va, level)[index(va, level)]
+}
+
+/// Where the entry for `va` stands in its table at `level`.
+const fn index(va: u64, level: u32) -> usize {
+    (va >> (12 + 9 * (level - 1))) as usize & 511
+}
+
+/// The table with that entry.
+fn table_of(root: Mfn, va: u64, level: u32) -> &'static [AtomicU64; 512] {
     let mut at = root;
     for l in (level + 1..=4).rev() {
-        let slot = &table(at)[(va >> (12 + 9 * (l - 1))) as usize & 511];
+        let slot = &table(at)[index(va, l)];
         let mut value = slot.load(Ordering::Relaxed);
         if value & flag::P == 0 {
             let lower = pages::alloc_zeroed().unwrap_or_else(|| short_of_ram("page tables"));
@@ -131,7 +141,7 @@ fn entry(root: Mfn, va: u64, level: u32) -> &'static AtomicU64 {
         }
         at = PhysAddr(value & flag::ADDR).mfn();
     }
-    &table(at)[(va >> (12 + 9 * (level - 1))) as usize & 511]
+    table(at)
 }
 
 /// Replaces a large page at `level` by a table of the next smaller ones with the same permissions.
@@ -154,6 +164,18 @@ fn split(slot: &AtomicU64, value: u64, level: u32) -> u64 {
 pub fn set_page(va: u64, value: u64) {
     entry(master(), va, 1).store(value, Ordering::Relaxed);
     cpu::invlpg(va);
+}
+
+/// Sets the entries of small pages in a row that share a table (0: not present). The address of each whose entry was
+/// another before goes to `forget`: this CPU may still have the old one.
+pub fn set_row(va: u64, values: impl Iterator<Item = u64>, forget: impl Fn(u64)) {
+    let slots = &table_of(master(), va, 1)[index(va, 1)..];
+    for ((slot, value), page) in slots.iter().zip(values).zip(0..) {
+        if slot.load(Ordering::Relaxed) != value {
+            slot.store(value, Ordering::Relaxed);
+            forget(va + page * PAGE_SIZE as u64);
+        }
+    }
 }
 
 /// Maps device registers uncached and returns their address; never unmapped.

@@ -86,6 +86,10 @@ pub struct PerCpu {
     pub vectors: InService,
     /// The domain whose translations may be in this CPU's TLB.
     pub tlb_domain: RefCell<Option<Arc<Domain>>>,
+    /// How many pages of a guest this CPU's GDT window shows at most.
+    pub gdt_pages: Cell<usize>,
+    /// The same of its LDT window.
+    pub ldt_pages: Cell<usize>,
     /// Deadlines of vCPUs whose timers live here.
     pub timers: Mutex<DeadlineHeap>,
     /// When the running vCPU's time slice ends; 0: no limit.
@@ -157,6 +161,8 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         remote: Remote::default(),
         vectors: InService::default(),
         tlb_domain: RefCell::new(None),
+        gdt_pages: Cell::new(0),
+        ldt_pages: Cell::new(0),
         timers: Mutex::new(
             rank::DEADLINES,
             DeadlineHeap::with_capacity(MAX_UNITS)

@@ -209,7 +209,9 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
                 .map_or(0, |slice| now.saturating_add(slice)),
         );
         let current = loaded.as_ref().map(|l| l.unit);
-        if decision.save.is_some() && decision.save == current {
+        // Where another takes its place, that one's page tables come first.
+        let other = decision.next.filter(|next| Some(*next) != current);
+        if decision.save.is_some() && decision.save == current && other.is_none() {
             stop_running(loaded);
             save(this, loaded);
         }
@@ -223,9 +225,7 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
                 resume(this, loaded);
             }
             Some(unit) => {
-                stop_running(loaded);
-                save(this, loaded);
-                if !load(this, loaded, unit) {
+                if !change_to(this, loaded, unit) {
                     send_to_sleep(unit);
                     stray = Some(unit);
                     continue;
@@ -237,6 +237,21 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
     }
     leave_dying(this, loaded);
     clock::program();
+}
+
+/// Loads another vCPU in the place of the loaded one, if there is one; `false`: it is not to run, and none is loaded.
+fn change_to(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
+    stop_running(loaded);
+    let old = take_off(loaded);
+    let good = load(this, loaded, unit);
+    // The one before is kept from others until its page tables are out of CR3.
+    if !good {
+        leave_spaces(this);
+    }
+    if let Some(old) = old {
+        release(this, old);
+    }
+    good
 }
 
 /// A unit was chosen that may not run: it was woken when it had just been stopped, or it is gone.
@@ -315,19 +330,36 @@ fn resume(this: &PerCpu, loaded: &mut Option<Loaded>) {
 
 /// Takes the state off this CPU so that another may load it.
 fn save(this: &PerCpu, loaded: &mut Option<Loaded>) {
-    let Some(mut l) = loaded.take() else { return };
+    if let Some(old) = take_off(loaded) {
+        leave_spaces(this);
+        release(this, old);
+    }
+}
+
+/// Completes the state of the loaded vCPU. Its page tables and descriptors are in use here until others are, or none.
+fn take_off(loaded: &mut Option<Loaded>) -> Option<Loaded> {
+    let mut l = loaded.take()?;
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with the guest out.
     context::save(&mut l.state, unsafe { &(*info).regs });
+    Some(l)
+}
+
+/// Nothing of a guest stays in use on this CPU.
+fn leave_spaces(this: &PerCpu) {
     paging::load_master();
-    context::clear(this.id);
+    context::clear(this);
+}
+
+/// Lets others load a state that this CPU uses no more.
+fn release(this: &PerCpu, old: Loaded) {
     let Loaded {
         domain,
         id,
         state,
         unit,
         ..
-    } = l;
+    } = old;
     if let Some(vcpu) = domain.vcpu(id) {
         *vcpu.state.lock() = Some(state);
     }
@@ -368,25 +400,13 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
         domain.stop_running();
         return false;
     };
-    let changed = this
-        .tlb_domain
-        .borrow()
-        .as_ref()
-        .is_none_or(|d| !Arc::ptr_eq(d, &domain));
     domain.mark_dirty(this.id);
-    if changed && let Some(old) = this.tlb_domain.borrow_mut().replace(domain.clone()) {
-        // Global entries of the old domain go; after that it need not flush here.
-        tlb::flush_all_here();
-        old.clear_dirty(this.id);
-    } else {
-        // Another vCPU of the same domain may run another process: its user entries are global.
-        tlb::flush_all_here();
-    }
     let mut l = Loaded::new(domain, (id, unit), state);
     l.state.tsc = l.domain.tsc.lock().own.map(|own| own.clock);
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
     let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
+    note_translations(this, &l.domain);
     cpuid_fault::follow(this, l.domain.rights);
     l.vcpu()
         .runstate
@@ -398,6 +418,17 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
         exits::bad_selectors(slot);
     }
     true
+}
+
+/// Translations of this domain only are in this CPU's TLB now: the last one need not flush here any more.
+fn note_translations(this: &PerCpu, domain: &Arc<Domain>) {
+    let same = |d: &Arc<Domain>| Arc::ptr_eq(d, domain);
+    if this.tlb_domain.borrow().as_ref().is_some_and(same) {
+        return;
+    }
+    if let Some(old) = this.tlb_domain.borrow_mut().replace(domain.clone()) {
+        old.clear_dirty(this.id);
+    }
 }
 
 /// Runs the loaded vCPU until something is owed.

@@ -1,11 +1,13 @@
 //! GDT, IDT, TSS, stacks and the SYSCALL stub of each CPU.
 
+use core::cell::Cell;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{CpuId, Mfn, PAGE_SIZE};
 use hv_core::pv::frame::{GuestFrame, rflags};
+use hv_core::pv::state::PvState;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::{lgdt, lidt};
 use x86_64::structures::DescriptorTablePointer;
@@ -270,8 +272,57 @@ pub fn load(cpu_id: CpuId) {
     load_idt();
 }
 
+/// Descriptors in a page.
+const PER_PAGE: u32 = (PAGE_SIZE / 8) as u32;
+
+/// Shows a guest's pages of so many descriptors, read-only, in a window of which `shown` pages may show something else.
+fn show(
+    window: u64,
+    shown: &Cell<usize>,
+    (frames, descriptors): (&[Option<Mfn>], u32),
+    forget: impl Fn(u64),
+) {
+    let pages = frames.len().min(descriptors.div_ceil(PER_PAGE) as usize);
+    let old = shown.replace(pages);
+    if pages.max(old) == 0 {
+        return;
+    }
+    // Not global: a vCPU switch changes what is there.
+    let entry = |mfn: Mfn| mfn.addr().0 | (flag::RODATA & !flag::G);
+    let entries = frames[..pages].iter().map(|f| f.map_or(0, entry));
+    let rest = core::iter::repeat_n(0, old.saturating_sub(pages));
+    paging::set_row(window, entries.chain(rest), forget);
+}
+
+/// Shows a guest's GDT in this CPU's window; `forget` as for [`paging::set_row`].
+pub fn show_gdt(this: &PerCpu, state: &PvState, forget: impl Fn(u64)) {
+    let window = cpu_area(this.id) + layout::GDT_OFFSET;
+    let gdt = (&state.gdt_frames[..], state.gdt_entries);
+    show(window, &this.gdt_pages, gdt, forget);
+}
+
+/// The same for its LDT, which is loaded.
+pub fn show_ldt(this: &PerCpu, state: &PvState, forget: impl Fn(u64)) {
+    let window = cpu_area(this.id) + layout::LDT_OFFSET;
+    let ldt = (&state.ldt_frames[..], state.ldt_entries);
+    show(window, &this.ldt_pages, ldt, forget);
+    load_ldt(this.id, state.ldt_entries);
+}
+
+/// Takes all pages of guests out of this CPU's windows; no LDT is loaded.
+pub fn hide_descriptors(this: &PerCpu) {
+    let area = cpu_area(this.id);
+    load_ldt(this.id, 0);
+    for (offset, shown) in [
+        (layout::GDT_OFFSET, &this.gdt_pages),
+        (layout::LDT_OFFSET, &this.ldt_pages),
+    ] {
+        show(area + offset, shown, (&[], 0), cpu::invlpg);
+    }
+}
+
 /// Points this CPU's LDT descriptor at the LDT window with `entries` entries and loads it; 0: no LDT.
-pub fn load_ldt(cpu_id: CpuId, entries: u32) {
+fn load_ldt(cpu_id: CpuId, entries: u32) {
     let base = cpu_area(cpu_id);
     if entries == 0 {
         // SAFETY: a null LDT is always valid.
