@@ -91,11 +91,15 @@ impl Credit2 {
             }
             return cpu;
         }
-        let (last, preferred, effective) = (data.last_cpu, data.preferred, data.effective);
         let idle = self
-            .claim_among(home, last, &preferred)
-            .or_else(|| self.claim_among(home, last, &effective));
+            .claim_among(home, data.last_cpu, &data.preferred)
+            .or_else(|| self.claim_among(home, data.last_cpu, &data.effective));
         idle.or_else(|| group.find_victim(unit, now, self.limit()))
+    }
+
+    /// Whether any CPU idles that nobody has kicked.
+    fn has_idle(&self) -> bool {
+        self.bays.iter().any(|bay| bay.hints.has_idle())
     }
 
     /// Claims one CPU if it idles.
@@ -107,6 +111,10 @@ impl Credit2 {
 
     /// Claims an idle CPU of a set: the last one used, one in the home group, any.
     fn claim_among(&self, home: usize, last: Option<CpuId>, set: &CpuSet) -> Option<CpuId> {
+        // As on a machine that has work.
+        if !self.has_idle() {
+            return None;
+        }
         let others = (0..self.bays.len()).filter(|&index| index != home);
         core::iter::once(home).chain(others).find_map(|index| {
             let base = index as u32 * self.width;
@@ -140,7 +148,7 @@ impl Credit2 {
     /// Kicks an idle CPU for a unit that waits: when a CPU that was kicked for it has taken
     /// another one instead. One for each decision suffices, for each takes one unit at most.
     pub(super) fn find_missed(&self) -> Option<CpuId> {
-        if !self.bays.iter().any(|bay| bay.hints.has_idle()) {
+        if !self.has_idle() {
             return None;
         }
         let busy = self.bays.iter().enumerate();
