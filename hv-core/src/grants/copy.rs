@@ -84,32 +84,78 @@ struct HeldPage<P> {
     entries: ArrayVec<(P, GrantRef), 2>,
 }
 
-/// Copies bytes.
-///
-/// # Errors
-/// [`GrantError::BadDomain`], [`GrantError::BadGntref`], [`GrantError::General`] when an entry does
-/// not grant it or grants only other bytes of the page, and those of [`GrantHost`].
-pub fn copy<H: GrantHost>(host: &H, request: &CopyRequest) -> Result<(), GrantError> {
-    let source = hold(host, request.source.0, Access::Read)?;
-    let dest = match hold(host, request.dest.0, Access::Write) {
-        Ok(dest) => dest,
-        Err(error) => {
-            release(host, source);
-            return Err(error);
+/// One end of a copy that is done, and the page that is still held for it.
+struct End<P> {
+    place: Place,
+    held: HeldPage<P>,
+}
+
+/// The copies of one call. Each often names a page of the one before again, so both ends of the last stay held. They must
+/// be let go by [`Self::finish`]: dropping them leaks what is held.
+#[must_use = "pages are held until it is finished"]
+pub struct Copies<P> {
+    source: Option<End<P>>,
+    dest: Option<End<P>>,
+}
+
+impl<P> Default for Copies<P> {
+    fn default() -> Self {
+        Self {
+            source: None,
+            dest: None,
         }
-    };
-    let (from, to, len) = (request.source.1, request.dest.1, request.len);
-    let allowed = source.page.contains(from, len) && dest.page.contains(to, len);
-    if allowed && len > 0 {
-        host.copy_bytes((source.page.mfn, from), (dest.page.mfn, to), len);
     }
-    release(host, dest);
-    release(host, source);
-    if allowed {
+}
+
+impl<P: HasGrants> Copies<P> {
+    /// Copies bytes.
+    ///
+    /// # Errors
+    /// [`GrantError::BadDomain`], [`GrantError::BadGntref`], [`GrantError::General`] when an entry does
+    /// not grant it or grants only other bytes of the page, and those of [`GrantHost`].
+    pub fn copy<H: GrantHost<Peer = P>>(
+        &mut self,
+        host: &H,
+        request: &CopyRequest,
+    ) -> Result<(), GrantError> {
+        let source = page_at(host, &mut self.source, request.source.0, Access::Read)?;
+        let dest = page_at(host, &mut self.dest, request.dest.0, Access::Write)?;
+        let (from, to, len) = (request.source.1, request.dest.1, request.len);
+        if !source.contains(from, len) || !dest.contains(to, len) {
+            return Err(GrantError::General);
+        }
+        if len > 0 {
+            host.copy_bytes((source.mfn, from), (dest.mfn, to), len);
+        }
         Ok(())
-    } else {
-        Err(GrantError::General)
     }
+
+    /// Lets go of what the last copy held.
+    pub fn finish<H: GrantHost<Peer = P>>(self, host: &H) {
+        for end in [self.dest, self.source].iter().flatten() {
+            release(host, &end.held);
+        }
+    }
+}
+
+/// The page at this end, held, in the place of the one before unless that is it.
+fn page_at<'a, H: GrantHost>(
+    host: &H,
+    end: &'a mut Option<End<H::Peer>>,
+    place: Place,
+    access: Access,
+) -> Result<&'a PageRange, GrantError> {
+    if end.as_ref().is_none_or(|end| end.place != place) {
+        if let Some(old) = end.as_ref() {
+            release(host, &old.held);
+        }
+        *end = None;
+        let held = hold(host, place, access)?;
+        *end = Some(End { place, held });
+    }
+    end.as_ref()
+        .map(|end| &end.held.page)
+        .ok_or(GrantError::General)
 }
 
 fn hold<H: GrantHost>(
@@ -166,11 +212,11 @@ fn hold_granted<H: GrantHost>(
                     entries,
                 });
             }
-            release_entries(host, entries, access);
+            release_entries(host, &entries, access);
             Err(GrantError::General)
         }
         Err(error) => {
-            release_entries(host, entries, access);
+            release_entries(host, &entries, access);
             Err(error)
         }
     }
@@ -191,18 +237,14 @@ fn pin<H: GrantHost>(
     Ok((peer, target))
 }
 
-fn release<H: GrantHost>(host: &H, held: HeldPage<H::Peer>) {
-    release_entries(host, held.entries, held.access);
+fn release<H: GrantHost>(host: &H, held: &HeldPage<H::Peer>) {
+    release_entries(host, &held.entries, held.access);
     // One reference, whether the page is the caller's own or was found through entries.
     host.put_page(held.page.mfn, held.access);
 }
 
-fn release_entries<H: GrantHost>(
-    host: &H,
-    entries: ArrayVec<(H::Peer, GrantRef), 2>,
-    access: Access,
-) {
-    for (peer, reference) in entries.into_iter().rev() {
-        unpin(host, &peer, reference, Parts::HOST, access, None);
+fn release_entries<H: GrantHost>(host: &H, entries: &[(H::Peer, GrantRef)], access: Access) {
+    for (peer, reference) in entries.iter().rev() {
+        unpin(host, peer, *reference, Parts::HOST, access, None);
     }
 }

@@ -319,11 +319,9 @@ impl GrantTable {
         chunk.get((reference % CHUNK) as usize)
     }
 
-    fn set_active(&mut self, reference: GrantRef, value: Active) {
-        let chunk = self.active.get_mut((reference / CHUNK) as usize);
-        if let Some(slot) = chunk.and_then(|c| c.get_mut((reference % CHUNK) as usize)) {
-            *slot = value;
-        }
+    fn active_mut(&mut self, reference: GrantRef) -> Option<&mut Active> {
+        let chunk = self.active.get_mut((reference / CHUNK) as usize)?;
+        chunk.get_mut((reference % CHUNK) as usize)
     }
 
     /// The shared side of an entry; `None` beyond the table's end.
@@ -344,25 +342,24 @@ impl GrantTable {
         if self.life != Life::Running {
             return Err(GrantError::BadDomain);
         }
-        let Some(&active) = self.active(wanted.reference) else {
+        let Some(active) = self.active(wanted.reference) else {
             return Err(GrantError::BadGntref);
         };
         let before = active.pins.hold();
         if before != Hold::Idle {
-            self.check_shared_use(&active, wanted)?;
+            self.check_shared_use(active, wanted)?;
         }
         let access = wanted.terms.access;
         let pins = active.pins.with(wanted.parts, access);
         let pins = pins.ok_or(GrantError::General)?;
-        let target = self.begin(host, owner, wanted, &active)?;
-        self.set_active(
-            wanted.reference,
-            Active {
+        let target = self.begin(host, owner, wanted, active)?;
+        if let Some(active) = self.active_mut(wanted.reference) {
+            *active = Active {
                 pins,
                 grantee: wanted.terms.grantee,
                 target,
-            },
-        );
+            };
+        }
         Ok(target)
     }
 
@@ -423,15 +420,16 @@ impl GrantTable {
         if self.life == Life::Over {
             return;
         }
-        let active = self.active(reference).copied();
-        let left = active.and_then(|a| Some((a, a.pins.without(parts, access)?)));
-        let Some((active, pins)) = left else {
+        let left = self.active_mut(reference).and_then(|active| {
+            active.pins = active.pins.without(parts, access)?;
+            Some(active.pins.hold())
+        });
+        let Some(hold) = left else {
             log::error!("d{}: grant {reference} released too often", self.owner);
             return;
         };
-        self.set_active(reference, Active { pins, ..active });
         if let Some(entry) = self.entry(reference) {
-            entry.settle(pins.hold());
+            entry.settle(hold);
         }
     }
 

@@ -185,8 +185,20 @@ impl<H: Host> Ctx<'_, H> {
     /// `EFAULT`.
     pub fn read<T: FromBytes + IntoBytes>(&self, at: u64) -> Result<T, Errno> {
         let mut value = T::new_zeroed();
-        self.host.copy_in(value.as_mut_bytes(), at)?;
+        self.read_into(&mut value, at)?;
         Ok(value)
+    }
+
+    /// The same to where the value, or a list of them, is to stand: a large one that is returned is copied again.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read_into<T: FromBytes + IntoBytes + ?Sized>(
+        &self,
+        value: &mut T,
+        at: u64,
+    ) -> Result<(), Errno> {
+        self.host.copy_in(value.as_mut_bytes(), at)
     }
 
     /// Copies one value to the guest.

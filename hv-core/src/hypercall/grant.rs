@@ -9,14 +9,14 @@ use xen_abi::arch_x86::HYPERVISOR_VIRT_END;
 use xen_abi::errno::Errno;
 use xen_abi::grant_table as abi;
 use xen_abi::xen::DOMID_SELF;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply};
 use super::grant_host::Caller;
 use super::memory::charge;
 use crate::base::{DomId, Mfn, PhysAddr};
 use crate::domain::Domain;
-use crate::grants::copy::{CopyRequest, copy};
+use crate::grants::copy::{Copies, CopyRequest};
 use crate::grants::map::{map_grant_ref, prepare_unmap};
 use crate::grants::status::code;
 use crate::grants::{
@@ -55,7 +55,7 @@ pub fn grant_table_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         abi::GNTTABOP_unmap_grant_ref => unmap::<H, abi::GnttabUnmapGrantRef>(cx, args),
         abi::GNTTABOP_unmap_and_replace => unmap::<H, abi::GnttabUnmapAndReplace>(cx, args),
         abi::GNTTABOP_transfer => each(cx, args, transfer),
-        abi::GNTTABOP_copy => each(cx, args, copy_one),
+        abi::GNTTABOP_copy => copy(cx, args),
         abi::GNTTABOP_swap_grant_ref => each(cx, args, swap),
         abi::GNTTABOP_query_size => single(cx, args, query_size),
         abi::GNTTABOP_get_version => single(cx, args, get_version),
@@ -76,10 +76,11 @@ impl<T: FromBytes + IntoBytes + Immutable> Element for T {}
 fn each<H: Host, T: Element>(
     cx: &mut Ctx<'_, H>,
     [cmd, mut at, mut left, ..]: Args,
-    work: fn(&mut Ctx<'_, H>, &mut T),
+    mut work: impl FnMut(&mut Ctx<'_, H>, &mut T),
 ) -> Reply {
+    let mut op = T::new_zeroed();
     while left != 0 {
-        let mut op: T = cx.read(at)?;
+        cx.read_into(&mut op, at)?;
         work(cx, &mut op);
         cx.write(at, &op)?;
         at = cx.element::<T>(at, 1)?;
@@ -150,9 +151,15 @@ fn give<H: Host>(cx: &Ctx<'_, H>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<
     given
 }
 
-fn copy_one<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabCopy) {
-    let done = CopyRequest::try_from(&*op).and_then(|request| copy(&Caller::new(cx), &request));
-    op.status = code(&done);
+fn copy<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+    let mut copies = Copies::default();
+    let reply = each(cx, args, |cx, op: &mut abi::GnttabCopy| {
+        let request = CopyRequest::try_from(&*op);
+        let done = request.and_then(|request| copies.copy(&Caller::new(cx), &request));
+        op.status = code(&done);
+    });
+    copies.finish(&Caller::new(cx));
+    reply
 }
 
 fn swap<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabSwapGrantRef) {
@@ -189,16 +196,13 @@ impl UnmapOp for abi::GnttabUnmapAndReplace {
 fn unmap<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, [cmd, mut at, mut left, ..]: Args) -> Reply {
     while left != 0 {
         let size = left.min(UNMAPS as u64);
-        let mut ops: ArrayVec<T, UNMAPS> = ArrayVec::new();
-        for index in 0..size {
-            ops.push(cx.read(cx.element::<T>(at, index)?)?);
-        }
-        let done = unmap_group(cx, &mut ops) as u64;
-        for (op, index) in ops.iter().zip(0..done) {
-            cx.write(cx.element::<T>(at, index)?, op)?;
-        }
-        at = cx.element::<T>(at, done)?;
-        left -= done;
+        let mut ops: [T; UNMAPS] = FromZeros::new_zeroed();
+        let ops = &mut ops[..size as usize];
+        cx.read_into(ops, at)?;
+        let done = unmap_group(cx, ops);
+        cx.write(at, &ops[..done])?;
+        at = cx.element::<T>(at, done as u64)?;
+        left -= done as u64;
         if left != 0 && (!cx.state.owed_puts.is_empty() || cx.host.preempt_pending()) {
             return Ok(Outcome::Restart([cmd, at, left, 0, 0, 0]));
         }
@@ -223,7 +227,7 @@ fn unmap_group<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, ops: &mut [T]) -> usize
         cx.host.flush_on(&CpuSet::ALL, cx.domain, Flush::All);
     }
     let caller = Caller::new(cx);
-    for unmap in pending {
+    for unmap in pending.drain(..) {
         unmap.finish(&caller);
     }
     done

@@ -60,6 +60,7 @@ impl<'a, H: Host> Caller<'a, H> {
     }
 
     /// Finds the entry that a mapping names and holds its table.
+    #[inline(always)]
     fn hold(&self, addr: u64, contains_pte: bool) -> PtResult<(Hold, usize)> {
         let slot = if contains_pte {
             let at = PhysAddr(addr);

@@ -401,6 +401,7 @@ pub fn update_va_mapping<M: PtMachine>(
 }
 
 /// Holds an L1 table that a walk found; Invalid where it no longer is one.
+#[inline(always)]
 pub fn hold_l1<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId, owed: &mut OwedPuts) -> PtResult<Hold> {
     let hold = hold_table(m, mfn, owner, owed).map_err(|stop| match stop {
         Stop::Refused(Refusal::Busy) => Stop::Refused(Refusal::Invalid),

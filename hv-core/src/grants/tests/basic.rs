@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::base::Gfn;
 use crate::base::PAGE_SIZE;
-use crate::grants::copy::{CopyRequest, Place, copy};
+use crate::grants::copy::{Copies, CopyRequest, Place};
 use crate::grants::teardown::{Progress, release_mappings};
 use crate::grants::*;
 use xen_abi::grant_table::*;
@@ -313,6 +313,36 @@ fn copies_between_own_and_granted_pages() {
     let crossing = run((own, 0), (granted(2, 6), u16::MAX), u16::MAX);
     assert_eq!(crossing, Err(GrantError::BadCopyArg));
     assert_eq!((w.total_refs(), w.flags(1, 5), w.flags(2, 6)), (0, RO, RW));
+}
+
+#[test]
+fn pages_that_are_named_again_are_held_once_until_the_end() {
+    let w = world();
+    w.grant(1, 5, 0, page_of(1, 0), RO);
+    w.grant(1, 6, 0, page_of(1, 1), RO);
+    let host = w.host(0);
+    let own = Place::Own(Gfn(page_of(0, 0)));
+    let from = |reference| {
+        let granted = Place::Granted {
+            dom: Some(1),
+            reference,
+        };
+        CopyRequest::new((granted, 0), (own, 0), 8).unwrap()
+    };
+    let mut copies = Copies::default();
+    for _ in 0..3 {
+        assert_eq!(copies.copy(&host, &from(5)), Ok(()));
+        assert_eq!(w.flags(1, 5), RO | GTF_reading);
+        assert_eq!((w.refs(page_of(1, 0)), w.total_refs()), ((1, 0), 2));
+    }
+    // Another page takes its place, as does an error.
+    assert_eq!(copies.copy(&host, &from(6)), Ok(()));
+    assert_eq!((w.flags(1, 5), w.flags(1, 6)), (RO, RO | GTF_reading));
+    assert_eq!(copies.copy(&host, &from(7)), Err(GrantError::General));
+    assert_eq!((w.flags(1, 6), w.total_refs()), (RO, 1));
+    assert_eq!(copies.copy(&host, &from(5)), Ok(()));
+    copies.finish(&host);
+    assert_eq!((w.flags(1, 5), w.total_refs()), (RO, 0));
 }
 
 #[test]

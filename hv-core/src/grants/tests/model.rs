@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::base::DomId;
-use crate::grants::copy::{CopyRequest, Place, copy};
+use crate::grants::copy::{CopyRequest, Place};
 use crate::grants::teardown::{Progress, release_mappings};
 use crate::grants::*;
 use proptest::prelude::*;

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::base::Gfn;
-use crate::grants::copy::{CopyRequest, Place, copy};
+use crate::grants::copy::{CopyRequest, Place};
 use crate::grants::*;
 use std::sync::atomic::Ordering;
 use xen_abi::errno::Errno;

@@ -1,6 +1,7 @@
 //! A machine of a few domains and pages that counts every reference.
 
 use crate::base::{DomId, Gfn, Mfn, PAGE_SIZE};
+use crate::grants::copy::{Copies, CopyRequest};
 use crate::grants::frames::WORDS;
 use crate::grants::*;
 use std::cell::{Cell, RefCell};
@@ -329,4 +330,12 @@ pub fn unmap(
     let pending = map::prepare_unmap(host, &request)?;
     pending.finish(host);
     Ok(())
+}
+
+/// One copy alone.
+pub fn copy(host: &FakeHost<'_>, request: &CopyRequest) -> Result<(), GrantError> {
+    let mut copies = Copies::default();
+    let result = copies.copy(host, request);
+    copies.finish(host);
+    result
 }
