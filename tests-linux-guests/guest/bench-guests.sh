@@ -39,6 +39,22 @@ measure_creation() {
     appears 'xl create to a shell, Linux' shell GUEST-READY
 }
 
+# What the last of many costs beside the first.
+measure_crowd() {
+    local number name
+    for number in $(seq 30); do
+        name=crowd$number
+        configure_micro "$name" micro-domu 4 'act=wait'
+        case $number in
+            1 | 30) noted "$name" bench once "xl create -p, number $number" xl create -p -e "/tmp/$name.cfg" ;;
+            *) runs xl create -p -e "/tmp/$name.cfg" ;;
+        esac
+    done
+    for name in $(numbered crowd 30); do
+        runs xl destroy "$name"
+    done
+}
+
 # Two small kernels: one answers the other and lends it pages. dom0 sleeps while they measure.
 measure_micros() {
     local answering asking native="tsc_mode = 'native'"
@@ -90,6 +106,7 @@ modprobe brd rd_nr=1 rd_size=65536
 truncate -s 256M /run/disk
 add_bridge
 measure_creation
+measure_crowd
 measure_micros
 configure one 128 "disk = ['phy:/dev/ram0,xvda,w', 'file:/run/disk,xvdb,w']" \
     "vif = ['mac=00:16:3e:00:00:11,bridge=xenbr0']"

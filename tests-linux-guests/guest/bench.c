@@ -1,7 +1,8 @@
 /* Costs of what an operating system does all the time, in nanoseconds of the guest's clock.
- * Prints lines "BENCH NAME NANOSECONDS". `bench TIMES COMMAND...` measures a command, `bench login` the boot so far,
- * `bench loops` what a guest can measure of it all, `bench read` and `bench write` a disk, `bench fetch` a network
- * that `bench serve` is at the other end of, `bench until` how long it takes until another one has written something.
+ * Prints lines "BENCH NAME NANOSECONDS". `bench TIMES COMMAND...` and `bench once` measure a command,
+ * `bench login` the boot so far, `bench loops` what a guest can measure of it all, `bench read` and `bench write` a
+ * disk, `bench fetch` a network that `bench serve` is at the other end of, `bench until` how long it takes until
+ * another one has written something.
  * Static, so that no other file has a part in it. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -408,6 +409,17 @@ static void until(char **words)
 	end_command(child, command);
 }
 
+/* Prints how long a command takes that is run once: its name, and the command. */
+static void once(char **words)
+{
+	uint64_t before = now();
+
+	MARK_BEGIN();
+	end_command(start_command(words + 1), words + 1);
+	MARK_END();
+	tell(words[0], before, 1);
+}
+
 static void loops(void)
 {
 	measure("getpid", 20000, get_pid);
@@ -442,6 +454,8 @@ int main(int count, char **words)
 		fetch(words + 2);
 	else if (count == 3 && !strcmp(what, "serve"))
 		serve((unsigned)atoi(words[2]));
+	else if (count > 3 && !strcmp(what, "once"))
+		once(words + 2);
 	else if (count > 5 && !strcmp(what, "until"))
 		until(words + 2);
 	else if (count == 2 && !strcmp(what, "loops"))
