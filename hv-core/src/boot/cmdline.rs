@@ -118,6 +118,8 @@ pub struct Options {
     pub dom0_max_vcpus: VcpuRange,
     /// `maxcpus=` and `nosmp`: most CPUs to bring up; `None` for all.
     pub max_cpus: Option<u32>,
+    /// `irq_ratelimit=`: most interrupts of one line in 10 ms, 0 for any number; `None` for ours.
+    pub irq_ratelimit: Option<u32>,
     /// `sched=`.
     pub scheduler: SchedulerName,
     /// `abi=` (ours): the Xen version that is reported to guests and tools.
@@ -151,6 +153,7 @@ impl Default for Options {
             dom0_mem: Dom0Mem::default(),
             dom0_max_vcpus: VcpuRange::default(),
             max_cpus: None,
+            irq_ratelimit: None,
             scheduler: SchedulerName::Credit2,
             abi: AbiVersion {
                 major: 4,
@@ -362,6 +365,11 @@ impl Parser {
             "maxcpus" => |parser, value| {
                 let count = values::unsigned(value).filter(|&count| count > 0)?;
                 parser.options.max_cpus = Some(u32::try_from(count).ok()?);
+                Some(())
+            },
+            "irq_ratelimit" => |parser, value| {
+                let limit = values::unsigned(value)?;
+                parser.options.irq_ratelimit = Some(u32::try_from(limit).ok()?);
                 Some(())
             },
             "sched" => Self::set_scheduler,

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 
 use hv_core::base::{CpuId, DomId, Mfn, Nanos, PhysAddr};
 use hv_core::events;
-use hv_core::irq::{Arrival, ChipPlace, IoApicRegs, IrqHost, Irqs};
+use hv_core::irq::{Arrival, ChipPlace, IoApicRegs, IrqHost, Irqs, STORM_LIMIT};
 use hv_core::pci::PciAddress;
 use hv_core::pci::guard::Guarded;
 use spin::Once;
@@ -84,7 +84,12 @@ pub fn init(boot: &Boot) -> &'static Irqs {
         .map(Into::into)
         .collect();
     let irqs: &'static Irqs = match Irqs::new(&IrqMachine, places, overrides, &Pci, MESSAGES) {
-        Ok(irqs) => Box::leak(Box::new(irqs)),
+        Ok(irqs) => {
+            let limit = boot.command_line.options.irq_ratelimit;
+            Box::leak(Box::new(
+                irqs.with_storm_limit(limit.unwrap_or(STORM_LIMIT)),
+            ))
+        }
         Err(why) => refuse(format_args!("interrupts: {why}")),
     };
     let note = |what: &str, result: Result<(), xen_abi::errno::Errno>| {

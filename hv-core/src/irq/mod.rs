@@ -46,5 +46,5 @@ pub use eoi_page::AtEnd;
 pub use ioapic::{ChipPlace, IoApicRegs};
 pub use messages::{Messages, TableStays, Unmappable};
 pub use numbers::Numbering;
-pub use pirqs::{Arrival, IrqHost, Irqs, LineStatus};
+pub use pirqs::{Arrival, IrqHost, Irqs, LineStatus, STORM_LIMIT};
 pub use routing::{LineMode, Override, Polarity, Trigger};

@@ -24,6 +24,9 @@ use crate::pci::PciHost;
 /// device needs and still leave the CPU some time.
 pub const STORM_LIMIT: u32 = 2000;
 
+/// No number of interrupts is too many.
+const NO_LIMIT: u32 = u32::MAX;
+
 /// No storm's rest ends at any time.
 const NEVER: Nanos = Nanos::MAX;
 
@@ -79,6 +82,7 @@ pub struct Irqs {
     pub(super) vectors: Vectors,
     pub(super) numbers: RwLock<NumberTable>,
     pirq_limit: u32,
+    storm_limit: u32,
     /// The first end of a storm's rest.
     first_end: AtomicU64,
     /// Vectors without a line that have come.
@@ -130,10 +134,21 @@ impl Irqs {
             vectors: Vectors::new(),
             numbers: RwLock::new(rank::IRQ_NUMBERS, NumberTable::new(count, pirq_limit)),
             pirq_limit,
+            storm_limit: STORM_LIMIT,
             first_end: AtomicU64::new(NEVER),
             strays: AtomicU64::new(0),
             pci: PciDevices::new(pci),
         })
+    }
+
+    /// The same with another limit of interrupts of one line in 10 ms than [`STORM_LIMIT`]; 0: none.
+    #[must_use]
+    pub fn with_storm_limit(self, limit: u32) -> Self {
+        let storm_limit = if limit == 0 { NO_LIMIT } else { limit };
+        Self {
+            storm_limit,
+            ..self
+        }
     }
 
     /// One more than the highest GSI.
@@ -196,14 +211,15 @@ impl Irqs {
             self.host.end(vector);
             return Arrival::Unwanted;
         };
-        let came = line.arrive(pin, self.host.now(), STORM_LIMIT);
+        let limit = self.storm_limit;
+        let came = line.arrive(pin, self.host.now(), limit);
         drop(line);
         self.host.end(vector);
         if let Some((until, storms)) = came.storm {
             self.first_end.fetch_min(until, Ordering::SeqCst);
             if storms.is_power_of_two() {
                 let what = format_args!(
-                    "more than {STORM_LIMIT} interrupts in 10 ms, rests for as long ({storms} times so far)"
+                    "more than {limit} interrupts in 10 ms, rests for as long ({storms} times so far)"
                 );
                 self.warn(gsi, what);
             }

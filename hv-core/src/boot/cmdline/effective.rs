@@ -36,6 +36,7 @@ impl Options {
             ("abi", Some(Text(self.abi.to_string()))),
             ("conring_size", Some(Number(conring))),
             ("guest_loglvl", Some(Text(self.guest_loglvl.to_string()))),
+            ("irq_ratelimit", self.irq_ratelimit.map(Number)),
             ("loglvl", Some(Text(self.loglvl.to_string()))),
             ("maxcpus", self.max_cpus.map(Number)),
             (

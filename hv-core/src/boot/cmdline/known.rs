@@ -100,7 +100,6 @@ const XENS: &[&str] = &[
     "iommu_dev_iotlb_timeout",
     "iommu_inclusive_mapping",
     "irq_max_guests",
-    "irq_ratelimit",
     "irq_vector_map",
     "ivmd",
     "ivrs_hpet",

@@ -248,6 +248,16 @@ fn vcpu_counts_are_numbers_or_ranges() {
 }
 
 #[test]
+fn interrupts_are_limited() {
+    assert_eq!(clean("loglvl=all").irq_ratelimit, None);
+    assert_eq!(clean("irq_ratelimit=100").irq_ratelimit, Some(100));
+    assert_eq!(clean("irq-ratelimit=0").irq_ratelimit, Some(0));
+    for bad in ["", "-1", "many", "0x100000000"] {
+        assert_eq!(findings(&format!("irq_ratelimit={bad}")).len(), 1, "{bad}");
+    }
+}
+
+#[test]
 fn cpu_limits_combine() {
     assert_eq!(clean("maxcpus=3").max_cpus, Some(3));
     assert_eq!(clean("nosmp maxcpus=3").max_cpus, Some(1));
@@ -371,7 +381,7 @@ proptest! {
     fn any_value_is_survived(
         name in prop::sample::select(vec![
             "console", "com1", "com2", "conring_size", "loglvl", "guest_loglvl", "dom0",
-            "dom0_mem", "dom0_max_vcpus", "maxcpus", "sched", "abi", "reboot", "watchdog",
+            "dom0_mem", "dom0_max_vcpus", "maxcpus", "irq_ratelimit", "sched", "abi", "reboot", "watchdog",
         ]),
         value in "[0-9a-zA-Z:,/.+%=é-]{0,40}",
         available in any::<u64>(),

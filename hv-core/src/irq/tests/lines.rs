@@ -235,6 +235,20 @@ fn a_storm_is_put_to_rest_and_ends() {
 }
 
 #[test]
+fn what_is_a_storm_can_be_chosen() {
+    for (limit, open) in [(3, false), (4, true), (0, true)] {
+        let (machine, irqs) = Machine::start(Setup::default());
+        let irqs = irqs.with_storm_limit(limit);
+        bind(&irqs, 1);
+        for _ in 0..4 {
+            machine.pulse(1);
+            machine.take_all(&irqs);
+        }
+        assert_eq!(machine.is_open(1), open, "limit {limit}");
+    }
+}
+
+#[test]
 fn a_busy_line_is_no_storm() {
     let (machine, irqs) = Machine::start(Setup::default());
     bind(&irqs, 1);
