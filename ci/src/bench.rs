@@ -43,18 +43,22 @@ const CASE: Case = Case {
 type Figure = (String, f64);
 
 /// Boots both and prints the tables; `--hypervisor` takes only one of them, `--devices`, `--guests` and `--debian`
-/// measure these.
+/// measure these, `--guests --only PART` one part.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let only = arguments.has("--hypervisor");
     let one = boot::which(&mut arguments)?;
-    let measure = if arguments.flag("--debian") {
-        debian::measure
-    } else if arguments.flag("--devices") {
-        devices::measure
-    } else if arguments.flag("--guests") {
-        guests::measure
-    } else {
-        measure
+    let kind = ["--debian", "--devices", "--guests"]
+        .into_iter()
+        .find(|kind| arguments.flag(kind));
+    let part = match kind {
+        Some("--guests") => arguments.value("--only")?,
+        _ => None,
+    };
+    let measure = |hypervisor| match kind {
+        Some("--debian") => debian::measure(layout, hypervisor),
+        Some("--devices") => devices::measure(layout, hypervisor),
+        Some("--guests") => guests::measure(layout, hypervisor, part.as_deref()),
+        _ => measure(layout, hypervisor),
     };
     arguments.finish()?;
     let all = [Hypervisor::Xen, Hypervisor::Xenolith];
@@ -62,7 +66,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<()> {
     let mut columns = Vec::new();
     for hypervisor in chosen {
         println!("measuring on {hypervisor:?} ...");
-        columns.push(measure(layout, hypervisor)?);
+        columns.push(measure(hypervisor)?);
     }
     table::figures(&columns);
     table::events(&columns);

@@ -9,7 +9,7 @@ use tests_linux_guests::emulator::{Clock, Hypervisor, Machine};
 use super::counts::Events;
 use super::table::Column;
 use super::{Figure, boot, events, figure};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::hypervisor::Profile;
 use crate::image;
 use crate::layout::Layout;
@@ -26,13 +26,38 @@ const CASE: Case = Case {
     ..Case::BASE
 };
 
-/// Boots once and measures all.
-pub fn measure(layout: &Layout, hypervisor: Hypervisor) -> Result<Column> {
+/// What can be measured alone, and the word for the script that measures.
+const PARTS: [(&str, &str); 6] = [
+    ("creation", "XPART=creation"),
+    ("crowd", "XPART=crowd"),
+    ("micros", "XPART=micros"),
+    ("loops", "XPART=loops"),
+    ("disks", "XPART=disks"),
+    ("networks", "XPART=networks"),
+];
+
+/// The boot that measures one part, or all.
+fn case(part: Option<&str>) -> Result<Case> {
+    let Some(part) = part else { return Ok(CASE) };
+    let named = PARTS.iter().find(|(name, _)| *name == part);
+    let (_, kernel_args) = named.ok_or_else(|| {
+        let names: Vec<_> = PARTS.iter().map(|(name, _)| *name).collect();
+        Failure::new(format!("--only {part}: one of {}", names.join(", ")))
+    })?;
+    Ok(Case {
+        kernel_args,
+        ..CASE
+    })
+}
+
+/// Boots once and measures all, or one part.
+pub fn measure(layout: &Layout, hypervisor: Hypervisor, part: Option<&str>) -> Result<Column> {
+    let case = case(part)?;
     let mut files = crate::boot::prepare(layout, hypervisor, Profile::Release)?;
     files.dom0 = image::build_guests(layout)?.dom0;
     files.dom0 = image::with_micro(layout, &files.dom0)?;
     let name = format!("bench-guests-{hypervisor:?}").to_lowercase();
-    let (console, counts) = boot(layout, &CASE, &mut files, &name)?;
+    let (console, counts) = boot(layout, &case, &mut files, &name)?;
     let events = events(&console, &counts)?;
     Ok(Column {
         hypervisor,
@@ -55,7 +80,14 @@ fn figures(console: &str, events: &[(String, Events)]) -> Vec<Figure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Events, figures};
+    use super::{Events, case, figures};
+
+    #[test]
+    fn a_part_is_named_on_the_command_line() {
+        assert_eq!(case(None).unwrap().kernel_args, "");
+        assert_eq!(case(Some("crowd")).unwrap().kernel_args, "XPART=crowd");
+        assert!(case(Some("crowds")).is_err());
+    }
 
     #[test]
     fn what_was_done_stands_behind_the_time_it_took() {
