@@ -2,12 +2,10 @@
 
 use super::entry::{Purpose, Terms};
 use super::host::{Access, GrantHost, HasGrants};
-use super::map::unpin;
 use super::pins::Parts;
 use super::table::{PageRange, Target, Use};
 use super::{GrantError, GrantRef};
 use crate::base::{DomId, Gfn, PAGE_SIZE};
-use arrayvec::ArrayVec;
 use xen_abi::grant_table as abi;
 use xen_abi::xen::DOMID_SELF;
 
@@ -76,33 +74,34 @@ impl CopyRequest {
     }
 }
 
-/// A page held for the duration of a copy.
-struct HeldPage<P> {
-    page: PageRange,
-    access: Access,
-    /// Entries in use: none for an own frame, two when the first stands for the second.
-    entries: ArrayVec<(P, GrantRef), 2>,
-}
-
-/// One end of a copy that is done, and the page that is still held for it.
+/// One end of the copies of a call. Each copy often names a page of the one before again, so the last one's stays held.
 struct End<P> {
-    place: Place,
-    held: HeldPage<P>,
+    access: Access,
+    held: Option<Held>,
+    /// Whose entry it is that is held, or was held last: often the next one's too.
+    granter: Option<P>,
+    /// The entry that the first one stands for.
+    further: Option<(P, GrantRef)>,
 }
 
-/// The copies of one call. Each often names a page of the one before again, so both ends of the last stay held. They must
-/// be let go by [`Self::finish`]: dropping them leaks what is held.
+/// A page that is held, and by which name.
+struct Held {
+    place: Place,
+    page: PageRange,
+}
+
+/// The copies of one call. They must be let go by [`Self::finish`]: dropping them leaks what is held.
 #[must_use = "pages are held until it is finished"]
 pub struct Copies<P> {
-    source: Option<End<P>>,
-    dest: Option<End<P>>,
+    source: End<P>,
+    dest: End<P>,
 }
 
 impl<P> Default for Copies<P> {
     fn default() -> Self {
         Self {
-            source: None,
-            dest: None,
+            source: End::new(Access::Read),
+            dest: End::new(Access::Write),
         }
     }
 }
@@ -113,13 +112,14 @@ impl<P: HasGrants> Copies<P> {
     /// # Errors
     /// [`GrantError::BadDomain`], [`GrantError::BadGntref`], [`GrantError::General`] when an entry does
     /// not grant it or grants only other bytes of the page, and those of [`GrantHost`].
+    #[inline(always)]
     pub fn copy<H: GrantHost<Peer = P>>(
         &mut self,
         host: &H,
         request: &CopyRequest,
     ) -> Result<(), GrantError> {
-        let source = page_at(host, &mut self.source, request.source.0, Access::Read)?;
-        let dest = page_at(host, &mut self.dest, request.dest.0, Access::Write)?;
+        let source = self.source.page_at(host, request.source.0)?;
+        let dest = self.dest.page_at(host, request.dest.0)?;
         let (from, to, len) = (request.source.1, request.dest.1, request.len);
         if !source.contains(from, len) || !dest.contains(to, len) {
             return Err(GrantError::General);
@@ -131,120 +131,155 @@ impl<P: HasGrants> Copies<P> {
     }
 
     /// Lets go of what the last copy held.
-    pub fn finish<H: GrantHost<Peer = P>>(self, host: &H) {
-        for end in [self.dest, self.source].iter().flatten() {
-            release(host, &end.held);
-        }
+    pub fn finish<H: GrantHost<Peer = P>>(mut self, host: &H) {
+        self.dest.release(host);
+        self.source.release(host);
     }
 }
 
-/// The page at this end, held, in the place of the one before unless that is it.
-fn page_at<'a, H: GrantHost>(
-    host: &H,
-    end: &'a mut Option<End<H::Peer>>,
-    place: Place,
-    access: Access,
-) -> Result<&'a PageRange, GrantError> {
-    if end.as_ref().is_none_or(|end| end.place != place) {
-        if let Some(old) = end.as_ref() {
-            release(host, &old.held);
-        }
-        *end = None;
-        let held = hold(host, place, access)?;
-        *end = Some(End { place, held });
-    }
-    end.as_ref()
-        .map(|end| &end.held.page)
-        .ok_or(GrantError::General)
-}
-
-fn hold<H: GrantHost>(
-    host: &H,
-    place: Place,
-    access: Access,
-) -> Result<HeldPage<H::Peer>, GrantError> {
-    match place {
-        Place::Own(gfn) => Ok(HeldPage {
-            page: PageRange::whole(host.take_frame(host.caller(), gfn, access)?),
+impl<P> End<P> {
+    const fn new(access: Access) -> Self {
+        Self {
             access,
-            entries: ArrayVec::new(),
-        }),
-        Place::Granted { dom, reference } => {
-            let caller = host.caller().grants().dom;
-            hold_granted(host, (dom.unwrap_or(caller), reference), access)
+            held: None,
+            granter: None,
+            further: None,
         }
     }
 }
 
-/// Pins an entry and, if that stands for another domain's, that one too.
-fn hold_granted<H: GrantHost>(
-    host: &H,
-    (dom, reference): (DomId, GrantRef),
-    access: Access,
-) -> Result<HeldPage<H::Peer>, GrantError> {
-    let terms = |grantee, purpose| Terms {
-        grantee,
-        access,
-        purpose,
-    };
-    let caller = host.caller().grants().dom;
-    let (peer, target) = pin(host, (dom, reference), terms(caller, Purpose::Copy))?;
-    let mut entries = ArrayVec::new();
-    entries.push((peer, reference));
-    let further = match target {
-        Target::Page(page) => {
-            return Ok(HeldPage {
-                page,
-                access,
-                entries,
-            });
+impl<P: HasGrants> End<P> {
+    /// The page of this name, held.
+    #[inline(always)]
+    fn page_at<H: GrantHost<Peer = P>>(
+        &mut self,
+        host: &H,
+        place: Place,
+    ) -> Result<PageRange, GrantError> {
+        match &self.held {
+            Some(held) if held.place == place => Ok(held.page),
+            _ => self.move_to(host, place),
         }
-        Target::Through { dom, reference } => (dom, reference),
-    };
-    // The second entry is granted to the domain in the middle, and must be of a page.
-    match pin(host, further, terms(dom, Purpose::CopyDirect)) {
-        Ok((peer, target)) => {
-            entries.push((peer, further.1));
-            if let Target::Page(page) = target {
-                return Ok(HeldPage {
-                    page,
-                    access,
-                    entries,
-                });
+    }
+
+    /// Holds that page in the place of the last one.
+    #[inline(never)]
+    fn move_to<H: GrantHost<Peer = P>>(
+        &mut self,
+        host: &H,
+        place: Place,
+    ) -> Result<PageRange, GrantError> {
+        self.release(host);
+        let page = match place {
+            Place::Own(gfn) => {
+                PageRange::whole(host.take_frame(host.caller(), gfn, self.access)?)
             }
-            release_entries(host, &entries, access);
-            Err(GrantError::General)
+            Place::Granted { dom, reference } => self.pin(host, dom, reference)?,
+        };
+        self.held = Some(Held { place, page });
+        Ok(page)
+    }
+
+    /// Pins an entry and, if that stands for another domain's, that one too.
+    #[inline(always)]
+    fn pin<H: GrantHost<Peer = P>>(
+        &mut self,
+        host: &H,
+        dom: Option<DomId>,
+        reference: GrantRef,
+    ) -> Result<PageRange, GrantError> {
+        let caller = host.caller().grants().dom;
+        let dom = dom.unwrap_or(caller);
+        let granter = peer(host, &mut self.granter, dom)?;
+        let terms = Terms {
+            grantee: caller,
+            access: self.access,
+            purpose: Purpose::Copy,
+        };
+        match pin(host, granter, reference, terms)? {
+            Target::Page(page) => Ok(page),
+            Target::Through {
+                dom: further,
+                reference: second,
+            } => {
+                // The second entry is granted to the domain in the middle.
+                let terms = Terms {
+                    grantee: dom,
+                    purpose: Purpose::CopyDirect,
+                    ..terms
+                };
+                let (page, peer) = pin_further(host, further, second, terms)
+                    .inspect_err(|_| unpin(granter, reference, terms.access))?;
+                self.further = Some((peer, second));
+                Ok(page)
+            }
         }
-        Err(error) => {
-            release_entries(host, &entries, access);
-            Err(error)
+    }
+
+    /// Lets go of what is held.
+    #[inline(always)]
+    fn release<H: GrantHost<Peer = P>>(&mut self, host: &H) {
+        let Some(Held { place, page }) = self.held.take() else {
+            return;
+        };
+        if let Some((peer, reference)) = self.further.take() {
+            unpin(&peer, reference, self.access);
         }
+        if let (Place::Granted { reference, .. }, Some(peer)) = (place, &self.granter) {
+            unpin(peer, reference, self.access);
+        }
+        // One reference, whether the page is the caller's own or was found through entries.
+        host.put_page(page.mfn, self.access);
     }
 }
 
+/// The domain of this number, which is looked up unless it is the last one.
+#[inline(always)]
+fn peer<'a, H: GrantHost>(
+    host: &H,
+    last: &'a mut Option<H::Peer>,
+    dom: DomId,
+) -> Result<&'a H::Peer, GrantError> {
+    if last.as_ref().is_none_or(|last| last.grants().dom != dom) {
+        *last = Some(host.peer(dom).ok_or(GrantError::BadDomain)?);
+    }
+    last.as_ref().ok_or(GrantError::BadDomain)
+}
+
+#[inline(always)]
 fn pin<H: GrantHost>(
     host: &H,
-    (dom, reference): (DomId, GrantRef),
+    peer: &H::Peer,
+    reference: GrantRef,
     terms: Terms,
-) -> Result<(H::Peer, Target), GrantError> {
-    let peer = host.peer(dom).ok_or(GrantError::BadDomain)?;
+) -> Result<Target, GrantError> {
     let wanted = Use {
         reference,
         parts: Parts::HOST,
         terms,
     };
-    let target = peer.grants().table.lock().pin(host, &peer, &wanted)?;
-    Ok((peer, target))
+    peer.grants().table.lock().pin(host, peer, &wanted)
 }
 
-fn release<H: GrantHost>(host: &H, held: &HeldPage<H::Peer>) {
-    release_entries(host, &held.entries, held.access);
-    // One reference, whether the page is the caller's own or was found through entries.
-    host.put_page(held.page.mfn, held.access);
-}
-
-fn release_entries<H: GrantHost>(host: &H, entries: &[(H::Peer, GrantRef)], access: Access) {
-    for (peer, reference) in entries.iter().rev() {
-        unpin(host, peer, *reference, Parts::HOST, access, None);
+/// Pins the entry that another one stands for: it must be of a page.
+#[cold]
+fn pin_further<H: GrantHost>(
+    host: &H,
+    dom: DomId,
+    reference: GrantRef,
+    terms: Terms,
+) -> Result<(PageRange, H::Peer), GrantError> {
+    let peer = host.peer(dom).ok_or(GrantError::BadDomain)?;
+    match pin(host, &peer, reference, terms)? {
+        Target::Page(page) => Ok((page, peer)),
+        Target::Through { .. } => {
+            unpin(&peer, reference, terms.access);
+            Err(GrantError::General)
+        }
     }
+}
+
+fn unpin<P: HasGrants>(peer: &P, reference: GrantRef, access: Access) {
+    let mut table = peer.grants().table.lock();
+    table.unpin(reference, Parts::HOST, access);
 }

@@ -116,6 +116,7 @@ impl Status<'_> {
 
 impl<'a> Entry<'a> {
     /// Entry `reference` of a table; `None` beyond its end.
+    #[inline(always)]
     pub(super) fn locate(
         version: Version,
         shared: &'a [SharedFrame],
@@ -178,12 +179,14 @@ impl<'a> Entry<'a> {
     ///
     /// # Errors
     /// [`GrantError::General`]; the marks then show `before` again.
+    #[inline(always)]
     pub(super) fn begin(&self, terms: &Terms, before: Hold) -> Result<Header, GrantError> {
         self.begin_while(terms, before, || {})
     }
 
     /// As [`Self::begin`]; `meanwhile` runs between each look at the entry and the marking, where
     /// a guest on another CPU may do its worst. Tests put such a guest there.
+    #[inline(always)]
     pub(super) fn begin_while(
         &self,
         terms: &Terms,
@@ -205,6 +208,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Takes away the marks beyond those of `hold`.
+    #[inline(always)]
     pub(super) fn settle(&self, hold: Hold) {
         let excess = marks(Hold::Writing) & !marks(hold);
         match self {
@@ -216,6 +220,7 @@ impl<'a> Entry<'a> {
     }
 
     /// What the entry grants; `header` is that which [`Self::begin`] returned.
+    #[inline(always)]
     pub(super) fn granted(&self, header: Header) -> Granted {
         match self {
             Self::V1(words) => Granted::Page(Gfn(u64::from(words[1].load(Ordering::SeqCst)))),
@@ -241,6 +246,7 @@ impl<'a> Entry<'a> {
 }
 
 /// The flags that show a hold.
+#[inline(always)]
 const fn marks(hold: Hold) -> u16 {
     match hold {
         Hold::Idle => 0,
@@ -249,6 +255,7 @@ const fn marks(hold: Hold) -> u16 {
     }
 }
 
+#[inline(always)]
 fn begin_v1(
     first: &AtomicU32,
     terms: &Terms,
@@ -270,6 +277,7 @@ fn begin_v1(
 }
 
 /// Whether an entry with this header grants what `terms` ask for.
+#[inline(always)]
 fn check(version: Version, header: Header, terms: &Terms) -> Result<(), GrantError> {
     let usable = match (version, header.kind()) {
         (Version::V1, abi::GTF_permit_access) => true,

@@ -17,7 +17,7 @@ bitflags! {
 impl Parts {
     /// Number of parts: each is one pin and one page reference.
     pub(super) const fn count(self) -> u32 {
-        self.bits().count_ones()
+        self.contains(Self::HOST) as u32 + self.contains(Self::DEVICE) as u32
     }
 }
 
@@ -41,28 +41,20 @@ impl From<Access> for Hold {
     }
 }
 
-/// One counter for each part and access.
+/// One counter for each part and access: those of hosts, reading and writing, then those of devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pins {
-    host_read: u16,
-    host_write: u16,
-    device_read: u16,
-    device_write: u16,
-}
+pub(super) struct Pins([u16; 4]);
 
 impl Pins {
-    pub(super) const NONE: Self = Self {
-        host_read: 0,
-        host_write: 0,
-        device_read: 0,
-        device_write: 0,
-    };
+    pub(super) const NONE: Self = Self([0; 4]);
 
     /// The strongest use.
+    #[inline(always)]
     pub(super) const fn hold(self) -> Hold {
-        if self.host_write != 0 || self.device_write != 0 {
+        let [host_read, host_write, device_read, device_write] = self.0;
+        if host_write | device_write != 0 {
             Hold::Writing
-        } else if self.host_read != 0 || self.device_read != 0 {
+        } else if host_read | device_read != 0 {
             Hold::Reading
         } else {
             Hold::Idle
@@ -70,42 +62,41 @@ impl Pins {
     }
 
     /// With one more pin for each part; `None` when a counter would overflow.
+    #[inline(always)]
     pub(super) fn with(self, parts: Parts, access: Access) -> Option<Self> {
         self.changed(parts, access, |count| count.checked_add(1))
     }
 
     /// With one pin less for each part; `None` when there is none to take.
+    #[inline(always)]
     pub(super) fn without(self, parts: Parts, access: Access) -> Option<Self> {
         self.changed(parts, access, |count| count.checked_sub(1))
     }
 
+    #[inline(always)]
     fn changed(
         mut self,
         parts: Parts,
         access: Access,
-        change: fn(u16) -> Option<u16>,
+        change: impl Fn(u16) -> Option<u16>,
     ) -> Option<Self> {
-        let (host, device) = match access {
-            Access::Read => (&mut self.host_read, &mut self.device_read),
-            Access::Write => (&mut self.host_write, &mut self.device_write),
+        let column = match access {
+            Access::Read => 0,
+            Access::Write => 1,
         };
-        if parts.contains(Parts::HOST) {
-            *host = change(*host)?;
-        }
-        if parts.contains(Parts::DEVICE) {
-            *device = change(*device)?;
+        for (part, row) in [(Parts::HOST, 0), (Parts::DEVICE, 2)] {
+            if parts.contains(part) {
+                let count = &mut self.0[row + column];
+                *count = change(*count)?;
+            }
         }
         Some(self)
     }
 
     /// Counts as `(host read, host write, device read, device write)`.
     pub(super) const fn counts(self) -> (u16, u16, u16, u16) {
-        (
-            self.host_read,
-            self.host_write,
-            self.device_read,
-            self.device_write,
-        )
+        let [host_read, host_write, device_read, device_write] = self.0;
+        (host_read, host_write, device_read, device_write)
     }
 }
 

@@ -319,9 +319,12 @@ impl GrantTable {
         chunk.get((reference % CHUNK) as usize)
     }
 
-    fn active_mut(&mut self, reference: GrantRef) -> Option<&mut Active> {
+    /// Both sides of an entry, to change ours; `None` beyond the table's end.
+    #[inline(always)]
+    fn sides(&mut self, reference: GrantRef) -> Option<(&mut Active, Entry<'_>)> {
+        let entry = Entry::locate(self.version, &self.shared, &self.status, reference)?;
         let chunk = self.active.get_mut((reference / CHUNK) as usize)?;
-        chunk.get_mut((reference % CHUNK) as usize)
+        Some((chunk.get_mut((reference % CHUNK) as usize)?, entry))
     }
 
     /// The shared side of an entry; `None` beyond the table's end.
@@ -342,74 +345,23 @@ impl GrantTable {
         if self.life != Life::Running {
             return Err(GrantError::BadDomain);
         }
-        let Some(active) = self.active(wanted.reference) else {
+        let transitive = self.limits.transitive;
+        let Some((active, entry)) = self.sides(wanted.reference) else {
             return Err(GrantError::BadGntref);
         };
-        let before = active.pins.hold();
-        if before != Hold::Idle {
-            self.check_shared_use(active, wanted)?;
-        }
-        let access = wanted.terms.access;
-        let pins = active.pins.with(wanted.parts, access);
+        let Use { parts, terms, .. } = *wanted;
+        let pins = active.pins.with(parts, terms.access);
         let pins = pins.ok_or(GrantError::General)?;
-        let target = self.begin(host, owner, wanted, active)?;
-        if let Some(active) = self.active_mut(wanted.reference) {
-            *active = Active {
-                pins,
-                grantee: wanted.terms.grantee,
-                target,
-            };
-        }
-        Ok(target)
-    }
-
-    /// Whether a further use agrees with what the first one fixed.
-    fn check_shared_use(&self, active: &Active, wanted: &Use) -> Result<(), GrantError> {
-        let shape = match wanted.terms.purpose {
-            Purpose::Map => matches!(active.target, Target::Page(page) if page.is_whole()),
-            Purpose::CopyDirect => matches!(active.target, Target::Page(_)),
-            Purpose::Copy => true,
-        };
-        if active.grantee == wanted.terms.grantee && shape {
-            Ok(())
+        if active.pins.hold() == Hold::Idle {
+            let header = entry.begin(&narrowed(terms, transitive), Hold::Idle)?;
+            let target = first_target(host, owner, entry.granted(header), terms.access, parts);
+            active.target = target.inspect_err(|_| entry.settle(Hold::Idle))?;
+            active.grantee = terms.grantee;
         } else {
-            Err(GrantError::General)
+            join(host, owner, active, &entry, wanted)?;
         }
-    }
-
-    /// Marks the shared entry where needed, finds the target and takes its page references.
-    fn begin<H: GrantHost>(
-        &self,
-        host: &H,
-        owner: &H::Peer,
-        wanted: &Use,
-        active: &Active,
-    ) -> Result<Target, GrantError> {
-        let entry = self.entry(wanted.reference).ok_or(GrantError::BadGntref)?;
-        let before = active.pins.hold();
-        let (access, parts) = (wanted.terms.access, wanted.parts);
-        if before == Hold::Idle {
-            let terms = self.narrowed(wanted.terms);
-            let granted = entry.granted(entry.begin(&terms, before)?);
-            return first_target(host, owner, granted, access, parts)
-                .inspect_err(|_| entry.settle(before));
-        }
-        if before < Hold::from(access) {
-            entry.begin(&wanted.terms, before)?;
-        }
-        if let Target::Page(page) = active.target {
-            take_pages(host, owner, page.mfn, access, parts.count())
-                .inspect_err(|_| entry.settle(before))?;
-        }
+        active.pins = pins;
         Ok(active.target)
-    }
-
-    /// The terms with what the domain's limits take away.
-    const fn narrowed(&self, mut terms: Terms) -> Terms {
-        if let (Purpose::Copy, Transitive::Refused) = (terms.purpose, self.limits.transitive) {
-            terms.purpose = Purpose::CopyDirect;
-        }
-        terms
     }
 
     /// Ends a use of an entry. The caller drops the page references, after the lock.
@@ -420,16 +372,13 @@ impl GrantTable {
         if self.life == Life::Over {
             return;
         }
-        let left = self.active_mut(reference).and_then(|active| {
+        let ended = self.sides(reference).and_then(|(active, entry)| {
             active.pins = active.pins.without(parts, access)?;
-            Some(active.pins.hold())
+            entry.settle(active.pins.hold());
+            Some(())
         });
-        let Some(hold) = left else {
-            log::error!("d{}: grant {reference} released too often", self.owner);
-            return;
-        };
-        if let Some(entry) = self.entry(reference) {
-            entry.settle(hold);
+        if ended.is_none() {
+            released_too_often(self.owner, reference);
         }
     }
 
@@ -458,7 +407,52 @@ const fn status_frames_for(shared: u32) -> u32 {
     shared.div_ceil(SHARED_PER_STATUS)
 }
 
+#[cold]
+fn released_too_often(owner: DomId, reference: GrantRef) {
+    log::error!("d{owner}: grant {reference} released too often");
+}
+
+/// The terms with what the granter's limits take away.
+#[inline(always)]
+const fn narrowed(mut terms: Terms, transitive: Transitive) -> Terms {
+    if let (Purpose::Copy, Transitive::Refused) = (terms.purpose, transitive) {
+        terms.purpose = Purpose::CopyDirect;
+    }
+    terms
+}
+
+/// A further use of an entry, which must agree with what the first one fixed: marks the shared entry where needed and takes
+/// the page references.
+#[inline(never)]
+fn join<H: GrantHost>(
+    host: &H,
+    owner: &H::Peer,
+    active: &Active,
+    entry: &Entry<'_>,
+    wanted: &Use,
+) -> Result<(), GrantError> {
+    let Use { parts, terms, .. } = *wanted;
+    let shape = match terms.purpose {
+        Purpose::Map => matches!(active.target, Target::Page(page) if page.is_whole()),
+        Purpose::CopyDirect => matches!(active.target, Target::Page(_)),
+        Purpose::Copy => true,
+    };
+    if active.grantee != terms.grantee || !shape {
+        return Err(GrantError::General);
+    }
+    let before = active.pins.hold();
+    if before < Hold::from(terms.access) {
+        entry.begin(&terms, before)?;
+    }
+    match active.target {
+        Target::Page(page) => take_pages(host, owner, page.mfn, terms.access, parts.count())
+            .inspect_err(|_| entry.settle(before)),
+        Target::Through { .. } => Ok(()),
+    }
+}
+
 /// Resolves what the guest wrote and takes the references of the first use.
+#[inline(always)]
 fn first_target<H: GrantHost>(
     host: &H,
     owner: &H::Peer,
@@ -466,20 +460,18 @@ fn first_target<H: GrantHost>(
     access: Access,
     parts: Parts,
 ) -> Result<Target, GrantError> {
-    let take = |gfn| {
-        let mfn = host.take_frame(owner, gfn, access)?;
-        take_pages(host, owner, mfn, access, parts.count().saturating_sub(1))
-            .inspect_err(|_| host.put_page(mfn, access))?;
-        Ok(mfn)
+    let (gfn, start, len) = match granted {
+        Granted::Page(gfn) => (gfn, 0, PAGE_SIZE as u16),
+        Granted::Part { gfn, start, len } => (gfn, start, len),
+        Granted::Through { dom, reference } => return Ok(Target::Through { dom, reference }),
     };
-    Ok(match granted {
-        Granted::Page(gfn) => Target::Page(PageRange::whole(take(gfn)?)),
-        Granted::Part { gfn, start, len } => {
-            let mfn = take(gfn)?;
-            Target::Page(PageRange { mfn, start, len })
-        }
-        Granted::Through { dom, reference } => Target::Through { dom, reference },
-    })
+    let mfn = host.take_frame(owner, gfn, access)?;
+    let further = parts.count().saturating_sub(1);
+    if further > 0 {
+        take_pages(host, owner, mfn, access, further)
+            .inspect_err(|_| host.put_page(mfn, access))?;
+    }
+    Ok(Target::Page(PageRange { mfn, start, len }))
 }
 
 /// Takes `count` references, all or nothing.

@@ -174,6 +174,7 @@ pub fn load_words<const N: usize>(from: u64) -> Option<[u64; N]> {
         1 => permitted(from, 8) && load_words!(from, 0 w[0]),
         2 => permitted(from, 16) && load_words!(from, 0 w[0], 8 w[1]),
         3 => permitted(from, 24) && load_words!(from, 0 w[0], 8 w[1], 16 w[2]),
+        5 => permitted(from, 40) && load_words!(from, 0 w[0], 8 w[1], 16 w[2], 24 w[3], 32 w[4]),
         _ => copy_in(words.as_mut_bytes(), from) == 0,
     };
     good.then_some(words)

@@ -346,6 +346,45 @@ fn pages_that_are_named_again_are_held_once_until_the_end() {
 }
 
 #[test]
+fn one_call_copies_from_several_domains() {
+    let w = world();
+    for dom in [1, 2] {
+        w.grant(dom, 5, 0, page_of(dom, 0), RO);
+        w.grant(dom, 6, 0, page_of(dom, 1), RO);
+    }
+    let host = w.host(0);
+    let own = page_of(0, 0);
+    let mut copies = Copies::default();
+    let mut from = |dom, reference| {
+        let dom = Some(dom);
+        let source = (Place::Granted { dom, reference }, 0);
+        let request = CopyRequest::new(source, (Place::Own(Gfn(own)), 0), 1).unwrap();
+        let done = copies.copy(&host, &request);
+        done.map(|()| u64::from(w.pages.borrow()[&own].bytes[0]))
+    };
+    for (dom, reference, index) in [(1, 5, 0), (2, 5, 0), (2, 6, 1), (1, 6, 1), (1, 5, 0)] {
+        let byte = page_of(dom, index) & 0xff;
+        let others: Vec<_> = [(1, 5), (1, 6), (2, 5), (2, 6)]
+            .into_iter()
+            .filter(|other| *other != (dom, reference))
+            .collect();
+        assert_eq!(from(dom, reference), Ok(byte));
+        assert_eq!(w.flags(dom, reference), RO | GTF_reading);
+        assert!(
+            others
+                .iter()
+                .all(|(dom, entry)| w.flags(*dom, *entry) == RO)
+        );
+    }
+    // A domain that there is not: the last one's entries are not taken for its.
+    assert_eq!(from(77, 5), Err(GrantError::BadDomain));
+    assert_eq!((w.flags(1, 5), w.total_refs()), (RO, 1));
+    assert_eq!(from(1, 6), Ok(page_of(1, 1) & 0xff));
+    copies.finish(&host);
+    assert_eq!((w.flags(1, 6), w.total_refs()), (RO, 0));
+}
+
+#[test]
 fn copy_arguments_are_decoded() {
     let end = |u, domid| GnttabCopyPtr {
         u,
