@@ -371,10 +371,7 @@ fn scheduler(domain: &Domain, union: &mut [u64]) -> Result<After, Errno> {
                 return Err(refuse("it is dying", Errno::EINVAL));
             }
             let set = domain.sched.set_params(domain.id, Params { weight, cap });
-            set.map_err(|e| match e {
-                Errno::EOPNOTSUPP => refuse("caps are not supported", e),
-                _ => refuse("not enough memory", e),
-            })?;
+            set.map_err(|e| refuse("not enough memory", e))?;
             Ok(After::Nothing)
         }
         // This scheduler has no parameters of single vCPUs.

@@ -21,6 +21,9 @@ pub(super) const MIN_SLICE: Nanos = 500_000;
 /// How often a group of CPUs looks at the load of the others (10 ms).
 pub(super) const BALANCE_PERIOD: Nanos = 10_000_000;
 
+/// How often the budgets of domains with a cap are replenished (10 ms).
+pub(super) const CAP_PERIOD: Nanos = 10_000_000;
+
 /// Longest interval that is charged in one go: keeps the product below inside 63 bits.
 const MAX_CHARGE: Nanos = 1 << 40;
 

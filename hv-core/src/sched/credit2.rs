@@ -7,24 +7,24 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU16, Ordering};
 
 use xen_abi::domctl::XEN_SCHEDULER_CREDIT2;
 use xen_abi::errno::Errno;
 use xen_abi::sysctl::{XEN_SYSCTL_SCHED_RATELIMIT_MAX, XEN_SYSCTL_SCHED_RATELIMIT_MIN};
 
 use super::affinity::Affinity;
+use super::budget::Budget;
 use super::cpuset::{CpuSet, MAX_CPUS};
 use super::credit::{BALANCE_PERIOD, DEFAULT_WEIGHT};
 use super::group::{Group, Hints};
 use super::placement::running_outside;
+use super::rules::Rules;
 use super::unit::{Place, UnitCell, UnitData, UnitInfo, Wish};
 use super::{Decision, Params, Scheduler, Unit, dump};
 use crate::base::lock::{Mutex, MutexGuard, rank};
 use crate::base::{CpuId, DomId, Nanos, VcpuId};
 
-/// Rate limit unless set otherwise, in microseconds.
-const DEFAULT_RATELIMIT_US: u32 = 1000;
 /// `homes` entry of a unit that does not exist.
 const NOWHERE: u16 = u16::MAX;
 
@@ -35,7 +35,7 @@ pub struct Layout {
     pub max_cpus: u32,
     /// CPUs in a group: a power of two, at most 64. Neighbours should share a cache.
     pub group_width: u32,
-    /// Units that may exist at a time; each costs 12 bytes in every group.
+    /// Units that may exist at a time; each costs 16 bytes in every group.
     pub max_units: u32,
 }
 
@@ -54,12 +54,26 @@ pub struct Credit2 {
     pub(super) homes: Vec<AtomicU16>,
     /// Unused unit numbers.
     free: Mutex<Vec<u32>>,
-    /// Domains whose parameters differ from the default.
-    params: Mutex<Vec<(DomId, u16)>>,
+    /// Domains whose parameters were set.
+    params: Mutex<Vec<Entry>>,
     /// CPUs in service.
     topology: Mutex<CpuSet>,
-    ratelimit_us: AtomicU32,
+    pub(super) rules: Rules,
 }
+
+/// A domain's parameters.
+struct Entry {
+    dom: DomId,
+    params: Params,
+    /// Its budget, if it has a cap.
+    budget: Option<u16>,
+}
+
+/// What a domain has whose parameters nobody set.
+const USUAL: Params = Params {
+    weight: DEFAULT_WEIGHT,
+    cap: 0,
+};
 
 impl Credit2 {
     /// A scheduler without CPUs in service and without units.
@@ -92,6 +106,10 @@ impl Credit2 {
         homes.resize_with(max_units as usize, || AtomicU16::new(NOWHERE));
         let mut free = reserved(max_units as usize)?;
         free.extend((0..max_units).rev());
+        // A number for each, and one for a domain without units.
+        let count = max_units.min(u32::from(u16::MAX)) as usize;
+        let mut budgets = reserved(count)?;
+        budgets.resize_with(count, Budget::default);
         Ok(Self {
             width,
             max_cpus,
@@ -100,17 +118,13 @@ impl Credit2 {
             free: Mutex::new(rank::SCHED_FREE, free),
             params: Mutex::new(rank::SCHED_PARAMS, Vec::new()),
             topology: Mutex::new(rank::SCHED_TOPOLOGY, CpuSet::EMPTY),
-            ratelimit_us: AtomicU32::new(DEFAULT_RATELIMIT_US),
+            rules: Rules::new(budgets),
         })
     }
 
     /// The group of a CPU and the CPU's place in it.
     pub(super) fn locate(&self, cpu: CpuId) -> Option<(usize, u32)> {
         (cpu < self.max_cpus).then_some(((cpu / self.width) as usize, cpu % self.width))
-    }
-
-    pub(super) fn limit(&self) -> Nanos {
-        u64::from(self.ratelimit_us.load(Ordering::Relaxed)) * 1000
     }
 
     /// Locks the unit's home.
@@ -124,11 +138,10 @@ impl Credit2 {
         }
     }
 
-    fn weight_of(params: &[(DomId, u16)], dom: DomId) -> u16 {
-        params
-            .iter()
-            .find(|(id, _)| *id == dom)
-            .map_or(DEFAULT_WEIGHT, |(_, weight)| *weight)
+    /// A domain's parameters and its budget.
+    fn known_of(table: &[Entry], dom: DomId) -> (Params, Option<u16>) {
+        let entry = table.iter().find(|entry| entry.dom == dom);
+        entry.map_or((USUAL, None), |entry| (entry.params, entry.budget))
     }
 
     /// Groups for the dump: what `read` makes of each, under its lock.
@@ -168,11 +181,14 @@ impl Scheduler for Credit2 {
         let topology = self.topology.lock();
         let params = self.params.lock();
         let unit = Unit(self.free.lock().pop().ok_or(Errno::ENOSPC)?);
-        let mut data = UnitData::new(dom, vcpu, Self::weight_of(&params, dom), affinity);
+        let (known, budget) = Self::known_of(&params, dom);
+        let mut data = UnitData::new(dom, vcpu, known.weight, affinity);
+        data.budget = budget;
         data.refresh_affinity(&topology);
         let home = self.best_home(&data).unwrap_or(0);
         match UnitCell::try_new(data) {
             Ok(cell) => {
+                self.rules.change_user(None, budget);
                 let bay = &self.bays[home];
                 let mut group = bay.group.lock();
                 group.adopt(unit, cell, &bay.hints);
@@ -195,7 +211,8 @@ impl Scheduler for Credit2 {
         self.homes[unit.index()].store(NOWHERE, Ordering::Release);
         let cell = group.release(unit, &self.bays[home].hints);
         drop(group);
-        drop(cell);
+        self.rules
+            .change_user(cell.and_then(|cell| cell.budget), None);
         self.free.lock().push(unit.0);
         Ok(())
     }
@@ -207,7 +224,7 @@ impl Scheduler for Credit2 {
         if data.place != Place::Asleep {
             return None;
         }
-        group.wake(unit, &self.bays[home].hints);
+        group.wake(unit, now, &self.rules, &self.bays[home].hints);
         let data = group.unit(unit)?;
         if data.resident.is_some() || group.can_serve(data) {
             return self.find_cpu(home, &mut group, unit, now);
@@ -222,7 +239,7 @@ impl Scheduler for Credit2 {
         data.wish = Wish::Sleep;
         match data.place {
             Place::Asleep => None,
-            Place::Queued => {
+            Place::Queued | Place::Parked => {
                 group.put_to_sleep(unit, &self.bays[home].hints);
                 None
             }
@@ -263,10 +280,20 @@ impl Scheduler for Credit2 {
         }
         let was_idle = group.cpu(local).is_none_or(|cpu| cpu.current.is_none());
         loop {
-            let mut decision = group.pick(local, now, self.limit(), &bay.hints);
+            let due = group.has_due(now, &self.rules);
+            let first = due
+                .then(|| group.unpark_one(now, &self.rules, &bay.hints))
+                .flatten();
+            let mut decision = group.pick(local, now, &self.rules, &bay.hints);
+            if !due {
+                decision.run_for = group.keep_time(local, now, decision.run_for);
+            }
             drop(group);
             if was_idle && decision.next.is_some() {
                 decision.kick = self.find_missed();
+            }
+            if due {
+                self.serve_due((own, local), first, now, &mut decision);
             }
             if decision.next.is_some() || self.bays.len() == 1 || !in_service() {
                 return decision;
@@ -367,6 +394,9 @@ impl Scheduler for Credit2 {
         let mut kicks = self.refresh(&topology, now);
         // So that it gives up what it runs and saves what it holds.
         kicks.insert(cpu);
+        if let Some(keeper) = bay.group.lock().lacks_keeper() {
+            kicks.insert(self.group_range(index).0 + keeper);
+        }
         Ok(kicks)
     }
 
@@ -375,42 +405,51 @@ impl Scheduler for Credit2 {
     }
 
     fn set_params(&self, dom: DomId, params: Params) -> Result<(), Errno> {
-        if params.cap != 0 {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        if params.weight == 0 {
-            return Ok(());
-        }
         let mut table = self.params.lock();
-        if let Some(entry) = table.iter_mut().find(|(id, _)| *id == dom) {
-            entry.1 = params.weight;
-        } else {
+        let (mut known, old) = Self::known_of(&table, dom);
+        let has_entry = table.iter().any(|entry| entry.dom == dom);
+        if !has_entry {
             table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            table.push((dom, params.weight));
         }
+        let budget = self.rules.set_cap(old, params.cap).ok_or(Errno::ENOMEM)?;
+        known.cap = params.cap;
+        if params.weight != 0 {
+            known.weight = params.weight;
+        }
+        table.retain(|entry| entry.dom != dom);
+        table.push(Entry {
+            dom,
+            params: known,
+            budget,
+        });
         for unit in self.unit_numbers() {
             if let Some((home, mut group)) = self.lock_home(unit)
-                && group.unit(unit).is_some_and(|data| data.dom == dom)
+                && let Some(data) = group.unit_mut(unit)
+                && data.dom == dom
             {
-                group.set_weight(unit, params.weight, &self.bays[home].hints);
+                self.rules.change_user(data.budget, budget);
+                if data.budget != budget {
+                    (data.budget, data.held) = (budget, 0);
+                }
+                group.set_weight(unit, known.weight, &self.bays[home].hints);
             }
         }
         Ok(())
     }
 
     fn params(&self, dom: DomId) -> Params {
-        Params {
-            weight: Self::weight_of(&self.params.lock(), dom),
-            cap: 0,
-        }
+        Self::known_of(&self.params.lock(), dom).0
     }
 
     fn forget_domain(&self, dom: DomId) {
-        self.params.lock().retain(|(id, _)| *id != dom);
+        let mut table = self.params.lock();
+        if let Some(at) = table.iter().position(|entry| entry.dom == dom) {
+            self.rules.set_cap(table.swap_remove(at).budget, 0);
+        }
     }
 
     fn ratelimit_us(&self) -> u32 {
-        self.ratelimit_us.load(Ordering::Relaxed)
+        self.rules.ratelimit_us.load(Ordering::Relaxed)
     }
 
     fn set_ratelimit_us(&self, us: u32) -> Result<(), Errno> {
@@ -418,7 +457,7 @@ impl Scheduler for Credit2 {
         if us != 0 && !bounds.contains(&us) {
             return Err(Errno::EINVAL);
         }
-        self.ratelimit_us.store(us, Ordering::Relaxed);
+        self.rules.ratelimit_us.store(us, Ordering::Relaxed);
         Ok(())
     }
 

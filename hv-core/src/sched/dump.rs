@@ -68,6 +68,7 @@ fn write_unit(scheduler: &Credit2, unit: Unit, out: &mut dyn fmt::Write) -> fmt:
     match info.place {
         Place::Asleep => write!(out, "asleep, last on cpu {}", info.last_cpu)?,
         Place::Queued => write!(out, "waits, last on cpu {}", info.last_cpu)?,
+        Place::Parked => write!(out, "waits for its budget, last on cpu {}", info.last_cpu)?,
         Place::Running(cpu) => write!(out, "runs on cpu {cpu}")?,
     }
     writeln!(

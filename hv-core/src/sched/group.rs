@@ -5,14 +5,19 @@
 //! equals. A reset gives credit to all that compete, which keeps that order; units that sleep
 //! catch up when they wake (`epoch`).
 
+mod decide;
+mod parking;
+
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use xen_abi::errno::Errno;
 
-use super::credit::{self, CEILING, GRANT, MAX_SLICE, MIN_SLICE, SOFT_RESISTANCE, WAKE_RESISTANCE};
-use super::unit::{Place, UnitCell, UnitData, Wish};
-use super::{Decision, Unit};
+use super::Unit;
+use super::credit::{self, CEILING, GRANT, MIN_SLICE, SOFT_RESISTANCE, WAKE_RESISTANCE};
+use super::rules::Rules;
+use super::unit::{Place, UnitCell, UnitData};
 use crate::base::{CpuId, Nanos};
 
 /// What others may know of a group without its lock.
@@ -100,6 +105,14 @@ pub(super) struct Group {
     units: Vec<Option<UnitCell>>,
     /// Ascending by credit; its capacity is that of `units`.
     queue: Vec<Unit>,
+    /// Those that wait for their budgets, first come first; its capacity is that of `units`.
+    parked: VecDeque<Unit>,
+    /// So many at the front are to be looked at now: their budgets were replenished.
+    due: usize,
+    /// When all of `parked` are due again; the end of time while there are none.
+    unpark_at: Nanos,
+    /// The CPU that asks again at `unpark_at`.
+    keeper: Option<u32>,
     online: u64,
     load: u64,
     /// Heaviest unit that competes: the one that burns credit at the rate of time.
@@ -126,11 +139,19 @@ impl Group {
         queue
             .try_reserve_exact(max_units)
             .map_err(|_| Errno::ENOMEM)?;
+        let mut parked = VecDeque::new();
+        parked
+            .try_reserve_exact(max_units)
+            .map_err(|_| Errno::ENOMEM)?;
         Ok(Self {
             base,
             cpus,
             units,
             queue,
+            parked,
+            due: 0,
+            unpark_at: Nanos::MAX,
+            keeper: None,
             online: 0,
             load: 0,
             max_weight: 1,
@@ -191,6 +212,9 @@ impl Group {
         } else {
             self.online & !bit
         };
+        if self.keeper == Some(local) {
+            self.keeper = None;
+        }
         hints.idle.fetch_and(!bit, Ordering::SeqCst);
         hints.online.store(self.online, Ordering::Relaxed);
     }
@@ -212,7 +236,7 @@ impl Group {
         }
     }
 
-    /// Gives up a unit unless it runs.
+    /// Gives up a unit unless it runs. One that is parked may have to be parked again elsewhere.
     pub(super) fn release(&mut self, unit: Unit, hints: &Hints) -> Option<UnitCell> {
         self.catch_up(unit);
         match self.unit(unit)?.place {
@@ -221,6 +245,10 @@ impl Group {
                 self.load -= u64::from(self.known(unit).weight);
                 self.dequeue(unit);
                 self.publish(hints);
+            }
+            Place::Parked => {
+                self.unlist(unit);
+                self.known_mut(unit).place = Place::Queued;
             }
             Place::Asleep => {}
         }
@@ -232,7 +260,7 @@ impl Group {
             return;
         };
         let old = core::mem::replace(&mut data.weight, weight);
-        if data.place != Place::Asleep {
+        if data.competes() {
             self.load = self.load - u64::from(old) + u64::from(weight);
             self.max_weight = self.max_weight.max(weight);
             self.publish(hints);
@@ -269,24 +297,33 @@ impl Group {
         }
     }
 
-    /// Puts a sleeping unit into the queue.
-    pub(super) fn wake(&mut self, unit: Unit, hints: &Hints) {
+    /// Puts a sleeping unit into the queue, or to those that wait for their budgets.
+    pub(super) fn wake(&mut self, unit: Unit, now: Nanos, rules: &Rules, hints: &Hints) {
+        if !self.park_early(unit, now, rules) {
+            self.compete(unit);
+            self.publish(hints);
+        }
+    }
+
+    /// Puts a unit that slept or was parked into the queue.
+    fn compete(&mut self, unit: Unit) {
         self.catch_up(unit);
         let data = self.known_mut(unit);
         data.place = Place::Queued;
         let weight = u64::from(data.weight);
         self.load += weight;
         self.enqueue(unit);
-        self.publish(hints);
     }
 
-    /// Takes a waiting unit out of the queue to sleep.
+    /// Takes a waiting or parked unit out of its list to sleep.
     pub(super) fn put_to_sleep(&mut self, unit: Unit, hints: &Hints) {
-        self.dequeue(unit);
-        let data = self.known_mut(unit);
-        data.place = Place::Asleep;
-        let weight = u64::from(data.weight);
-        self.load -= weight;
+        if self.known(unit).place == Place::Parked {
+            self.unlist(unit);
+        } else {
+            self.dequeue(unit);
+            self.load -= u64::from(self.known(unit).weight);
+        }
+        self.known_mut(unit).place = Place::Asleep;
         self.publish(hints);
     }
 
@@ -375,7 +412,7 @@ impl Group {
     }
 
     /// Makes the unit on a CPU pay for its time.
-    fn charge(&mut self, local: usize, now: Nanos) {
+    fn charge(&mut self, local: usize, now: Nanos, rules: &Rules) {
         let cpu = &mut self.cpus[local];
         let elapsed = now.saturating_sub(cpu.charged);
         cpu.charged = cpu.charged.max(now);
@@ -384,13 +421,19 @@ impl Group {
             let data = self.known_mut(unit);
             let cost = credit::burn(elapsed, data.weight, max_weight);
             data.credit = data.credit.saturating_sub(cost);
+            if let Some(budget) = rules.budget(data.budget) {
+                if elapsed > data.held {
+                    budget.overrun(elapsed - data.held);
+                }
+                data.held = data.held.saturating_sub(elapsed);
+            }
         }
     }
 
     /// Gives `grants` to all that compete.
-    fn reset(&mut self, grants: u64, now: Nanos) {
+    fn reset(&mut self, grants: u64, now: Nanos, rules: &Rules) {
         for local in 0..self.cpus.len() {
-            self.charge(local, now);
+            self.charge(local, now, rules);
         }
         self.epoch += grants;
         self.max_weight = 1;
@@ -411,149 +454,5 @@ impl Group {
         data.epoch = epoch;
         let weight = data.weight;
         self.max_weight = self.max_weight.max(weight);
-    }
-
-    /// What the CPU does next; an idle answer leaves it marked as idle.
-    pub(super) fn pick(&mut self, local: u32, now: Nanos, limit: Nanos, hints: &Hints) -> Decision {
-        let at = local as usize;
-        let bit = 1_u64 << local;
-        let cpu_id = self.base + local;
-        let online = self.online & bit != 0;
-        self.charge(at, now);
-        self.cpus[at].kicked = false;
-        if hints.idle.load(Ordering::Relaxed) & bit != 0 {
-            hints.idle.fetch_and(!bit, Ordering::SeqCst);
-        }
-        let prev = self.cpus[at].current;
-        let stay = prev.filter(|&unit| {
-            let data = self.known(unit);
-            online && data.wish == Wish::Run && data.effective.contains(cpu_id)
-        });
-        let next = self.choose(at, stay, now, limit, online);
-        if let Some(unit) = next {
-            let credit = self.known(unit).credit;
-            if credit <= 0 {
-                self.reset(credit::grants_needed(credit), now);
-            }
-        }
-        let mut migrated = false;
-        if next != prev {
-            if let Some(unit) = next {
-                self.dequeue(unit);
-            }
-            if let Some(unit) = prev {
-                self.put_back(unit, cpu_id);
-            }
-            if let Some(unit) = next {
-                migrated = self.start(unit, at, cpu_id, now);
-            }
-            self.cpus[at].current = next;
-        } else if let Some(unit) = next {
-            self.known_mut(unit).yielding = false;
-        }
-        self.publish(hints);
-        let save = self.settle_loaded(at, next, online);
-        let run_for = next.map(|unit| self.slice(at, cpu_id, unit, now, limit));
-        match run_for {
-            Some(time) => self.cpus[at].resched_at = now.saturating_add(time),
-            None if online => {
-                hints.idle.fetch_or(bit, Ordering::SeqCst);
-            }
-            None => {}
-        }
-        Decision {
-            next,
-            run_for,
-            save,
-            migrated,
-            kick: None,
-        }
-    }
-
-    /// Whom to run: `stay` (the one that runs, if it can go on) or the best that waits.
-    fn choose(
-        &self,
-        at: usize,
-        stay: Option<Unit>,
-        now: Nanos,
-        limit: Nanos,
-        online: bool,
-    ) -> Option<Unit> {
-        if self.queue.is_empty() || !online {
-            return stay;
-        }
-        let cpu = &self.cpus[at];
-        let best = || self.best_for(self.base + at as CpuId, cpu.loaded);
-        let Some(unit) = stay else {
-            return best().map(|best| best.unit);
-        };
-        let data = self.known(unit);
-        if !data.yielding && now.saturating_sub(cpu.since) < limit {
-            return stay;
-        }
-        match best() {
-            Some(best) if data.yielding || best.score > data.credit => Some(best.unit),
-            _ => stay,
-        }
-    }
-
-    /// Ends a unit's run: back to the queue, or to sleep.
-    fn put_back(&mut self, unit: Unit, cpu: CpuId) {
-        let data = self.known_mut(unit);
-        data.yielding = false;
-        data.last_cpu = Some(cpu);
-        match data.wish {
-            Wish::Run => {
-                data.place = Place::Queued;
-                self.enqueue(unit);
-            }
-            Wish::Sleep => {
-                data.place = Place::Asleep;
-                let weight = u64::from(data.weight);
-                self.load -= weight;
-            }
-        }
-    }
-
-    /// Starts a unit; returns whether it comes from another CPU.
-    fn start(&mut self, unit: Unit, at: usize, cpu_id: CpuId, now: Nanos) -> bool {
-        let data = self.known_mut(unit);
-        let migrated = data.last_cpu.is_some_and(|last| last != cpu_id);
-        data.place = Place::Running(cpu_id);
-        data.last_cpu = Some(cpu_id);
-        data.resident = Some(cpu_id);
-        data.unload = false;
-        let cpu = &mut self.cpus[at];
-        cpu.charged = cpu.charged.max(now);
-        cpu.since = now;
-        migrated
-    }
-
-    /// Records whose state the CPU holds from now on; returns whose must be saved first.
-    fn settle_loaded(&mut self, at: usize, next: Option<Unit>, online: bool) -> Option<Unit> {
-        let loaded = self.cpus[at].loaded;
-        if next.is_some() {
-            self.cpus[at].loaded = next;
-            return loaded.filter(|_| loaded != next);
-        }
-        let wanted = |data: &UnitData| data.place != Place::Asleep || data.unload || !online;
-        loaded.filter(|&unit| self.unit(unit).is_none_or(wanted))
-    }
-
-    /// How long the unit runs before it would fall behind the best that waits.
-    fn slice(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Nanos {
-        if self.queue.is_empty() {
-            return MAX_SLICE;
-        }
-        // One whose state is not saved yet will be by the time the slice ends.
-        let Some(rival) = self.best_of(cpu, |_, data| data.effective.contains(cpu)) else {
-            return MAX_SLICE;
-        };
-        let data = self.known(unit);
-        let lead = data.credit.saturating_sub(rival.score);
-        let protected = limit.saturating_sub(now.saturating_sub(self.cpus[at].since));
-        credit::time_to_burn(lead, data.weight, self.max_weight)
-            .clamp(MIN_SLICE, MAX_SLICE)
-            .max(protected)
     }
 }

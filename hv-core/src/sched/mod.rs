@@ -10,15 +10,19 @@
 //! - a unit runs only inside its hard affinity (see [`Affinity`] for what happens when all of
 //!   those CPUs are offline);
 //! - a CPU idles only while no unit that may run there waits, apart from the moment in which a
-//!   kick is on its way.
+//!   kick is on its way;
+//! - a domain with a cap runs in no period for longer than the cap allows, but for less than one
+//!   slice, which the next period is short of.
 
 mod affinity;
+mod budget;
 mod cpuset;
 mod credit;
 mod credit2;
 mod dump;
 mod group;
 mod placement;
+mod rules;
 mod unit;
 
 #[cfg(test)]
@@ -61,7 +65,8 @@ impl Unit {
 pub struct Decision {
     /// The unit to run; none means idle.
     pub next: Option<Unit>,
-    /// When to ask again if nothing else happens, counted from `now`; none means no timer.
+    /// When to ask again if nothing else happens, counted from `now`; none means no timer. A CPU
+    /// that idles may have to ask too: for units that wait for their budget.
     pub run_for: Option<Nanos>,
     /// A unit whose state is loaded on this CPU and must be saved now, followed by
     /// [`Scheduler::context_saved`] before this CPU asks again. Without it the state may stay
@@ -78,7 +83,7 @@ pub struct Decision {
 pub struct Params {
     /// Share relative to other domains' vCPUs, 1 to 65535.
     pub weight: u16,
-    /// Limit in percent of a CPU; 0 is "none", the only value supported.
+    /// Most time that all vCPUs together run, in percent of one CPU; 0 is no limit.
     pub cap: u16,
 }
 
@@ -162,10 +167,11 @@ pub trait Scheduler: Send + Sync {
     fn online(&self) -> CpuSet;
 
     /// Sets a domain's parameters, for its present and future units (`XEN_DOMCTL_SCHEDOP_putinfo`).
-    /// Weight 0 leaves the weight as it is.
+    /// Weight 0 leaves the weight as it is. A lower cap holds from the next decision on, a higher
+    /// one from the next period.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` for a cap, `ENOMEM` when the parameters cannot be kept.
+    /// `ENOMEM` when the parameters cannot be kept.
     fn set_params(&self, dom: DomId, params: Params) -> Result<(), Errno>;
 
     /// A domain's parameters (`XEN_DOMCTL_SCHEDOP_getinfo`).

@@ -3,11 +3,11 @@
 
 use core::sync::atomic::Ordering;
 
-use super::Unit;
 use super::cpuset::CpuSet;
 use super::credit2::Credit2;
 use super::group::Group;
 use super::unit::{Place, UnitData};
+use super::{Decision, Unit};
 use crate::base::lock::MutexGuard;
 use crate::base::{CpuId, Nanos};
 
@@ -94,7 +94,7 @@ impl Credit2 {
         let idle = self
             .claim_among(home, data.last_cpu, &data.preferred)
             .or_else(|| self.claim_among(home, data.last_cpu, &data.effective));
-        idle.or_else(|| group.find_victim(unit, now, self.limit()))
+        idle.or_else(|| group.find_victim(unit, now, self.rules.limit()))
     }
 
     /// Whether any CPU idles that nobody has kicked.
@@ -132,7 +132,7 @@ impl Credit2 {
         loop {
             let (home, mut group) = self.lock_home(unit)?;
             let data = group.unit(unit)?;
-            if data.place != Place::Queued {
+            if !matches!(data.place, Place::Queued | Place::Parked) {
                 return None;
             }
             if data.resident.is_some() || group.can_serve(data) {
@@ -160,6 +160,35 @@ impl Credit2 {
                     self.claim_among(home, data.last_cpu, &data.effective)
                 })
             })
+    }
+
+    /// Finds CPUs for units of group `own` whose budgets were replenished: for `first`, which was
+    /// let go already, and for others until there is one to kick. Whoever keeps the time asks again
+    /// for the rest.
+    pub(super) fn serve_due(
+        &self,
+        (own, local): (usize, u32),
+        first: Option<Unit>,
+        now: Nanos,
+        decision: &mut Decision,
+    ) {
+        let bay = &self.bays[own];
+        let mut group = bay.group.lock();
+        let mut next = first;
+        while decision.kick.is_none() {
+            let unit = next
+                .take()
+                .or_else(|| group.unpark_one(now, &self.rules, &bay.hints));
+            let Some(unit) = unit else { break };
+            if group.unit(unit).is_some_and(|data| !group.can_serve(data)) {
+                drop(group);
+                decision.kick = self.place(unit, now);
+                group = bay.group.lock();
+            } else {
+                decision.kick = self.find_cpu(own, &mut group, unit, now);
+            }
+        }
+        decision.run_for = group.keep_time(local, now, decision.run_for);
     }
 
     /// Takes a waiting unit over from another group for a CPU that has none. Returns whether it

@@ -1,7 +1,7 @@
 //! A machine in a nutshell for the tests: CPUs that obey the scheduler under a simulated clock,
 //! units with simple habits, and the invariants checked after every event.
 
-use super::{Affinity, CpuSet, Credit2, Layout, Scheduler, Unit};
+use super::{Affinity, CpuSet, Credit2, Layout, Place, Scheduler, Unit, UnitInfo};
 use crate::base::{CpuId, DomId, Nanos};
 
 pub const US: Nanos = 1_000;
@@ -318,7 +318,9 @@ impl Sim {
     fn check_work_conservation(&self) {
         let online = self.online();
         for (index, unit) in self.units.iter().enumerate() {
-            if !unit.runnable || unit.on.is_some() {
+            let parked = |info: UnitInfo| info.place == Place::Parked;
+            if !unit.runnable || unit.on.is_some() || self.sched.info(unit.unit).is_some_and(parked)
+            {
                 continue;
             }
             let effective = unit.affinity.effective(&online);

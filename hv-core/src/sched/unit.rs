@@ -10,7 +10,7 @@ use super::Unit;
 use super::affinity::Affinity;
 use super::cpuset::CpuSet;
 use super::credit::{GRANT, MIGRATE_RESISTANCE, SOFT_RESISTANCE};
-use crate::base::{CpuId, DomId, VcpuId};
+use crate::base::{CpuId, DomId, Nanos, VcpuId};
 
 /// Where a unit is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,6 +21,8 @@ pub enum Place {
     Queued,
     /// Runs.
     Running(CpuId),
+    /// Waits for its domain's budget to be replenished.
+    Parked,
 }
 
 /// A unit as seen from outside.
@@ -66,6 +68,10 @@ pub(super) struct UnitData {
     pub resident: Option<CpuId>,
     pub last_cpu: Option<CpuId>,
     pub credit: i64,
+    /// Which budget its domain has; none without a cap.
+    pub budget: Option<u16>,
+    /// Time taken from the budget and not yet used: it runs then.
+    pub held: Nanos,
     /// The group's count of grants up to which `credit` is.
     pub epoch: u64,
     pub affinity: Affinity,
@@ -88,11 +94,18 @@ impl UnitData {
             resident: None,
             last_cpu: None,
             credit: GRANT,
+            budget: None,
+            held: 0,
             epoch: 0,
             affinity: *affinity,
             effective: CpuSet::ALL,
             preferred: CpuSet::ALL,
         }
+    }
+
+    /// Whether it runs or waits for a CPU.
+    pub(super) fn competes(&self) -> bool {
+        matches!(self.place, Place::Queued | Place::Running(_))
     }
 
     /// Recomputes where the unit may run, for a change of the affinity or of what is online.

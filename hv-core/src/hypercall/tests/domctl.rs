@@ -276,8 +276,14 @@ fn scheduler_parameters() {
         u: [512 | 50 << 16, 0],
         ..put
     };
-    let refused = op(&mut f, abi::XEN_DOMCTL_scheduler_op, 1, capped);
-    assert_eq!(refused, Err(Errno::EOPNOTSUPP));
+    op(&mut f, abi::XEN_DOMCTL_scheduler_op, 1, capped).unwrap();
+    let told = op(&mut f, abi::XEN_DOMCTL_scheduler_op, 1, get).unwrap();
+    assert_eq!(told.u[0] as u32, 512 | 50 << 16);
+    // Weight 0 is no change, cap 0 is none.
+    let uncapped = abi::DomctlSchedulerOp { u: [0; 2], ..put };
+    op(&mut f, abi::XEN_DOMCTL_scheduler_op, 1, uncapped).unwrap();
+    let told = op(&mut f, abi::XEN_DOMCTL_scheduler_op, 1, get).unwrap();
+    assert_eq!(told.u[0] as u32, 512);
     for bad in [
         abi::DomctlSchedulerOp {
             sched_id: abi::XEN_SCHEDULER_CREDIT,
@@ -285,6 +291,10 @@ fn scheduler_parameters() {
         },
         abi::DomctlSchedulerOp {
             cmd: abi::XEN_DOMCTL_SCHEDOP_getvcpuinfo,
+            ..get
+        },
+        abi::DomctlSchedulerOp {
+            cmd: abi::XEN_DOMCTL_SCHEDOP_putvcpuinfo,
             ..get
         },
     ] {

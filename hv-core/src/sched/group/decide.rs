@@ -1,0 +1,202 @@
+//! A group's decision: whom a CPU runs, and for how long.
+
+use core::sync::atomic::Ordering;
+
+use super::{Group, Hints};
+use crate::base::{CpuId, Nanos};
+use crate::sched::credit::{self, MAX_SLICE, MIN_SLICE};
+use crate::sched::rules::Rules;
+use crate::sched::unit::{Place, UnitData, Wish};
+use crate::sched::{Decision, Unit};
+
+impl Group {
+    /// What the CPU does next; an idle answer leaves it marked as idle.
+    pub(in super::super) fn pick(
+        &mut self,
+        local: u32,
+        now: Nanos,
+        rules: &Rules,
+        hints: &Hints,
+    ) -> Decision {
+        let at = local as usize;
+        let bit = 1_u64 << local;
+        let cpu_id = self.base + local;
+        let online = self.online & bit != 0;
+        self.charge(at, now, rules);
+        self.cpus[at].kicked = false;
+        if hints.idle.load(Ordering::Relaxed) & bit != 0 {
+            hints.idle.fetch_and(!bit, Ordering::SeqCst);
+        }
+        let prev = self.cpus[at].current;
+        if let Some(unit) = prev {
+            self.refund(unit, rules);
+        }
+        let stay = prev.filter(|&unit| {
+            let data = self.known(unit);
+            online && data.wish == Wish::Run && data.effective.contains(cpu_id)
+        });
+        let next = self.choose_funded(at, stay, now, rules, online);
+        if let Some(unit) = next {
+            let credit = self.known(unit).credit;
+            if credit <= 0 {
+                self.reset(credit::grants_needed(credit), now, rules);
+            }
+        }
+        let mut migrated = false;
+        if next != prev {
+            if let Some(unit) = next {
+                self.dequeue(unit);
+            }
+            if let Some(unit) = prev {
+                self.put_back(unit, cpu_id, now, rules);
+            }
+            if let Some(unit) = next {
+                migrated = self.start(unit, at, cpu_id, now);
+            }
+            self.cpus[at].current = next;
+        } else if let Some(unit) = next {
+            self.known_mut(unit).yielding = false;
+        }
+        self.publish(hints);
+        let save = self.settle_loaded(at, next, online);
+        let run_for = next.map(|unit| self.slice(at, cpu_id, unit, now, rules.limit()));
+        match run_for {
+            Some(time) => self.cpus[at].resched_at = now.saturating_add(time),
+            None if online => {
+                hints.idle.fetch_or(bit, Ordering::SeqCst);
+            }
+            None => {}
+        }
+        Decision {
+            next,
+            run_for,
+            save,
+            migrated,
+            kick: None,
+        }
+    }
+
+    /// Whom to run, with time taken from its budget; those that find none are parked.
+    fn choose_funded(
+        &mut self,
+        at: usize,
+        mut stay: Option<Unit>,
+        now: Nanos,
+        rules: &Rules,
+        online: bool,
+    ) -> Option<Unit> {
+        loop {
+            let unit = self.choose(at, stay, now, rules.limit(), online)?;
+            if self.fund(unit, now, rules) {
+                return Some(unit);
+            }
+            if stay == Some(unit) {
+                // It is listed when it leaves the CPU.
+                self.known_mut(unit).place = Place::Parked;
+                stay = None;
+            } else {
+                self.dequeue(unit);
+                self.park(unit, now, rules);
+            }
+        }
+    }
+
+    /// Whom to run: `stay` (the one that runs, if it can go on) or the best that waits.
+    fn choose(
+        &self,
+        at: usize,
+        stay: Option<Unit>,
+        now: Nanos,
+        limit: Nanos,
+        online: bool,
+    ) -> Option<Unit> {
+        if self.queue.is_empty() || !online {
+            return stay;
+        }
+        let cpu = &self.cpus[at];
+        let best = || self.best_for(self.base + at as CpuId, cpu.loaded);
+        let Some(unit) = stay else {
+            return best().map(|best| best.unit);
+        };
+        let data = self.known(unit);
+        if !data.yielding && now.saturating_sub(cpu.since) < limit {
+            return stay;
+        }
+        match best() {
+            Some(best) if data.yielding || best.score > data.credit => Some(best.unit),
+            _ => stay,
+        }
+    }
+
+    /// Ends a unit's run: back to the queue, or to sleep.
+    fn put_back(&mut self, unit: Unit, cpu: CpuId, now: Nanos, rules: &Rules) {
+        let data = self.known_mut(unit);
+        data.yielding = false;
+        data.last_cpu = Some(cpu);
+        match data.wish {
+            Wish::Run if data.place == Place::Parked => self.park(unit, now, rules),
+            Wish::Run => {
+                data.place = Place::Queued;
+                self.enqueue(unit);
+            }
+            Wish::Sleep => {
+                data.place = Place::Asleep;
+                let weight = u64::from(data.weight);
+                self.load -= weight;
+            }
+        }
+    }
+
+    /// Starts a unit; returns whether it comes from another CPU.
+    fn start(&mut self, unit: Unit, at: usize, cpu_id: CpuId, now: Nanos) -> bool {
+        let data = self.known_mut(unit);
+        let migrated = data.last_cpu.is_some_and(|last| last != cpu_id);
+        data.place = Place::Running(cpu_id);
+        data.last_cpu = Some(cpu_id);
+        data.resident = Some(cpu_id);
+        data.unload = false;
+        let cpu = &mut self.cpus[at];
+        cpu.charged = cpu.charged.max(now);
+        cpu.since = now;
+        migrated
+    }
+
+    /// Records whose state the CPU holds from now on; returns whose must be saved first.
+    fn settle_loaded(&mut self, at: usize, next: Option<Unit>, online: bool) -> Option<Unit> {
+        let loaded = self.cpus[at].loaded;
+        if next.is_some() {
+            self.cpus[at].loaded = next;
+            return loaded.filter(|_| loaded != next);
+        }
+        let wanted = |data: &UnitData| data.place != Place::Asleep || data.unload || !online;
+        loaded.filter(|&unit| self.unit(unit).is_none_or(wanted))
+    }
+
+    /// How long the unit runs: until it would fall behind the best that waits, or has used what it
+    /// took from its budget.
+    fn slice(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Nanos {
+        let turn = self.turn(at, cpu, unit, now, limit);
+        let data = self.known(unit);
+        match data.budget {
+            Some(_) => turn.min(data.held),
+            None => turn,
+        }
+    }
+
+    /// How long the unit runs before it would fall behind the best that waits.
+    fn turn(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Nanos {
+        if self.queue.is_empty() {
+            return MAX_SLICE;
+        }
+        // One whose state is not saved yet will be by the time the slice ends.
+        let Some(rival) = self.best_of(cpu, |_, data| data.effective.contains(cpu)) else {
+            return MAX_SLICE;
+        };
+        let data = self.known(unit);
+        let lead = data.credit.saturating_sub(rival.score);
+        let protected = limit.saturating_sub(now.saturating_sub(self.cpus[at].since));
+        credit::time_to_burn(lead, data.weight, self.max_weight)
+            .clamp(MIN_SLICE, MAX_SLICE)
+            .max(protected)
+    }
+}
