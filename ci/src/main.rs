@@ -21,6 +21,7 @@ mod layout;
 mod lint;
 mod modules;
 mod process;
+mod sched_sim;
 mod setup;
 mod size;
 mod symbolize;
@@ -68,6 +69,9 @@ usage: cargo xtask COMMAND
              TARGET           acpi, loader, command-line, microcode, elf or bzimage;
                               domctl, sysctl, grants or events; all of them
              --seconds N (60, for each of the two kinds), --seed N, --number N (one input of a seed), --replay FILE
+  sched-sim
+           the scheduler on simulated machines of up to 512 CPUs: fairness, waits, costs, pictures
+             --load NAME, --cpus N, --vcpus N, --seconds S, --seed N, --ratelimit US, --svg FILE; --help tells more
   install --root DIR
            the hypervisor into DIR/boot, as Debian's default Xen entry (as root; DIR / is this machine)
              --uninstall      takes it out
@@ -147,6 +151,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode> {
         }
         "fuzz" => fuzz::run(&layout, rest)?,
         "bench" => bench::run(&layout, arguments)?,
+        "sched-sim" => sched_sim::run(&layout, rest)?,
         "test" => return test::run(&layout, arguments),
         _ => return Err(Failure::new(format!("no command {command}\n{USAGE}"))),
     }

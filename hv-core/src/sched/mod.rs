@@ -25,8 +25,8 @@ mod placement;
 mod rules;
 mod unit;
 
-#[cfg(test)]
-mod sim;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 #[cfg(test)]
 mod tests;
 

@@ -79,6 +79,9 @@ pub(super) struct UnitData {
     pub effective: CpuSet,
     /// Those of `effective` that it prefers; all of them when it prefers none.
     pub preferred: CpuSet,
+    /// How often the policy looked at it.
+    #[cfg(any(test, feature = "sim"))]
+    pub looks: core::cell::Cell<u64>,
 }
 
 impl UnitData {
@@ -100,6 +103,8 @@ impl UnitData {
             affinity: *affinity,
             effective: CpuSet::ALL,
             preferred: CpuSet::ALL,
+            #[cfg(any(test, feature = "sim"))]
+            looks: core::cell::Cell::new(0),
         }
     }
 
@@ -167,18 +172,28 @@ impl UnitCell {
         let cell = cell.into_boxed_slice().try_into();
         cell.map(Self).map_err(|_| Errno::ENOMEM)
     }
+
+    /// Every way to a unit's data passes here: what a decision costs as units grow in number is
+    /// counted by it, in tests and the simulator only.
+    #[inline(always)]
+    fn count_look(&self) {
+        #[cfg(any(test, feature = "sim"))]
+        self.0[0].looks.set(self.0[0].looks.get() + 1);
+    }
 }
 
 impl Deref for UnitCell {
     type Target = UnitData;
 
     fn deref(&self) -> &UnitData {
+        self.count_look();
         &self.0[0]
     }
 }
 
 impl DerefMut for UnitCell {
     fn deref_mut(&mut self) -> &mut UnitData {
+        self.count_look();
         &mut self.0[0]
     }
 }
