@@ -8,6 +8,9 @@ use xen_abi::errno::Errno;
 use super::sim::{Habit, MS, Sim, US, fair_shares};
 use super::{Affinity, CpuSet, Credit2, Layout, Params, Place, Scheduler};
 
+mod laws;
+mod machines;
+
 fn weight(weight: u16) -> Params {
     Params { weight, cap: 0 }
 }
