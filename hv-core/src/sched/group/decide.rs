@@ -195,6 +195,10 @@ impl Group {
         let data = self.known(unit);
         let lead = data.credit.saturating_sub(rival.score);
         let protected = limit.saturating_sub(now.saturating_sub(self.cpus[at].since));
+        if lead < 0 && protected > 0 {
+            // Only the rate limit keeps the rival waiting.
+            return protected;
+        }
         credit::time_to_burn(lead, data.weight, self.max_weight)
             .clamp(MIN_SLICE, MAX_SLICE)
             .max(protected)

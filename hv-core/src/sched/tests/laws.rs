@@ -9,6 +9,7 @@ use crate::sched::sim::{Habit, KICK, MS, SAVE, Sim, US, fair_shares};
 use crate::sched::{Affinity, Layout, Scheduler};
 
 mod cost;
+mod waking;
 
 /// From the time at which a CPU should change to a unit until it does: it is told, and may be
 /// saving the state of another one.
