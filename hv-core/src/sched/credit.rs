@@ -6,8 +6,9 @@ use crate::base::Nanos;
 pub(super) const DEFAULT_WEIGHT: u16 = 256;
 /// What a reset gives, and the most a unit that slept brings along (10 ms).
 pub(super) const GRANT: i64 = 10_000_000;
-/// How much a unit that competes may hold: a reset does not take away what it had left.
-pub(super) const CEILING: i64 = GRANT + 2_000_000;
+/// How much a unit that competes may hold: a reset does not take away what it had left, up to
+/// 5 ms. More would be fairer still, but one that wakes (with a grant) would wait for longer.
+pub(super) const CEILING: i64 = GRANT + 5_000_000;
 /// Credit that a unit which wakes needs beyond the running one's to preempt it (0.5 ms).
 pub(super) const WAKE_RESISTANCE: i64 = 500_000;
 /// Advantage that a unit needs to be taken over from another CPU (0.5 ms): caches are warm there.

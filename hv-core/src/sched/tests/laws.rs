@@ -101,6 +101,22 @@ proptest! {
         prop_assert!(worst <= BESIDE_IDLE, "{worst}");
     }
 
+    /// Those who always run and share a queue get what their weights say in ten seconds, to one
+    /// percent; to one slice where that is more.
+    #[test]
+    fn weights_are_kept_to_one_percent(
+        (cpus, weights) in (1..6_u32).prop_flat_map(|cpus| (
+            Just(cpus),
+            prop::collection::vec(16..4096_u16, 2..cpus as usize + 8),
+        )),
+        seed: u64,
+    ) {
+        for (index, (got, fair)) in ten_seconds(cpus, &weights, seed).iter().enumerate() {
+            let allowed = (fair * 0.01).max(SLICE_OF_TEN_SECONDS);
+            prop_assert!((got - fair).abs() <= allowed, "unit {index}: {got:.5}, not {fair:.5}");
+        }
+    }
+
     /// Nobody waits for longer than follows from the number and the weights of the others.
     #[test]
     fn nobody_starves(
@@ -154,3 +170,33 @@ proptest! {
 
 /// Its state is saved, then a CPU is told; and another one when that has taken another unit.
 const BESIDE_IDLE: Nanos = SAVE + 2 * KICK;
+/// A time slice of 1 ms, the rate limit, as a share: nobody can stop in the middle of it.
+const SLICE_OF_TEN_SECONDS: f64 = 1e-4;
+
+/// What hogs of these weights got in ten seconds, and what they deserve.
+fn ten_seconds(cpus: u32, weights: &[u16], seed: u64) -> Vec<(f64, f64)> {
+    let mut sim = Sim::new(cpus, 8, seed);
+    for (dom, share) in weights.iter().enumerate() {
+        sim.sched.set_params(dom as u16, weight(*share)).unwrap();
+        sim.add(dom as u16, Affinity::ANY, Habit::Hog);
+    }
+    sim.run_until(MS);
+    let before: Vec<_> = (0..weights.len()).map(|index| sim.ran(index)).collect();
+    sim.run_until(10_001 * MS);
+    let got = (0..weights.len()).map(|index| (sim.ran(index) - before[index]) as f64 / 1e10);
+    got.zip(fair_shares(weights, cpus)).collect()
+}
+
+/// Units that deserve nearly a CPU each are ahead of each other by turns, by more than a
+/// millisecond or two: a reset must not take that from them, for the light ones would have it.
+#[test]
+fn units_that_deserve_nearly_a_cpu_lose_nothing_at_resets() {
+    for seed in 1..4 {
+        for (got, fair) in ten_seconds(4, &[797, 1419, 1129, 168, 634], seed) {
+            assert!(
+                (got - fair).abs() <= 0.003 * fair,
+                "{got:.5}, not {fair:.5}"
+            );
+        }
+    }
+}
