@@ -26,19 +26,19 @@ pub const LOADS: &[Load] = &[
     Load {
         name: "sleepers",
         what: "a hog for each CPU, the others wake for about 100 us and use 30 % of the machine",
-        part: 0.5,
+        part: 0.3,
         fill: sleepers,
     },
     Load {
         name: "gangs",
         what: "gangs of up to eight that meet at a barrier after about 500 us of work",
-        part: 0.5,
+        part: 0.3,
         fill: gangs,
     },
     Load {
         name: "ping-pong",
         what: "pairs that wake each other after about 20 us of work, as for I/O",
-        part: 0.1,
+        part: 0.05,
         fill: ping_pong,
     },
     Load {
@@ -50,7 +50,7 @@ pub const LOADS: &[Load] = &[
     Load {
         name: "mixed",
         what: "a sixth each: hogs, sleepers, gangs, pairs, and the two kinds of adversaries",
-        part: 0.2,
+        part: 0.1,
         fill: mixed,
     },
 ];
@@ -66,29 +66,43 @@ const TICK_ADVERSARY: Habit = Habit::TickDodger {
 /// vCPUs of a domain, where the habit does not say.
 const DOMAIN: u32 = 4;
 const GANG: u32 = 8;
-/// Time from one new domain to the next.
-const ARRIVAL: Nanos = 250 * US;
+/// Time in which all vCPUs come.
+const ARRIVALS: Nanos = 50 * MS;
 
 /// Adds vCPUs and numbers domains and gangs.
 struct Filler<'a> {
     sim: &'a mut Sim,
     dom: DomId,
     gang: usize,
+    /// Time for each vCPU to come.
+    arrival: Nanos,
+    /// The first vCPU of the domain at hand.
+    first: usize,
 }
 
 impl<'a> Filler<'a> {
-    fn new(sim: &'a mut Sim) -> Self {
+    fn new(sim: &'a mut Sim, vcpus: u32) -> Self {
         Self {
             sim,
             dom: 0,
             gang: 0,
+            arrival: (ARRIVALS / Nanos::from(vcpus)).min(100 * US),
+            first: 0,
         }
     }
 
-    /// A domain of its own for the next vCPUs. Domains come one after another: where a new one
-    /// finds its place depends on those that run already.
+    /// Ends the domain at hand, if there is one, and begins another. Domains start one after the
+    /// other: where one finds its place depends on those that run already.
     fn domain(&mut self) {
-        self.sim.run_until(self.sim.now + ARRIVAL);
+        let end = self.sim.units.len();
+        for index in self.first..end {
+            if !matches!(self.sim.units[index].habit, Habit::Rally { peer, .. } if peer < index) {
+                self.sim.wake(index);
+            }
+        }
+        let time = (end - self.first) as Nanos * self.arrival;
+        self.sim.run_until(self.sim.now + time);
+        self.first = end;
         self.dom += 1;
     }
 
@@ -143,7 +157,7 @@ fn hogs(sim: &mut Sim, _cpus: u32, vcpus: u32) {
             .set_params(dom as DomId + 1, params)
             .expect("the weight is valid");
     }
-    Filler::new(sim).alike(vcpus, Habit::Hog);
+    Filler::new(sim, vcpus).alike(vcpus, Habit::Hog);
 }
 
 /// Bursts of about 100 us that together use this percentage of the CPUs, if they never wait.
@@ -159,21 +173,21 @@ fn bursts(cpus: u32, count: u32, percent: u64) -> Habit {
 
 fn sleepers(sim: &mut Sim, cpus: u32, vcpus: u32) {
     let hogs = cpus.min(vcpus / 2);
-    let mut filler = Filler::new(sim);
+    let mut filler = Filler::new(sim, vcpus);
     filler.alike(hogs, Habit::Hog);
     filler.alike(vcpus - hogs, bursts(cpus, vcpus - hogs, 30));
 }
 
 fn gangs(sim: &mut Sim, _cpus: u32, vcpus: u32) {
-    Filler::new(sim).gangs(vcpus);
+    Filler::new(sim, vcpus).gangs(vcpus);
 }
 
 fn ping_pong(sim: &mut Sim, _cpus: u32, vcpus: u32) {
-    Filler::new(sim).pairs(vcpus);
+    Filler::new(sim, vcpus).pairs(vcpus);
 }
 
 fn adversaries(sim: &mut Sim, _cpus: u32, vcpus: u32) {
-    let mut filler = Filler::new(sim);
+    let mut filler = Filler::new(sim, vcpus);
     filler.alike(vcpus / 4, ADVERSARY);
     filler.alike(vcpus / 4, TICK_ADVERSARY);
     filler.alike(vcpus - vcpus / 4 * 2, Habit::Hog);
@@ -181,7 +195,7 @@ fn adversaries(sim: &mut Sim, _cpus: u32, vcpus: u32) {
 
 fn mixed(sim: &mut Sim, cpus: u32, vcpus: u32) {
     let part = vcpus / 6;
-    let mut filler = Filler::new(sim);
+    let mut filler = Filler::new(sim, vcpus);
     filler.alike(vcpus - 5 * part, Habit::Hog);
     filler.alike(part, bursts(cpus, part.max(1), 10));
     filler.gangs(part);

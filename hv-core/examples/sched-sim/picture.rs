@@ -195,7 +195,11 @@ impl Picture {
         }
         put(
             svg,
-            format_args!("<text x=\"6\" y=\"{}\">CPU / ms</text>\n", bottom + 16),
+            format_args!(
+                "<text x=\"6\" y=\"24\">CPU</text>\n\
+                 <text x=\"6\" y=\"{}\">ms</text>\n",
+                bottom + 16
+            ),
         );
     }
 
