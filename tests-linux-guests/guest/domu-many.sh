@@ -31,7 +31,8 @@ done
 for name in $all; do
     equal "$name wrote to its own disk" "$(tail -c +4097 "/run/disk.$name" | head -n 1)" "written by $name"
 done
-runs xl shutdown -a -w
+# Not with -w: xl frees what waits for a guest twice if that has shut down and is gone before xl looks.
+runs xl shutdown -a
 for name in $all; do
     eventually "$name has gone" 120 gone "$name"
     close_console "$name"
