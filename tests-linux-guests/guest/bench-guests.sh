@@ -44,7 +44,7 @@ measure_crowd() {
     local number name
     for number in $(seq 30); do
         name=crowd$number
-        configure_micro "$name" micro-domu 4 'act=wait'
+        configure_micro "$name" micro-domu 96 'act=wait'
         case $number in
             1 | 30) noted "$name" bench once "xl create -p, number $number" xl create -p -e "/tmp/$name.cfg" ;;
             *) runs xl create -p -e "/tmp/$name.cfg" ;;

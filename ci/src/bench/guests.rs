@@ -18,6 +18,8 @@ const CASE: Case = Case {
     name: "bench-guests",
     machine: Machine {
         clock: Clock::Instructions,
+        // Thirty guests of 96 MiB beside dom0.
+        memory_mib: 4096,
         ..Machine::BASE
     },
     guests: Guests::Linux,

@@ -80,15 +80,16 @@ impl Pins {
         access: Access,
         change: impl Fn(u16) -> Option<u16>,
     ) -> Option<Self> {
-        let column = match access {
-            Access::Read => 0,
-            Access::Write => 1,
+        let [host_read, host_write, device_read, device_write] = &mut self.0;
+        let (host, device) = match access {
+            Access::Read => (host_read, device_read),
+            Access::Write => (host_write, device_write),
         };
-        for (part, row) in [(Parts::HOST, 0), (Parts::DEVICE, 2)] {
-            if parts.contains(part) {
-                let count = &mut self.0[row + column];
-                *count = change(*count)?;
-            }
+        if parts.contains(Parts::HOST) {
+            *host = change(*host)?;
+        }
+        if parts.contains(Parts::DEVICE) {
+            *device = change(*device)?;
         }
         Some(self)
     }
