@@ -38,7 +38,7 @@ pub const LOADS: &[Load] = &[
     Load {
         name: "ping-pong",
         what: "pairs that wake each other after about 20 us of work, as for I/O",
-        part: 0.05,
+        part: 0.1,
         fill: ping_pong,
     },
     Load {
@@ -50,7 +50,7 @@ pub const LOADS: &[Load] = &[
     Load {
         name: "mixed",
         what: "a sixth each: hogs, sleepers, gangs, pairs, and the two kinds of adversaries",
-        part: 0.1,
+        part: 0.2,
         fill: mixed,
     },
 ];

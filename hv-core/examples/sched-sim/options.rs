@@ -14,8 +14,8 @@ const MAX_VCPUS: u32 = 4096;
 const SIZES: &[(u32, u32, f64)] = &[
     (1, 6, 10.0),
     (4, 32, 10.0),
-    (64, 512, 1.0),
-    (512, 4096, 0.25),
+    (64, 512, 2.0),
+    (512, 4096, 0.5),
 ];
 /// What `--cpus`, `--vcpus` and `--seconds` are when only some are given.
 const CPUS: u32 = 4;
