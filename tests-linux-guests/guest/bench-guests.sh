@@ -26,11 +26,15 @@ inside() {
     sed "s/^BENCH /&$2/" /tmp/inside >>/tmp/bench
 }
 
-measure_creation() {
-    # Once before it counts.
-    configure_micro warm micro-domu 4 'act=wait'
+# warm_up MEMORY: a creation before those that count.
+warm_up() {
+    configure_micro warm micro-domu "$1" 'act=wait'
     runs xl create -p -e /tmp/warm.cfg
     runs xl destroy warm
+}
+
+measure_creation() {
+    warm_up 4
     configure_micro small micro-domu 4 'act=wait'
     appears 'xl create to first line, 4 MiB' small MICRO-WAITS
     configure line 128
@@ -42,6 +46,7 @@ measure_creation() {
 # What the last of many costs beside the first.
 measure_crowd() {
     local number name
+    warm_up 96
     for number in $(seq 30); do
         name=crowd$number
         configure_micro "$name" micro-domu 96 'act=wait'
