@@ -180,7 +180,7 @@ pub const GUESTS: More = More {
     packages: &["bsdutils"],
     programs: &["flock", "losetup", "script"],
     modules: &[DRIVERS, guests::BACKENDS],
-    sources: &["guests/free-pages"],
+    sources: &["guests/free-pages", "guests/cpu-times"],
     trees: &[],
     libraries: &[],
     content: Content::Guests,

@@ -27,19 +27,53 @@ impl Domain {
     /// Tells the scheduler that the vCPU may run, if nothing else keeps it.
     pub fn wake(&self, vcpu: &Vcpu) {
         let Some(unit) = vcpu.unit.get() else { return };
+        let now = self.settle(vcpu);
         if !self.runnable(vcpu) {
             return;
-        }
-        let now = self.machine.now();
-        {
-            let mut runstate = vcpu.runstate.lock();
-            if runstate.state() != State::Running {
-                runstate.change(State::Runnable, now);
-            }
         }
         if let Some(cpu) = self.sched.wake(unit, now) {
             self.machine.reschedule(cpu);
         }
+    }
+
+    /// Accounts for what a vCPU does that is on no CPU, after that may have changed. Returns the time.
+    ///
+    /// Its flags are looked at under the account's lock: of two that change them, the later one's look sees both changes.
+    fn settle(&self, vcpu: &Vcpu) -> Nanos {
+        let now = self.machine.now();
+        let mut runstate = vcpu.runstate.lock();
+        if runstate.state() != State::Running {
+            runstate.change(self.state_off_cpu(vcpu), now);
+        }
+        now
+    }
+
+    /// What a vCPU does while it is on no CPU.
+    fn state_off_cpu(&self, vcpu: &Vcpu) -> State {
+        let flags = vcpu.flags();
+        if flags & RunFlags::DOWN != 0 {
+            State::Offline
+        } else if flags & (RunFlags::BLOCKED | RunFlags::POLLING) != 0 {
+            // Also while it is paused: it would not run otherwise either.
+            State::Blocked
+        } else if self.runnable(vcpu) {
+            State::Runnable
+        } else {
+            State::Offline
+        }
+    }
+
+    /// A CPU runs the vCPU from now on.
+    pub fn account_start(&self, vcpu: &Vcpu) {
+        let now = self.machine.now();
+        vcpu.runstate.lock().change(State::Running, now);
+    }
+
+    /// The CPU that ran the vCPU does so no more.
+    pub fn account_stop(&self, vcpu: &Vcpu) {
+        let now = self.machine.now();
+        let mut runstate = vcpu.runstate.lock();
+        runstate.change(self.state_off_cpu(vcpu), now);
     }
 
     /// Makes a vCPU that runs elsewhere look at its events.
@@ -91,6 +125,7 @@ impl Domain {
         if let Some(unit) = vcpu.unit.get()
             && !self.runnable(vcpu)
         {
+            self.settle(vcpu);
             if let Some(cpu) = self.sched.sleep(unit) {
                 self.machine.reschedule(cpu);
             }

@@ -56,7 +56,8 @@ fn time(l: &Loaded) {
     let area = l.vcpu().time_area.load(Ordering::Acquire);
     if area != 0 {
         HW.with_kernel_root(&l.state, || {
-            // The guest's page may be gone: that is its own business.
+            // The same bytes for as long as it is registered, so readers elsewhere need no version. The guest's page may be
+            // gone: that is its own business.
             let _ = HW.copy_out(area, info.as_bytes());
         });
     }

@@ -11,7 +11,6 @@ use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::StateBox;
 use hv_core::sched::Unit;
-use hv_core::time::runstate::State;
 
 use super::cpuinfo::{CpuInfo, enter_guest};
 use super::host::{HW, SHUTDOWN, hv};
@@ -285,17 +284,7 @@ fn stop_running(loaded: &mut Option<Loaded>) {
     if l.idle {
         return;
     }
-    let now = clock::now();
-    let state = if !l.vcpu().is_up() {
-        State::Offline
-    } else if l.domain.runnable(l.vcpu()) {
-        State::Runnable
-    } else if l.vcpu().flags() != 0 {
-        State::Blocked
-    } else {
-        State::Offline
-    };
-    l.vcpu().runstate.lock().change(state, now);
+    l.domain.account_stop(l.vcpu());
     publish::runstate(l);
     l.vcpu().set_running(None);
 }
@@ -321,10 +310,7 @@ fn resume(this: &PerCpu, loaded: &mut Option<Loaded>) {
         return;
     }
     l.vcpu().set_running(Some(this.id));
-    l.vcpu()
-        .runstate
-        .lock()
-        .change(State::Running, clock::now());
+    l.domain.account_start(l.vcpu());
     publish::all(l);
 }
 
@@ -408,10 +394,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
     let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
     note_translations(this, &l.domain);
     cpuid_fault::follow(this, l.domain.rights);
-    l.vcpu()
-        .runstate
-        .lock()
-        .change(State::Running, clock::now());
+    l.domain.account_start(l.vcpu());
     publish::all(&mut l);
     let slot = loaded.insert(l);
     if !good {

@@ -163,15 +163,24 @@ fn register_runstate<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
         check_area(request.addr, size_of::<abi::VcpuRunstateInfo>())?;
     }
     vcpu.runstate_area.store(request.addr, Ordering::Release);
-    // Its own area is written at once; another vCPU's when that is loaded next, for only then is its
-    // address space there.
     if request.addr == 0 {
-        // Unregistered.
-    } else if vcpu.id == cx.vcpu.id {
-        let info = vcpu.runstate.lock().info();
-        // A page that is not there yet is the guest's business, now as at every later update.
-        let _later = cx.write(request.addr, &info);
-    } else {
+        return DONE;
+    }
+    // What the area holds of its own vCPU is as of the last change; another vCPU's may not have run for long.
+    let own = vcpu.id == cx.vcpu.id;
+    let now = cx.domain.machine.now();
+    let info = {
+        let account = vcpu.runstate.lock();
+        if own {
+            account.info()
+        } else {
+            account.info_at(now)
+        }
+    };
+    // A page that is not there yet is the guest's business, now as at every later update.
+    let _later = cx.write(request.addr, &info);
+    if !own {
+        // It may run in another address space, and have changed meanwhile.
         vcpu.owe(Owed::RUNSTATE);
     }
     DONE

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Guests, Script, Tier};
 use crate::devices;
-use crate::emulator::Machine;
+use crate::emulator::{Clock, Machine};
 
 /// For what takes minutes, once it was seen to pass.
 const LONG_RUN: Tier = Tier::Named;
@@ -91,6 +91,24 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "domu-save",
         script: Script::Guest("domu-save"),
+        ..DOMU
+    },
+    Case {
+        // Time by instructions: what is to add up does so on any host.
+        name: "domu-steal",
+        machine: Machine {
+            clock: Clock::Instructions,
+            ..DOMU.machine
+        },
+        kernel_args: "XEXACT=1",
+        script: Script::Guest("domu-steal"),
+        ..DOMU
+    },
+    Case {
+        name: "smp2-domu-steal",
+        tier: Tier::Long,
+        machine: TWO_CPUS,
+        script: Script::Guest("domu-steal"),
         ..DOMU
     },
     // With what XSAVE keeps, and a TSC that is the guest's own.
