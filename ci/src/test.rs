@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use tests_linux_guests::bad;
+use tests_linux_guests::bad::{self, Builds};
 use tests_linux_guests::case::Tier;
 use tests_linux_guests::emulator::Hypervisor;
 use tests_linux_guests::suite;
@@ -10,6 +10,7 @@ use tests_linux_guests::suite;
 use crate::arguments::Arguments;
 use crate::boots::{self, Job};
 use crate::failure::Result;
+use crate::hypervisor::Profile;
 use crate::layout::Layout;
 use crate::tally::Tally;
 use crate::{boot, fuzz, kernel, lint, process};
@@ -38,7 +39,7 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
     }
     match boot::prepare(layout, hypervisor, profile) {
         Ok(files) => {
-            let jobs = chosen(&Choice::new(filter, tier), hypervisor);
+            let jobs = chosen(&Choice::new(filter, tier), hypervisor, profile);
             boots::run(layout, profile, &jobs, &files, &mut tally)?;
         }
         Err(failure) => tally.step("the files to boot are built", Err(failure)),
@@ -63,11 +64,18 @@ fn host_tests(layout: &Layout) -> Result<()> {
 }
 
 /// The boots that are chosen.
-fn chosen(choice: &Choice, hypervisor: Hypervisor) -> Vec<Job<'static>> {
+fn chosen(choice: &Choice, hypervisor: Hypervisor, profile: Profile) -> Vec<Job<'static>> {
     let cases = suite::cases().filter(|case| choice.takes(case.name, case.tier));
     let bad = bad::boots::BOOTS.iter().filter(|boot| {
         // Their words are ours: the reference has others.
         hypervisor == Hypervisor::Xenolith && choice.takes(boot.name, boot.tier)
+    });
+    let bad = bad.filter(|boot| {
+        let able = boot.builds == Builds::Any || profile == Profile::Checked;
+        if !able {
+            println!("boot {}: only with --checked", boot.name);
+        }
+        able
     });
     cases.map(Job::Case).chain(bad.map(Job::Bad)).collect()
 }

@@ -42,12 +42,23 @@ pub struct BadBoot {
     pub monitor: Option<(&'static str, &'static [&'static str])>,
     /// Parts of lines that must not appear.
     pub forbidden: &'static [&'static str],
+    /// Which builds can do it.
+    pub builds: Builds,
     /// Parts of the hypervisor's functions that its back-trace must lead through.
     pub back_trace: &'static [&'static str],
     /// How it ends.
     pub end: End,
     /// A machine without a serial line: the lines are read from its screen.
     pub screen: Option<Screen>,
+}
+
+/// Builds of the hypervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builds {
+    /// All.
+    Any,
+    /// Those with debug assertions: it needs what only they have.
+    Checked,
 }
 
 /// What the machine does at the end.
@@ -77,6 +88,7 @@ impl BadBoot {
         keys: &[],
         monitor: None,
         forbidden: &[],
+        builds: Builds::Any,
         back_trace: &[],
         end: End::Stays,
         screen: None,

@@ -115,6 +115,22 @@ pub enum Firmware {
     Sound,
     /// Its GetTime begins with an undefined instruction.
     Damaged,
+    /// Its GetTime begins with a jump to itself.
+    Endless,
+}
+
+impl Firmware {
+    /// What is written over the beginning of GetTime.
+    #[must_use]
+    pub const fn damage(self) -> Option<[u8; 2]> {
+        match self {
+            Self::Sound => None,
+            // UD2
+            Self::Damaged => Some([0x0f, 0x0b]),
+            // JMP
+            Self::Endless => Some([0xeb, 0xfe]),
+        }
+    }
 }
 
 /// Whether the machine's NMI button is pressed.

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::case::{Case, FORBIDDEN, Firmware, Nmis, PASSWORD, Script};
+use crate::case::{Case, FORBIDDEN, Nmis, PASSWORD, Script};
 use crate::console::{Console, Missed};
 use crate::debugger::Debugger;
 use crate::devices::Attached;
@@ -47,8 +47,8 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     let mut command = emulator::command(&case.machine, files, software, Terminal::Program);
     let wanted = case.nmis == Nmis::Many || !case.monitor.is_empty();
     let mut button = wanted.then(|| NmiButton::attach(&mut command, case.name));
-    let damage = case.firmware == Firmware::Damaged;
-    let debugger = damage.then(|| Debugger::attach(&mut command, case.name));
+    let damage = case.firmware.damage();
+    let debugger = damage.map(|_| Debugger::attach(&mut command, case.name));
     let attached = match case.devices {
         Some(devices) => Some(Attached::attach(devices, &mut command, log)?),
         None => None,
@@ -69,7 +69,7 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
     };
     let alive = boot(milestones, &mut console, &mut checks)
         && (case.nmis == Nmis::None || press(button.as_mut(), &mut checks))
-        && damage_firmware(debugger.as_ref(), &console, &mut checks)
+        && damage_firmware(damage.zip(debugger.as_ref()), &console, &mut checks)
         && say(
             case.monitor,
             button.as_ref(),
@@ -130,13 +130,11 @@ fn press(button: Option<&mut NmiButton>, checks: &mut Vec<Check>) -> bool {
 
 /// Writes over the beginning of EFI's GetTime, whose address the hypervisor has told, where that is wanted.
 fn damage_firmware(
-    debugger: Option<&Debugger>,
+    damage: Option<([u8; 2], &Debugger)>,
     console: &Console,
     checks: &mut Vec<Check>,
 ) -> bool {
-    /// UD2
-    const UNDEFINED: [u8; 2] = [0x0f, 0x0b];
-    let Some(debugger) = debugger else {
+    let Some((code, debugger)) = damage else {
         return true;
     };
     let told = console.text().split("EFI: GetTime is at 0x").nth(1);
@@ -146,7 +144,7 @@ fn damage_firmware(
     let done = address
         .ok_or_else(|| "its address was not told".to_owned())
         .and_then(|at| {
-            let written = debugger.write(at, &UNDEFINED);
+            let written = debugger.write(at, &code);
             written.map_err(|error| error.to_string())
         });
     checks.push(match &done {

@@ -135,6 +135,30 @@ const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        // A service of the firmware that never returns: the one CPU sees so itself.
+        name: "uefi-hang",
+        tier: Tier::Long,
+        machine: Machine {
+            board: "q35",
+            loader: Loader::GrubUefi,
+            ..Machine::BASE
+        },
+        hypervisor_args: "watchdog watchdog_timeout=3",
+        firmware: Firmware::Endless,
+        script: Script::Typed(&[(
+            "efi-calls time",
+            "Xenolith crashed on CPU 0: stuck in the hypervisor",
+        )]),
+        expected: &[
+            "Watchdog: a CPU that is stuck for 3 s ends the machine; with one CPU, only while it takes interrupts",
+            "Back-trace",
+            "Resetting by the ACPI reset register",
+        ],
+        forbidden: &["Reset by EFI"],
+        tolerated: &["Xenolith crashed"],
+        ..Case::BASE
+    },
+    Case {
         name: "smp2-toolstack",
         machine: Machine {
             cpus: 2,

@@ -63,8 +63,11 @@ impl<T> Mutex<T> {
     pub fn lock(&self) -> MutexGuard<'_, T> {
         #[cfg(debug_assertions)]
         let held = held::take(self.place);
+        let inner = self.inner.lock();
+        #[cfg(debug_assertions)]
+        held.got();
         MutexGuard {
-            inner: self.inner.lock(),
+            inner,
             #[cfg(debug_assertions)]
             _held: held,
         }
@@ -130,8 +133,11 @@ impl<T> RwLock<T> {
     pub fn read(&self) -> ReadGuard<'_, T> {
         #[cfg(debug_assertions)]
         let held = held::take(self.place);
+        let inner = self.inner.read();
+        #[cfg(debug_assertions)]
+        held.got();
         ReadGuard {
-            inner: self.inner.read(),
+            inner,
             #[cfg(debug_assertions)]
             _held: held,
         }
@@ -142,8 +148,11 @@ impl<T> RwLock<T> {
     pub fn write(&self) -> WriteGuard<'_, T> {
         #[cfg(debug_assertions)]
         let held = held::take(self.place);
+        let inner = self.inner.write();
+        #[cfg(debug_assertions)]
+        held.got();
         WriteGuard {
-            inner: self.inner.write(),
+            inner,
             #[cfg(debug_assertions)]
             _held: held,
         }

@@ -64,14 +64,14 @@ pub enum SchedulerName {
     Null,
 }
 
-/// The NMI watchdog (`watchdog`).
+/// The watchdog over the hypervisor's CPUs (`watchdog`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watchdog {
     /// No watchdog.
     Off,
     /// Panic when a CPU is stuck.
     On,
-    /// The same, and NMIs of unknown origin are still handled.
+    /// The same: NMIs of unknown origin always go to dom0.
     Force,
 }
 
@@ -132,8 +132,19 @@ pub struct Options {
     pub microcode: Wanted,
     /// `watchdog`.
     pub watchdog: Watchdog,
+    /// `watchdog_timeout=` in seconds; 0: no watchdog.
+    pub watchdog_timeout: u32,
     /// `vga=keep`.
     pub screen: ScreenOwner,
+}
+
+impl Options {
+    /// Seconds after which a CPU counts as stuck; none when nobody is to look.
+    #[must_use]
+    pub fn watch_for(&self) -> Option<u32> {
+        (self.watchdog != Watchdog::Off && self.watchdog_timeout != 0)
+            .then_some(self.watchdog_timeout)
+    }
 }
 
 impl Default for Options {
@@ -163,6 +174,7 @@ impl Default for Options {
             microcode: Wanted::default(),
             after_panic: AfterPanic::Reboot,
             watchdog: Watchdog::Off,
+            watchdog_timeout: 5,
             screen: ScreenOwner::Dom0,
         }
     }
@@ -370,6 +382,11 @@ impl Parser {
             "irq_ratelimit" => |parser, value| {
                 let limit = values::unsigned(value)?;
                 parser.options.irq_ratelimit = Some(u32::try_from(limit).ok()?);
+                Some(())
+            },
+            "watchdog_timeout" => |parser, value| {
+                let seconds = values::unsigned(value)?;
+                parser.options.watchdog_timeout = u32::try_from(seconds).ok()?;
                 Some(())
             },
             "sched" => Self::set_scheduler,

@@ -25,6 +25,10 @@ pub trait Diagnostics: Send + Sync {
     /// Ends the hypervisor as a bug of its own would: registers, a back-trace, stop (debug key `C`).
     /// Returns in tests only.
     fn crash(&self);
+    /// Stands still with a lock held and interrupts off, as a bug of the hypervisor would (debug key `H`, which only builds with
+    /// debug assertions have). Returns in tests only.
+    #[cfg(debug_assertions)]
+    fn hang(&self);
 }
 
 /// An argument of a firmware call.

@@ -206,6 +206,13 @@ pub fn send_ipi(to: CpuId, vector: u8) {
     }
 }
 
+/// Sends an NMI to a CPU.
+pub fn send_nmi(to: CpuId) {
+    if let Some(apic) = percpu::apic_id(to) {
+        send(apic, 0x4400);
+    }
+}
+
 /// An EVENT_CHECK to this CPU itself, from an NMI: the code it hit may stand between the two halves of a
 /// request, so only the second is touched, and the request is gone before that code goes on.
 pub fn remind_self() {

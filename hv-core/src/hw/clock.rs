@@ -172,6 +172,7 @@ pub fn program() {
         .into_iter()
         .chain(super::devices::next_storm_end())
         .chain(Some(this.next_look.get()))
+        .chain(super::watchdog::next_look(this))
         .min();
     let next = match (heap, slice) {
         (Some(a), 0) => Some(a),
@@ -202,10 +203,18 @@ fn set_hardware(deadline: Option<Nanos>) {
         this.remote
             .softirq
             .fetch_or(softirq::TIMER, Ordering::Relaxed);
-    } else if apic::tsc_deadline() {
+    } else {
+        wake_at(at, now);
+    }
+}
+
+/// Sets the hardware timer alone, whatever it was set to.
+pub fn wake_at(at: Nanos, now: Nanos) {
+    if apic::tsc_deadline() {
         apic::set_deadline(clock().tsc_at(at));
     } else {
-        let ticks = (u128::from(at - now) * u128::from(apic_hz())).div_ceil(1_000_000_000);
+        let ahead = u128::from(at.saturating_sub(now));
+        let ticks = (ahead * u128::from(apic_hz())).div_ceil(1_000_000_000);
         apic::set_timer(ticks.clamp(1, u128::from(u32::MAX)) as u32);
     }
 }

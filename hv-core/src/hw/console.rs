@@ -9,7 +9,7 @@ use hv_core::console::limit::Verdict;
 use hv_core::console::ring::LogRing;
 use spin::Once;
 
-use super::{clock, serial, vga};
+use super::{clock, serial, vga, watchdog};
 
 /// Bytes of log kept before the heap exists.
 const EARLY: usize = 4 << 10;
@@ -91,6 +91,7 @@ impl Console {
 
     /// Text to the outputs but not into the ring (dom0's console).
     pub fn out_only(&mut self, text: &[u8]) {
+        watchdog::printing();
         serial::write(text);
         vga::write(text);
     }

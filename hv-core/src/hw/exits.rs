@@ -395,8 +395,7 @@ fn device_write(cx: &mut Ctx<'_, Hw>, address: u64) -> bool {
 fn trap(l: &mut Loaded, vector: u8) -> Delivered {
     match vector {
         2 => {
-            let rip = with_context(l, |cx| cx.regs.rip);
-            nmi::from_guest(rip);
+            with_context(l, |cx| nmi::from_guest(cx.regs));
             return Ok(());
         }
         18 => {

@@ -6,7 +6,7 @@ use x86_64::instructions::interrupts::without_interrupts;
 
 use super::apic::{self, vector};
 use super::percpu::{self, softirq};
-use super::{cpu, tlb};
+use super::{cpu, tlb, watchdog};
 
 /// An interrupt taken while the hypervisor worked; interrupts are off.
 pub fn host_interrupt(v: u8) {
@@ -28,6 +28,7 @@ pub fn note(v: u8) {
         vector::TIMER => {
             apic::eoi();
             remote.softirq.fetch_or(softirq::TIMER, Ordering::Relaxed);
+            watchdog::look();
         }
         vector::EVENT_CHECK => apic::eoi(),
         vector::FLUSH => {

@@ -43,6 +43,7 @@ pub mod tlb;
 pub mod traps;
 mod vcpu_timers;
 pub mod vga;
+mod watchdog;
 
 core::arch::global_asm!(include_str!("boot.S"));
 core::arch::global_asm!(include_str!("ap.S"), options(att_syntax));

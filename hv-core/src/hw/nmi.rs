@@ -2,15 +2,17 @@
 //!
 //! The handler may run at any instruction, between the loading of the guest's registers and SYSRET too, and
 //! on a stack that a second NMI would overwrite. So it does nothing that can fault, and nothing that takes a
-//! lock: no other exception's IRET lets the next NMI in before its own.
+//! lock: no other exception's IRET lets the next NMI in before its own. Only the watchdog's question is answered at once,
+//! by a CPU that never goes on.
 
 use core::sync::atomic::Ordering;
 
+use hv_core::pv::frame::{GuestFrame, rflags};
 use xen_abi::nmi::{XEN_NMIREASON_io_error, XEN_NMIREASON_pci_serr, XEN_NMIREASON_unknown};
 
 use super::host::HV;
 use super::percpu::{self, softirq};
-use super::{apic, cpu};
+use super::{apic, cpu, watchdog};
 
 /// System control port B: who asked for an NMI, and how that is ended.
 const REASON_PORT: u16 = 0x61;
@@ -19,17 +21,22 @@ const SERR: (u32, u8) = (0x80, 0x04);
 /// Channel check, and the bit that clears it.
 const CHANNEL_CHECK: (u32, u8) = (0x40, 0x08);
 
-/// An NMI hit a guest. NMIs are blocked until an IRET, and the guest may be left by none for a while.
-pub fn from_guest(rip: u64) {
-    note(rip);
+/// An NMI hit a guest with these registers. NMIs are blocked until an IRET, and the guest may be left by none for a while.
+pub fn from_guest(frame: &GuestFrame) {
+    if !watchdog::answer(frame) {
+        note(frame.rip);
+    }
     cpu::unblock_nmis();
 }
 
 /// An NMI hit the hypervisor. With interrupts off that may be after its last look at owed work: an
 /// interrupt to itself makes it look again, before the guest's first instruction or instead of the halt.
-pub fn from_host(rip: u64, rflags: u64) {
-    note(rip);
-    if rflags & hv_core::pv::frame::rflags::IF == 0 {
+pub fn from_host(frame: &GuestFrame) {
+    if watchdog::answer(frame) {
+        return;
+    }
+    note(frame.rip);
+    if frame.rflags & rflags::IF == 0 {
         apic::remind_self();
     }
 }

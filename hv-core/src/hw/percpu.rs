@@ -13,6 +13,7 @@ use hv_core::domain::Domain;
 use hv_core::domain::machine_check::Slot;
 use hv_core::irq::service::InService;
 use hv_core::time::DeadlineHeap;
+use hv_core::time::heartbeat::Watch;
 
 use super::cpuinfo::{self, CpuInfo};
 use super::start::short_of_ram;
@@ -54,6 +55,18 @@ pub struct Remote {
     pub flush_wanted: AtomicU64,
     /// The last request that has been done.
     pub flush_done: AtomicU64,
+    /// Passes through the run loop in which something was done, for the watchdog. Written by the owner.
+    pub beats: AtomicU64,
+    /// What the watchdog asks by an NMI (`hw/watchdog.rs`).
+    pub question: AtomicU64,
+}
+
+impl Remote {
+    /// The owner shows that it is not stuck.
+    pub fn beat(&self) {
+        let beats = self.beats.load(Ordering::Relaxed);
+        self.beats.store(beats.wrapping_add(1), Ordering::Relaxed);
+    }
 }
 
 /// Bits of `Remote::softirq`.
@@ -70,6 +83,8 @@ pub mod softirq {
     pub const MICROCODE: u32 = 1 << 5;
     /// The last frame of a dying domain became free.
     pub const REAP: u32 = 1 << 6;
+    /// The watchdog wants to see a beat.
+    pub const BEAT: u32 = 1 << 7;
     /// State that another CPU needs must be saved: leave the lazily kept vCPU.
     pub const SYNC: u32 = 1 << 4;
 }
@@ -102,6 +117,10 @@ pub struct PerCpu {
     pub machine_check: Slot,
     /// When the machine-check banks are looked at next.
     pub next_look: Cell<Nanos>,
+    /// When the watchdog looks next; set by interrupts too.
+    pub next_watch: AtomicU64,
+    /// What it knows; with interrupts off.
+    pub watch: Cell<Watch>,
     /// Vector of the fault that an IRET into the guest ended with.
     pub failed_vector: Cell<u32>,
     /// Counters for the benchmarks' reports.
@@ -173,6 +192,8 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         cpuid_faults: Cell::new(false),
         machine_check: Slot::default(),
         next_look: Cell::new(FIRST_LOOK),
+        next_watch: AtomicU64::new(0),
+        watch: Cell::new(Watch::new()),
         failed_vector: Cell::new(0),
         counts: Counts::default(),
         #[cfg(debug_assertions)]
@@ -184,6 +205,15 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
 }
 
 impl PerCpu {
+    /// Writes what the owner, which was hit anywhere, holds and waits for.
+    #[cfg(debug_assertions)]
+    pub fn show_locks(&self, out: &mut dyn core::fmt::Write) {
+        let _ = match self.held.try_borrow() {
+            Ok(held) => writeln!(out, "(XEN) It {}", *held),
+            Err(_) => writeln!(out, "(XEN) It takes or drops a lock"),
+        };
+    }
+
     /// The owner starts, perhaps not for the first time: nothing is left of what it was asked before.
     pub fn begin(&self) {
         self.slice_end.set(0);

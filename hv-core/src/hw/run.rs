@@ -11,13 +11,14 @@ use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
 use hv_core::pv::state::StateBox;
 use hv_core::sched::Unit;
+use x86_64::instructions::interrupts::without_interrupts;
 
 use super::cpuinfo::{CpuInfo, enter_guest};
 use super::host::{HW, SHUTDOWN, hv};
 use super::percpu::{self, PerCpu, softirq};
 use super::{
     clock, context, cpu, cpuid_fault, exits, irq, mce, microcode, paging, power, publish,
-    serial_line, smp, tlb,
+    serial_line, smp, tlb, watchdog,
 };
 
 /// A vCPU whose state is on this CPU.
@@ -125,6 +126,7 @@ fn work(this: &PerCpu, loaded: &mut Option<Loaded>) {
         if bits == 0 {
             return;
         }
+        this.remote.beat();
         if bits & softirq::VECTORS != 0 {
             irq::take_vectors(super::devices::arrived);
         }
@@ -152,6 +154,7 @@ fn work(this: &PerCpu, loaded: &mut Option<Loaded>) {
 
 fn timer(this: &PerCpu) {
     clock::fired();
+    without_interrupts(watchdog::look);
     clock::take_due(|id| {
         if let Some((domain, vcpu)) = hv().vcpu_of(hv_core::sched::Unit::from_index(id.0))
             && let Some(vcpu) = domain.vcpu(vcpu)

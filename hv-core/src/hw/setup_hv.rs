@@ -53,6 +53,15 @@ impl Diagnostics for State {
         // SAFETY: an undefined instruction is an exception, which ends in a report and a stop.
         unsafe { core::arch::asm!("ud2") };
     }
+
+    #[cfg(debug_assertions)]
+    fn hang(&self) {
+        cpu::cli();
+        let _held = percpu::this().timers.lock();
+        loop {
+            core::hint::spin_loop();
+        }
+    }
 }
 
 /// Sets everything up that domains stand on. A frame of its own: it has much on the stack.

@@ -9,7 +9,7 @@ use hv_core::base::{Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use hv_core::boot::PhysMem;
 use hv_core::boot::acpi::{self, AcpiFacts};
 use hv_core::boot::cmdline::{
-    Baud, ConsoleSink, Dom0Mode, LogLevel, LogThreshold, Options, Parsed, SchedulerName, Watchdog,
+    Baud, ConsoleSink, Dom0Mode, LogLevel, LogThreshold, Options, Parsed, SchedulerName,
 };
 use hv_core::boot::efi::EfiFacts;
 use hv_core::boot::info::{BootInfo, Module, Rsdp, VideoInfo};
@@ -191,7 +191,6 @@ fn banner(info: &BootInfo, command_line: &Parsed) {
     let without_effect = [
         (options.scheduler == SchedulerName::Null, "sched=null"),
         (options.dom0_mode == Dom0Mode::Pvh, "dom0=pvh"),
-        (options.watchdog == Watchdog::On, "watchdog"),
         (options.com2.is_some(), "com2="),
     ];
     for (_, name) in without_effect.iter().filter(|(given, _)| *given) {
@@ -386,7 +385,9 @@ extern "C" fn continue_boot(boot: *mut Boot) -> ! {
     }
     super::bringup::cpus(&boot);
     super::setup_hv::hypervisor(&boot);
+    let watch_for = boot.command_line.options.watch_for();
     dom0::create(boot);
+    super::watchdog::begin(watch_for);
     super::run::run_cpu()
 }
 

@@ -2,7 +2,7 @@
 //! rest, which end it with a report.
 
 use core::fmt::Write;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicI64, Ordering};
 
 use hv_core::domain::machine_check::Severity;
 use hv_core::pv::frame::{GuestFrame, rflags};
@@ -66,7 +66,7 @@ unsafe extern "C" fn host_trap(pushed: *mut GuestFrame) {
         // A watchpoint of the guest's on memory that we copy, or single-step left on: ours to ignore.
         // SAFETY: clearing the status bits has no other effect.
         1 => unsafe { cpu::set_dr6(0xffff_0ff0) },
-        2 => nmi::from_host(frame.rip, frame.rflags),
+        2 => nmi::from_host(frame),
         18 => host_machine_check(frame),
         _ => {
             let rip = frame.rip;
@@ -143,14 +143,28 @@ pub fn name(vector: u32) -> &'static str {
     NAMES.get(vector as usize).copied().unwrap_or("exception")
 }
 
-static DYING: AtomicBool = AtomicBool::new(false);
+/// The number of the CPU that crashes, as [`cpu_number`] gives it.
+static DYING: AtomicI64 = AtomicI64::new(NOBODY);
+const NOBODY: i64 = i64::MIN;
 
 /// First of the CPUs that crash takes the console; the others stop.
 pub fn enter_crash() {
-    cpu::cli();
-    if DYING.swap(true, Ordering::AcqRel) {
+    if !first_to_crash() {
         cpu::stop();
     }
+}
+
+/// Whether no other CPU has the console for its end; interrupts are off then.
+pub fn first_to_crash() -> bool {
+    cpu::cli();
+    DYING
+        .compare_exchange(NOBODY, cpu_number(), Ordering::AcqRel, Ordering::Relaxed)
+        .is_ok()
+}
+
+/// The CPU that ends the machine with its report.
+pub fn crashing() -> Option<i64> {
+    Some(DYING.load(Ordering::Acquire)).filter(|cpu| *cpu != NOBODY)
 }
 
 /// A machine check hit the hypervisor. What it does is noted, as with an NMI; a fatal one ends here.
@@ -205,6 +219,11 @@ fn machine_check_banks(out: &mut Raw) {
 /// Ends the hypervisor with what `more` tells, registers and a back-trace.
 fn fatal(frame: &GuestFrame, what: &str, more: impl FnOnce(&mut Raw)) -> ! {
     enter_crash();
+    end_report(report(frame, what, more))
+}
+
+/// Tells what has ended the hypervisor, for the first CPU to crash.
+pub fn report(frame: &GuestFrame, what: &str, more: impl FnOnce(&mut Raw)) -> Raw {
     let mut out = Raw;
     let _ = writeln!(out, "\n(XEN) ****************************************");
     let _ = writeln!(
@@ -256,6 +275,11 @@ fn fatal(frame: &GuestFrame, what: &str, more: impl FnOnce(&mut Raw)) -> ! {
         let _ = writeln!(out);
     }
     backtrace(&mut out, frame.rip, frame.rbp);
+    out
+}
+
+/// Nothing more is told.
+pub fn end_report(mut out: Raw) -> ! {
     let _ = writeln!(out, "(XEN) ****************************************");
     super::power::after_crash()
 }

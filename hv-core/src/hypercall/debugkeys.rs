@@ -46,6 +46,11 @@ pub const KEYS: &[DebugKey] = &[
         each_domain(hv, |d| grants(d, out))
     }),
     key(b'h', "this list", |_, out| help(out)),
+    #[cfg(debug_assertions)]
+    key(b'H', "hang this CPU under a lock, for good", |hv, _| {
+        hv.services.diagnostics.hang();
+        Ok(())
+    }),
     key(b'i', "interrupts", |hv, out| {
         hv.services.diagnostics.interrupts(out)
     }),

@@ -101,6 +101,11 @@ impl Diagnostics for FakeDiagnostics {
     fn crash(&self) {
         panic!("the crash that was asked for");
     }
+
+    #[cfg(debug_assertions)]
+    fn hang(&self) {
+        panic!("the hang that was asked for");
+    }
 }
 
 struct FakePirqs;

@@ -3,11 +3,13 @@
 //! One clock for all: nanoseconds since boot ("system time"), computed from the TSC by the same
 //! arithmetic that guests use. [`mod@reference`] and [`mod@calibrate`] find the TSC's rate, [`scale`] turns
 //! it into factors, [`pvclock`] and [`wallclock`] publish to guests, [`timers`] holds a CPU's
-//! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time, [`watchdog`] is one of a domain.
+//! deadlines, [`vtimer`] and [`runstate`] are the parts of a vCPU that concern time, [`watchdog`] is one of a domain,
+//! [`heartbeat`] that of the hypervisor.
 //! [`warp`] finds CPUs whose TSC is not everybody's; [`guest_tsc`] is about domains that have one of their own.
 
 pub mod calibrate;
 pub mod guest_tsc;
+pub mod heartbeat;
 pub mod pvclock;
 pub mod reference;
 pub mod runstate;

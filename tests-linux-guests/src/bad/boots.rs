@@ -1,6 +1,6 @@
 //! The list of boots of bad input.
 
-use super::{BadBoot, End, Kernel, Tables};
+use super::{BadBoot, Builds, End, Kernel, Tables};
 use crate::case::Tier;
 use crate::emulator::{Loader, Machine};
 use crate::screen::Screen;
@@ -524,6 +524,35 @@ pub const BOOTS: &[BadBoot] = &[
             "hw::setup_hv::State",
             "debugkeys::press",
             "hw::serial_line::poll",
+            "hw::run::run_cpu",
+        ],
+        ..BadBoot::BASE
+    },
+    BadBoot {
+        name: "bad-hang",
+        machine: Machine { cpus: 2, ..SMALL },
+        kernel: Kernel::Idle,
+        hypervisor_args: "dom0_mem=128M noreboot watchdog watchdog_timeout=2",
+        builds: Builds::Checked,
+        expected: &[
+            "Watchdog: a CPU that is stuck for 2 s ends the machine",
+            "Serial input to DOM0",
+        ],
+        keys: &[
+            ("\u{1}\u{1}\u{1}", "Serial input to Xen"),
+            ("H", "Xenolith crashed on CPU "),
+            ("", ": stuck in the hypervisor"),
+            ("", "It holds a CPU's deadlines (0, rank 70)"),
+            ("", "rip 0xffff82d0"),
+            ("", "Back-trace"),
+            // What the other CPU was at.
+            ("", "(XEN) CPU "),
+            ("", "'noreboot' is set: not rebooting"),
+            ("", STOPPED),
+        ],
+        back_trace: &[
+            "hw::setup_hv::State",
+            "debugkeys::press",
             "hw::run::run_cpu",
         ],
         ..BadBoot::BASE

@@ -1,5 +1,6 @@
+use super::held::HeldLocks;
 use super::rank::{BINDING, HEAP, LEDGER, MAPTRACK, WALLCLOCK};
-use super::{Mutex, RwLock, expect_none};
+use super::{Mutex, RwLock, expect_none, held};
 
 #[test]
 fn locks_are_taken_from_the_outside_in() {
@@ -66,4 +67,38 @@ fn threads_hold_their_own() {
     std::thread::scope(|s| {
         s.spawn(|| drop(outer.lock()));
     });
+}
+
+/// What the list of this thread says.
+fn told() -> String {
+    held::with(|held: &mut HeldLocks| held.to_string()).unwrap()
+}
+
+#[test]
+fn what_is_held_and_what_is_waited_for_is_told_by_name() {
+    let (outer, inner) = (Mutex::new(WALLCLOCK, ()), RwLock::new(BINDING, ()));
+    assert_eq!(told(), "holds no lock");
+    let first = outer.lock();
+    assert_eq!(told(), "holds the time of day (0, rank 10)");
+    let second = inner.read();
+    assert_eq!(
+        told(),
+        "holds the time of day (0, rank 10), holds the binding of a port (0, rank 21)"
+    );
+    drop(second);
+    // As another thread sees it that has to wait.
+    let text = std::thread::scope(|s| {
+        let waits = s.spawn(|| {
+            let place = super::Place {
+                rank: WALLCLOCK,
+                number: 3,
+            };
+            let _about_to = held::take(place);
+            told()
+        });
+        waits.join().unwrap()
+    });
+    assert_eq!(text, "waits for the time of day (3, rank 10)");
+    drop(first);
+    assert_eq!(told(), "holds no lock");
 }

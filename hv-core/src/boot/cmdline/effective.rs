@@ -46,6 +46,8 @@ impl Options {
             // The only one there is, whatever was asked for.
             ("sched", Some(Text(String::from("credit2")))),
             ("sync_console", Some(Switch(self.sync_console))),
+            ("watchdog", Some(Switch(self.watch_for().is_some()))),
+            ("watchdog_timeout", self.watch_for().map(Number)),
         ];
         all.into_iter()
             .filter_map(|(name, value)| value.map(|value| Param { name, value }))

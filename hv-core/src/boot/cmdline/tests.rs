@@ -82,6 +82,13 @@ fn booleans_have_all_of_xens_spellings() {
     assert_eq!(clean("watchdog=force").watchdog, Watchdog::Force);
     assert_eq!(clean("watchdog").watchdog, Watchdog::On);
     assert_eq!(clean("watchdog no-watchdog").watchdog, Watchdog::Off);
+    assert_eq!(clean("watchdog_timeout=9").watch_for(), None);
+    assert_eq!(clean("watchdog").watch_for(), Some(5));
+    assert_eq!(clean("watchdog=force").watch_for(), Some(5));
+    assert_eq!(clean("watchdog watchdog_timeout=60").watch_for(), Some(60));
+    assert_eq!(clean("watchdog watchdog-timeout=0").watch_for(), None);
+    let bad = findings("watchdog_timeout=soon");
+    assert!(matches!(&bad[..], [Diagnostic::BadValue { .. }]));
 }
 
 #[test]
@@ -382,6 +389,7 @@ proptest! {
         name in prop::sample::select(vec![
             "console", "com1", "com2", "conring_size", "loglvl", "guest_loglvl", "dom0",
             "dom0_mem", "dom0_max_vcpus", "maxcpus", "irq_ratelimit", "sched", "abi", "reboot", "watchdog",
+            "watchdog_timeout",
         ]),
         value in "[0-9a-zA-Z:,/.+%=é-]{0,40}",
         available in any::<u64>(),
