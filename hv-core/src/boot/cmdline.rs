@@ -134,6 +134,8 @@ pub struct Options {
     pub watchdog: Watchdog,
     /// `watchdog_timeout=` in seconds; 0: no watchdog.
     pub watchdog_timeout: u32,
+    /// `timer_slop=` in nanoseconds: deadlines that are so close together share an interrupt.
+    pub timer_slop: u32,
     /// `vga=keep`.
     pub screen: ScreenOwner,
 }
@@ -175,6 +177,7 @@ impl Default for Options {
             after_panic: AfterPanic::Reboot,
             watchdog: Watchdog::Off,
             watchdog_timeout: 5,
+            timer_slop: 50_000,
             screen: ScreenOwner::Dom0,
         }
     }
@@ -387,6 +390,11 @@ impl Parser {
             "watchdog_timeout" => |parser, value| {
                 let seconds = values::unsigned(value)?;
                 parser.options.watchdog_timeout = u32::try_from(seconds).ok()?;
+                Some(())
+            },
+            "timer_slop" => |parser, value| {
+                let slop = values::unsigned(value)?;
+                parser.options.timer_slop = u32::try_from(slop).ok()?;
                 Some(())
             },
             "sched" => Self::set_scheduler,

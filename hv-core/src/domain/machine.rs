@@ -128,6 +128,8 @@ pub struct IdleTimes {
     pub time: Nanos,
     /// How often it began to idle.
     pub entries: u64,
+    /// How often its timer interrupted it, idle or not.
+    pub timer_interrupts: u64,
 }
 
 /// What to write to enter a sleep state (ACPI 4.8.3.2, PM1 control registers).

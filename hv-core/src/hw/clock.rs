@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hv_core::base::Nanos;
 use hv_core::boot::acpi::AcpiFacts;
 use hv_core::time::reference::{HpetWidth, PmWidth};
+use hv_core::time::timers::one_interrupt;
 use hv_core::time::{Clock, Counter, Reference, TimerId, TscScale, calibrate};
 use spin::Once;
 
@@ -17,6 +18,8 @@ const INTERVAL: Nanos = 10_000_000;
 
 static CLOCK: Once<Clock> = Once::new();
 static HZ: AtomicU64 = AtomicU64::new(0);
+/// Deadlines that are so close together share an interrupt.
+static SLOP: AtomicU64 = AtomicU64::new(0);
 /// Local APIC timer ticks in a second.
 static APIC_HZ: AtomicU32 = AtomicU32::new(0);
 
@@ -163,23 +166,23 @@ pub fn apic_hz() -> u32 {
     APIC_HZ.load(Ordering::Relaxed)
 }
 
-/// Sets this CPU's hardware timer to the earlier of its slice's end and its heap's front.
+/// Takes `timer_slop=`.
+pub fn set_slop(slop: Nanos) {
+    SLOP.store(slop, Ordering::Relaxed);
+}
+
+/// Sets this CPU's hardware timer to the earliest of its slice's end and all deadlines, or to those just after.
 pub fn program() {
     let this = percpu::this();
-    let heap = this.timers.lock().next_deadline();
-    let slice = this.slice_end.get();
-    let heap = heap
+    let slice = Some(this.slice_end.get()).filter(|end| *end != 0);
+    let others = slice
         .into_iter()
         .chain(super::devices::next_storm_end())
         .chain(Some(this.next_look.get()))
-        .chain(super::watchdog::next_look(this))
-        .min();
-    let next = match (heap, slice) {
-        (Some(a), 0) => Some(a),
-        (Some(a), b) => Some(a.min(b)),
-        (None, 0) => None,
-        (None, b) => Some(b),
-    };
+        .chain(super::watchdog::next_look(this));
+    let heap = this.timers.lock();
+    let next = one_interrupt(heap.early().chain(others), SLOP.load(Ordering::Relaxed));
+    drop(heap);
     set_hardware(next);
 }
 

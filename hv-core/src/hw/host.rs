@@ -397,6 +397,7 @@ impl Machine for Hw {
         percpu::remote(cpu).map_or_else(IdleTimes::default, |r| IdleTimes {
             time: r.idle_ns.load(Ordering::Relaxed),
             entries: r.idle_entries.load(Ordering::Relaxed),
+            timer_interrupts: r.timer_interrupts.load(Ordering::Relaxed),
         })
     }
 

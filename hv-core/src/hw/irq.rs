@@ -27,6 +27,7 @@ pub fn note(v: u8) {
     match v {
         vector::TIMER => {
             apic::eoi();
+            remote.timer_interrupts.fetch_add(1, Ordering::Relaxed);
             remote.softirq.fetch_or(softirq::TIMER, Ordering::Relaxed);
             watchdog::look();
         }

@@ -51,6 +51,8 @@ pub struct Remote {
     pub idle_ns: AtomicU64,
     /// How often it was entered.
     pub idle_entries: AtomicU64,
+    /// Interrupts of the CPU's own timer.
+    pub timer_interrupts: AtomicU64,
     /// A flush that another CPU waits for: counts up at each request.
     pub flush_wanted: AtomicU64,
     /// The last request that has been done.

@@ -173,6 +173,7 @@ fn configure_console(options: &Options, info: &BootInfo, memory: &MemoryMap) {
     console::console()
         .lock()
         .configure(threshold, thresholds(options.guest_loglvl));
+    super::clock::set_slop(options.timer_slop.into());
     power::set_plan(options.after_panic, options.reset);
 }
 

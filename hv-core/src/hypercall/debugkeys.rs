@@ -269,7 +269,11 @@ fn clocks(hv: &Hypervisor, out: &mut dyn Write) -> fmt::Result {
     for cpu in hv.backing.sched.online().iter() {
         let idle = machine.idle(cpu);
         let (times, ms) = (idle.entries, idle.time / 1_000_000);
-        writeln!(out, "  cpu {cpu}: idled {times} times, for {ms} ms in all")?;
+        let timer = idle.timer_interrupts;
+        writeln!(
+            out,
+            "  cpu {cpu}: idled {times} times, for {ms} ms in all; {timer} timer interrupts"
+        )?;
     }
     Ok(())
 }

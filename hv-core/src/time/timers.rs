@@ -25,6 +25,17 @@ pub enum Front {
 
 const ABSENT: u32 = u32::MAX;
 
+/// Deadlines of a heap that are looked at for one interrupt: its upper levels, where the early ones are.
+const LOOKED_AT: usize = 15;
+
+/// When the hardware is to interrupt for these deadlines: never before the earliest, and at most `slop` after it, so that
+/// one interrupt serves all that lie so close together. One that is alone is served to the point.
+#[must_use]
+pub fn one_interrupt(deadlines: impl Iterator<Item = Nanos> + Clone, slop: Nanos) -> Option<Nanos> {
+    let limit = deadlines.clone().min()?.saturating_add(slop);
+    deadlines.filter(|at| *at <= limit).max()
+}
+
 /// Deadlines by time and by id.
 #[derive(Debug)]
 pub struct DeadlineHeap {
@@ -53,6 +64,11 @@ impl DeadlineHeap {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Nanos> {
         self.heap.first().map(|&(at, _)| at)
+    }
+
+    /// The earliest deadline and others that are early, in no order.
+    pub fn early(&self) -> impl Iterator<Item = Nanos> + Clone {
+        self.heap.iter().take(LOOKED_AT).map(|&(at, _)| at)
     }
 
     /// Whether nothing is armed.
@@ -196,7 +212,47 @@ mod tests {
         assert_eq!(DeadlineHeap::with_capacity(0).unwrap().pop_due(9), None);
     }
 
+    #[test]
+    fn close_deadlines_share_an_interrupt() {
+        let at = |deadlines: &[Nanos]| one_interrupt(deadlines.iter().copied(), 50);
+        assert_eq!(at(&[]), None);
+        assert_eq!(at(&[100]), Some(100), "alone");
+        assert_eq!(at(&[100, 151]), Some(100));
+        assert_eq!(at(&[150, 100, 120, 151]), Some(150));
+        assert_eq!(at(&[u64::MAX, u64::MAX - 3]), Some(u64::MAX));
+        assert_eq!(one_interrupt([7, 8].into_iter(), 0), Some(7));
+    }
+
     proptest! {
+        /// Serving deadlines one interrupt after the other: none early, none later than the slop, and two interrupts are
+        /// further apart than that.
+        #[test]
+        fn interrupts_are_few_and_in_time(
+            deadlines in prop::collection::vec(1..2_000_u64, 1..40),
+            slop in 0..100_u64,
+        ) {
+            let mut heap = DeadlineHeap::with_capacity(40).unwrap();
+            for (id, at) in deadlines.iter().enumerate() {
+                let _ = heap.arm(TimerId(id as u32), *at).unwrap();
+            }
+            let mut served = 0;
+            let mut first_of_last = None;
+            while let Some(first) = heap.next_deadline() {
+                let now = one_interrupt(heap.early(), slop).unwrap();
+                prop_assert!((first..=first + slop).contains(&now));
+                // What did not fit into the levels looked at may need one more.
+                if deadlines.len() <= LOOKED_AT {
+                    prop_assert!(first_of_last.is_none_or(|last| first > last + slop));
+                }
+                first_of_last = Some(first);
+                while let Some((_, at)) = heap.pop_due(now) {
+                    prop_assert!(at <= now && now - at <= slop);
+                    served += 1;
+                }
+            }
+            prop_assert_eq!(served, deadlines.len());
+        }
+
         #[test]
         fn behaves_like_a_sorted_map(
             operations in prop::collection::vec((0..3_u8, 0..24_u32, 0..100_u64), 0..300),

@@ -46,6 +46,7 @@ impl Options {
             // The only one there is, whatever was asked for.
             ("sched", Some(Text(String::from("credit2")))),
             ("sync_console", Some(Switch(self.sync_console))),
+            ("timer_slop", Some(Number(self.timer_slop))),
             ("watchdog", Some(Switch(self.watch_for().is_some()))),
             ("watchdog_timeout", self.watch_for().map(Number)),
         ];

@@ -87,6 +87,10 @@ fn booleans_have_all_of_xens_spellings() {
     assert_eq!(clean("watchdog=force").watch_for(), Some(5));
     assert_eq!(clean("watchdog watchdog_timeout=60").watch_for(), Some(60));
     assert_eq!(clean("watchdog watchdog-timeout=0").watch_for(), None);
+    assert_eq!(clean("").timer_slop, 50_000);
+    assert_eq!(clean("timer_slop=0").timer_slop, 0);
+    let bad = findings("timer_slop=-1");
+    assert!(matches!(&bad[..], [Diagnostic::BadValue { .. }]));
     let bad = findings("watchdog_timeout=soon");
     assert!(matches!(&bad[..], [Diagnostic::BadValue { .. }]));
 }
@@ -389,7 +393,7 @@ proptest! {
         name in prop::sample::select(vec![
             "console", "com1", "com2", "conring_size", "loglvl", "guest_loglvl", "dom0",
             "dom0_mem", "dom0_max_vcpus", "maxcpus", "irq_ratelimit", "sched", "abi", "reboot", "watchdog",
-            "watchdog_timeout",
+            "watchdog_timeout", "timer_slop",
         ]),
         value in "[0-9a-zA-Z:,/.+%=é-]{0,40}",
         available in any::<u64>(),

@@ -42,7 +42,10 @@ fn each_key_says_something_true() {
         (b'q', "  d3v1: last on cpu 0, down, never initialised"),
         (b'r', "credit2"),
         (b's', "wall clock 2001-09-09 01:46:40 UTC"),
-        (b's', "cpu 1: idled 4 times, for 0 ms"),
+        (
+            b's',
+            "cpu 1: idled 4 times, for 0 ms in all; 9 timer interrupts",
+        ),
         (b't', "d3v0: period 10000000 ns, none armed"),
         (b'?', "key '?' has no meaning"),
         (0xf3, "key '\\xf3' has no meaning"),

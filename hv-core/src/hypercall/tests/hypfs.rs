@@ -102,6 +102,7 @@ fn the_tree_can_be_walked_and_every_header_is_true() {
             "/params/noreboot",
             "/params/sched",
             "/params/sync_console",
+            "/params/timer_slop",
             "/params/watchdog",
         ]
     );

@@ -240,6 +240,7 @@ impl Machine for FakeMachine {
         IdleTimes {
             time: 1000 + u64::from(cpu),
             entries: 3 + u64::from(cpu),
+            timer_interrupts: 9,
         }
     }
 
