@@ -30,6 +30,21 @@ runs xl vcpu-pin four 1 "$last"
 # One that runs elsewhere at this moment moves when that CPU takes the interrupt.
 eventually "the vCPU that is pinned is on that CPU" 5 is_on four 1 "$last"
 equal "it works on, pinned" "$(guest four 'taskset 2 sh -c "echo \$((4 * 5))"')" 20
+# Its timer is armed on one CPU when it is sent to the other, again and again.
+starts four '{ taskset 2 sh -c "for second in 1 2 3 4 5 6 7 8; do sleep 1; done"; echo SLEPT-ALL; } &'
+moves=0
+for round in $(seq 12); do
+    for cpu in 0 "$last"; do
+        xl vcpu-pin four 1 "$cpu" && moves=$((moves + 1))
+        sleep 0.3
+    done
+done
+equal "times that it was pinned elsewhere" "$moves" 24
+if await_line four SLEPT-ALL 120; then
+    ok "its timers fired on the way"
+else
+    fail "its timers fired on the way" "it still sleeps"
+fi
 runs xl vcpu-pin four all all
 equal "vCPUs that may run anywhere" "$(rows four | grep -c ' all / all$')" 6
 shuts_down four

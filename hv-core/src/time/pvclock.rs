@@ -93,6 +93,7 @@ fn store_u64(words: &impl SharedWords, offset: usize, value: u64) {
 mod tests {
     use core::cell::RefCell;
 
+    use proptest::prelude::*;
     use xen_abi::xen::XEN_PVCLOCK_TSC_STABLE_BIT;
     use zerocopy::{FromBytes, IntoBytes};
 
@@ -159,5 +160,69 @@ mod tests {
         assert_eq!(writes.last(), Some(&(0, 6)));
         let fields: Vec<usize> = writes[1..writes.len() - 1].iter().map(|w| w.0).collect();
         assert_eq!(fields, [2, 3, 4, 5, 6, 7]);
+    }
+
+    /// A guest's arithmetic (xen.h): 64 bits wide before the product, which has 96.
+    fn guest_reads(info: &VcpuTimeInfo, tsc: u64) -> u64 {
+        let delta = tsc.wrapping_sub(info.tsc_timestamp);
+        let shifted = if info.tsc_shift < 0 {
+            delta >> info.tsc_shift.unsigned_abs()
+        } else {
+            delta << info.tsc_shift
+        };
+        let product = u128::from(shifted) * u128::from(info.tsc_to_system_mul);
+        info.system_time.wrapping_add((product >> 32) as u64)
+    }
+
+    /// A hundred days.
+    const UPTIME: u64 = 100 * 24 * 3_600;
+
+    proptest! {
+        /// Whichever vCPU's record a guest reads by, time never goes back over a hundred days of reading, is the
+        /// hypervisor's own to the nanosecond, and is off the TSC's by no more than the factor's last bit.
+        #[test]
+        fn time_is_one_for_all_vcpus_over_a_hundred_days(
+            hz in 100_000_000..=5_000_000_000_u64,
+            start in 0..1_u64 << 62,
+            moments in prop::collection::vec((0..UPTIME, 0..1_000_000_000_u64, 0..4_usize), 2..60),
+        ) {
+            let clock = Clock::starting_at(start, TscScale::from_hz(hz).unwrap());
+            let vcpus: Vec<[AtomicU32; WORDS]> = (0..4).map(|_| Default::default()).collect();
+            let mut readings: Vec<_> = moments
+                .iter()
+                .map(|(second, part, vcpu)| (start + second * hz + part % hz, *vcpu))
+                .collect();
+            readings.extend(readings.clone().iter().map(|(tsc, vcpu)| (tsc + 1, 3 - vcpu)));
+            readings.sort_unstable();
+            let mut before = 0;
+            for (tsc, vcpu) in readings {
+                // It has just been loaded, as so often before.
+                publish(&vcpus[vcpu], &time_info(&clock, 0));
+                let now = guest_reads(&read(&vcpus[vcpu]), tsc);
+                prop_assert!(now >= before, "{now} after {before}");
+                prop_assert_eq!(now, clock.at(tsc));
+                let exact = u128::from(tsc - start) * 1_000_000_000 / u128::from(hz);
+                let off = exact.abs_diff(now.into());
+                prop_assert!(off <= (exact >> 31) + 16, "{off} ns off");
+                before = now;
+            }
+        }
+
+        /// A deadline that a guest computes by its record and the TSC at which the hardware fires for it: not before the
+        /// guest's clock shows it, and hardly after, after a hundred days too.
+        #[test]
+        fn a_deadline_of_the_guests_clock_is_met(
+            hz in 100_000_000..=5_000_000_000_u64,
+            start in 0..1_u64 << 62,
+            age in 0..UPTIME * 1_000_000_000,
+            ahead in 0..3_600_000_000_000_u64,
+        ) {
+            let clock = Clock::starting_at(start, TscScale::from_hz(hz).unwrap());
+            let info = time_info(&clock, 0);
+            let deadline = age + ahead;
+            let fires = clock.tsc_at(deadline);
+            let shown = guest_reads(&info, fires);
+            prop_assert!((deadline..=deadline + 40).contains(&shown), "{shown} for {deadline}");
+        }
     }
 }

@@ -312,6 +312,37 @@ mod tests {
     }
 
     proptest! {
+        /// Asked when it wants to be, or later, as a CPU does that has other work: the one-shot timer fires once and not
+        /// early, the periodic one at most once in a period and always in phase, and each as soon as it is asked.
+        #[test]
+        fn timers_fire_in_time_however_late_they_are_asked(
+            shot in 0..50_000_000_u64,
+            period in MIN_PERIOD..20_000_000_u64,
+            delays in prop::collection::vec(0..7_000_000_u64, 1..40),
+        ) {
+            let mut timers = VcpuTimers::new();
+            let start = 1_000;
+            let _ = timers.set_periodic(period, start);
+            let _ = timers.set_singleshot(start + shot, start);
+            let mut periods = 0;
+            let mut shots = 0;
+            for delay in delays {
+                let due = timers.next_deadline().unwrap();
+                let now = due + delay;
+                let one_shot = timers.singleshot.is_some_and(|at| at <= now);
+                let in_phase = timers.periodic.and_then(|p| p.next).unwrap();
+                prop_assert_eq!((in_phase - start) % period, 0);
+                prop_assert_eq!(timers.expire(now), TIMER);
+                prop_assert!(!one_shot || now >= start + shot);
+                shots += u32::from(one_shot);
+                periods += u64::from(in_phase <= now);
+                prop_assert!(periods <= (now - start) / period);
+                prop_assert!(timers.next_deadline().unwrap() > now);
+                prop_assert!(timers.next_deadline().unwrap() <= now + period);
+            }
+            prop_assert_eq!(shots, u32::from(timers.singleshot.is_none()));
+        }
+
         #[test]
         fn never_panics_and_after_expiry_nothing_is_due(
             at: u64, period: u64, poll: u64, then: u64, now: u64,
