@@ -134,6 +134,15 @@ pub(super) const CASES: &[Case] = &[
         ..DOMU
     },
     Case {
+        name: "domu-overcommit",
+        tier: Tier::Long,
+        machine: TWO_CPUS,
+        kernel_args: "XMANY=16",
+        script: Script::Guest("domu-overcommit"),
+        seconds: 3600,
+        ..DOMU
+    },
+    Case {
         name: "domu-many",
         tier: Tier::Long,
         kernel_args: "XMANY=6",
