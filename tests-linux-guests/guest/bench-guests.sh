@@ -85,6 +85,27 @@ measure_micros() {
     destroys answering
 }
 
+# How late a small kernel that sleeps and works a little wakes beside eight that never sleep.
+measure_wakeups() {
+    local name all native="tsc_mode = 'native'"
+    all=$(numbered hog 8)
+    for name in $all; do
+        configure_micro "$name" micro-domu 4 'act=hog every=4 seconds=12' "$native"
+        runs xl create -p -e "/tmp/$name.cfg"
+    done
+    configure_micro waker micro-domu 4 'act=wake every=4' "$native"
+    runs xl create -p -e /tmp/waker.cfg
+    for name in $all waker; do
+        runs xl unpause "$name"
+    done
+    sleep 12
+    eventually "waker has slept and woken" 120 said waker MICRO-WOKE
+    tr -d '\r' <"$CONSOLES/guest-waker.log" | grep -a '^BENCH ' >>/tmp/bench
+    for name in $all waker; do
+        runs xl destroy "$name"
+    done
+}
+
 measure_disks() {
     inside one '' 'read "4 KiB read, phy" /dev/xvda 4096 4000 4000'
     inside one '' 'read "MiB read, phy, 64 MiB" /dev/xvda 1048576 64 64'
@@ -135,6 +156,7 @@ add_bridge
 if wanted creation; then measure_creation; fi
 if wanted crowd; then measure_crowd; fi
 if wanted micros; then measure_micros; fi
+if wanted wakeups; then measure_wakeups; fi
 if wanted loops || wanted disks || wanted networks; then measure_linux; fi
 dmesg -n 1
 sleep 1

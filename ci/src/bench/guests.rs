@@ -29,10 +29,11 @@ const CASE: Case = Case {
 };
 
 /// What can be measured alone, and the word for the script that measures.
-const PARTS: [(&str, &str); 6] = [
+const PARTS: [(&str, &str); 7] = [
     ("creation", "XPART=creation"),
     ("crowd", "XPART=crowd"),
     ("micros", "XPART=micros"),
+    ("wakeups", "XPART=wakeups"),
     ("loops", "XPART=loops"),
     ("disks", "XPART=disks"),
     ("networks", "XPART=networks"),

@@ -3,13 +3,13 @@
 //! `act=NAME` on its command line chooses what it does: `store` (the default) checks the ring to xenstore,
 //! `hello` only prints a line, `wait` does so and then sleeps until xenstore's `control/shutdown` says what to do,
 //! `lend` grants a page to dom0 and leaves it so, `measure` measures calls with the help of another domain that does
-//! `answer`.
+//! `answer`, and `hog`, `job` and `wake` tell what the scheduler gives them.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 use micro_pv::checks::{granted, xenstore};
 #[cfg(target_os = "none")]
-use micro_pv::{console::println, kernel, measure, memory::Page, report, store::Store};
+use micro_pv::{console::println, kernel, measure, memory::Page, report, shares, store::Store};
 
 /// What this kernel does.
 #[cfg(target_os = "none")]
@@ -35,6 +35,9 @@ fn micro_program(line: &str) {
         }
         "measure" => measure::run(),
         "answer" => measure::answer(),
+        "hog" => shares::hog(line),
+        "job" => shares::job(line),
+        "wake" => shares::wake(line),
         other => println!("MICRO-RESULT no act {other}"),
     }
 }

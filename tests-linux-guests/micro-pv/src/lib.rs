@@ -21,6 +21,7 @@ pub mod memory;
 pub mod pci;
 pub mod report;
 pub mod shared;
+pub mod shares;
 pub mod store;
 pub mod tables;
 pub mod trap;

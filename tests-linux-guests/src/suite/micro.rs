@@ -1,7 +1,7 @@
 //! Cases in which dom0 creates domains of our own small kernels.
 
 use crate::case::{Case, Guests, Script, Tier};
-use crate::emulator::Machine;
+use crate::emulator::{Clock, Machine};
 
 /// All of them.
 pub const CASES: &[Case] = &[
@@ -48,6 +48,26 @@ pub const CASES: &[Case] = &[
         },
         script: Script::Guest("domu-hostile"),
         seconds: 1200,
+        ..MICRO
+    },
+    Case {
+        name: "domu-shares",
+        machine: Machine {
+            clock: Clock::Instructions,
+            ..Machine::BASE
+        },
+        script: Script::Guest("domu-shares"),
+        ..MICRO
+    },
+    Case {
+        name: "smp2-domu-shares",
+        machine: Machine {
+            cpus: 2,
+            clock: Clock::Instructions,
+            ..Machine::BASE
+        },
+        script: Script::Guest("domu-shares"),
+        seconds: 600,
         ..MICRO
     },
 ];
