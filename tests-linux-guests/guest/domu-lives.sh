@@ -61,7 +61,7 @@ all_wait() { [ "$(waiting)" = "$1" ] || { echo "$(waiting) of $1 wait"; false; }
 listed() { xl list | grep -c '^many'; }
 none_listed() { [ "$(listed)" = 0 ] || { echo "$(listed) are left"; false; }; }
 check_many() {
-    local name
+    local name id
     for name in $(numbered many "$1"); do
         configure_micro "$name" micro-domu 4 'act=wait'
         run xl create -e "/tmp/$name.cfg"
@@ -69,9 +69,10 @@ check_many() {
     done
     eventually "$1 domains wait, with a console each" 120 all_wait "$1"
     equal "rows of xl list" "$(listed)" "$1"
-    for name in $(numbered many "$1"); do
-        run xl destroy "$name"
-        [ "$RC" = 0 ] || { fail "$name ends" "$OUT"; break; }
+    # By number: xl reads the names of all domains to find one.
+    for id in $(xl list | awk '/^many/ { print $2 }'); do
+        run xl destroy "$id"
+        [ "$RC" = 0 ] || { fail "domain $id ends" "$OUT"; break; }
     done
     eventually "all $1 of them are gone" 60 none_listed
     rm -f "$CONSOLES"/guest-many*.log

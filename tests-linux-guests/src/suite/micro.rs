@@ -27,15 +27,16 @@ pub const CASES: &[Case] = &[
         ..MICRO
     },
     Case {
+        // For each new domain xl reads the names of all: two hours.
         name: "domu-lives-200",
-        kernel_args: "XLIVES=200 XMANY=500",
+        kernel_args: "XLIVES=200 XMANY=500 XENSTORED=xenstored",
         machine: Machine {
-            memory_mib: 4096,
+            memory_mib: 6144,
             ..Machine::BASE
         },
-        dom0_mib: 1024,
+        dom0_mib: 2048,
         script: Script::Guest("domu-lives"),
-        seconds: 5400,
+        seconds: 9000,
         ..MICRO
     },
     Case {
