@@ -6,15 +6,12 @@ use hv_core::base::Nanos;
 use hv_core::boot::acpi::AcpiFacts;
 use hv_core::time::reference::{HpetWidth, PmWidth};
 use hv_core::time::timers::one_interrupt;
-use hv_core::time::{Clock, Counter, Reference, TimerId, TscScale, calibrate};
+use hv_core::time::{Clock, Counter, Reference, TimerId, TscScale, calibrate_patiently};
 use spin::Once;
 
 use super::cpu::{inb, inl, outb, rdtsc};
 use super::percpu::{self, softirq};
 use super::{apic, paging};
-
-/// How long the TSC is measured.
-const INTERVAL: Nanos = 10_000_000;
 
 static CLOCK: Once<Clock> = Once::new();
 static HZ: AtomicU64 = AtomicU64::new(0);
@@ -62,7 +59,7 @@ pub fn init(acpi: &AcpiFacts) -> Option<&'static str> {
 }
 
 fn measure<C: Counter>(reference: &Reference<C>) -> Option<(u64, &'static str)> {
-    match calibrate(rdtsc, reference, INTERVAL) {
+    match calibrate_patiently(rdtsc, reference) {
         Ok(hz) => Some((hz, reference.name())),
         Err(why) => {
             log::warn!("TSC against {}: {why:?}", reference.name());

@@ -144,6 +144,28 @@ pub fn calibrate<C: Counter>(
     conclude(reference, &whole, &windows)
 }
 
+/// For how long to measure, each in turn, on a machine that is itself given its CPU in pieces.
+const INTERVALS: [Nanos; 3] = [10_000_000, 50_000_000, 200_000_000];
+
+/// As [`calibrate`], for longer while what disturbs it is only noise.
+///
+/// # Errors
+/// See [`CalibrationError`]: try the next reference.
+pub fn calibrate_patiently<C: Counter>(
+    mut tsc: impl FnMut() -> u64,
+    reference: &Reference<C>,
+) -> Result<u64, CalibrationError> {
+    let mut result = Err(CalibrationError::BadInterval);
+    for interval in INTERVALS {
+        result = calibrate(&mut tsc, reference, interval);
+        let noise = CalibrationError::TooNoisy;
+        if result != Err(noise) && result != Err(CalibrationError::Unstable) {
+            break;
+        }
+    }
+    result
+}
+
 /// How long a reading may take to count as undisturbed, in TSC ticks.
 fn good_latency<C: Counter>(tsc: &mut impl FnMut() -> u64, reference: &Reference<C>) -> u64 {
     let mut latencies = [0; PROBES];

@@ -20,7 +20,7 @@ pub mod wallclock;
 pub mod warp;
 pub mod watchdog;
 
-pub use calibrate::{CalibrationError, calibrate};
+pub use calibrate::{CalibrationError, calibrate, calibrate_patiently};
 pub use guest_tsc::{DomainTsc, OwnTsc};
 pub use reference::{Counter, Rate, Reference};
 pub use runstate::{Runstate, State};

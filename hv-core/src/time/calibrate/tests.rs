@@ -127,6 +127,29 @@ proptest! {
 }
 
 #[test]
+fn a_host_that_gives_the_cpu_in_pieces_is_measured_for_longer() {
+    let mut noisy = 0;
+    for seed in 1..40 {
+        // Runs for some 2 ms, then pauses for up to 12 ms.
+        let machine = || Machine::new(2_300_000_000, 2_500, (1_600, 12_000_000), seed * 7919);
+        for index in 0..3 {
+            let short = machine();
+            let first = calibrate(|| short.tsc(), &references(&short)[index], 10 * MS);
+            noisy += u32::from(first == Err(CalibrationError::TooNoisy));
+            let long = machine();
+            let reference = &references(&long)[index];
+            let found = calibrate_patiently(|| long.tsc(), reference).unwrap();
+            assert!(
+                agree(found, 2_300_000_000, 500),
+                "{}: {found}",
+                reference.name()
+            );
+        }
+    }
+    assert!(noisy > 10, "ten milliseconds were enough, but for {noisy}");
+}
+
+#[test]
 fn takes_the_time_it_was_given() {
     let machine = Machine::new(2_000_000_000, 1_000, (0, 0), 9);
     for reference in references(&machine) {
