@@ -53,6 +53,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "domu-shares",
+        tier: Tier::Full,
         machine: Machine {
             clock: Clock::Instructions,
             ..Machine::BASE
@@ -62,6 +63,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "smp2-domu-shares",
+        tier: Tier::Long,
         machine: Machine {
             cpus: 2,
             clock: Clock::Instructions,

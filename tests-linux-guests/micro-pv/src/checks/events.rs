@@ -8,7 +8,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{bad, upcall};
 use crate::call::{hypercall, with};
+use crate::kernel::{self, Role};
 use crate::report::{holds, result, same};
+use crate::{console, memory};
 
 /// An operation: its result and the structure afterwards.
 pub fn op<T: FromBytes + IntoBytes + Immutable>(command: u32, value: &T) -> (i64, T) {
@@ -306,8 +308,18 @@ fn strangers() {
     close(port.port);
 }
 
+/// Masks what dom0 sends to a domU whenever it likes, for its console and for xenstore, or lets it come again.
+fn mask_daemons(masked: u64) {
+    if kernel::role() == Role::DomU {
+        for port in [console::port(), memory::start_info().store_evtchn] {
+            upcall::set_port_mask(port, masked);
+        }
+    }
+}
+
 /// Delivery: mask, unmask, hold and release.
 pub fn delivery() {
+    mask_daemons(1);
     let (_, port) = ipi(0);
     upcall::release();
     upcall::collect();
@@ -353,6 +365,7 @@ pub fn delivery() {
     upcall::release();
     same("nothing came after closing", upcall::fired(port), 0);
     upcall::hold();
+    mask_daemons(0);
     upcall::collect();
     upcall::upcalls();
 }

@@ -1,11 +1,12 @@
 //! What belongs to others.
 
+use xen_abi::GuestHandle;
 use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
 use xen_abi::errno::Errno::{EPERM, ESRCH};
 use xen_abi::grant_table::*;
 use xen_abi::hypercall::__HYPERVISOR_update_va_mapping_otherdomain;
 use xen_abi::memory::*;
-use xen_abi::xen::{MMUEXT_NEW_BASEPTR, MMUEXT_PIN_L1_TABLE, UVMF_INVLPG};
+use xen_abi::xen::{DOMID_SELF, MMUEXT_NEW_BASEPTR, MMUEXT_PIN_L1_TABLE, UVMF_INVLPG};
 
 use crate::call::{hypercall, memory};
 use crate::checks::bad;
@@ -22,27 +23,59 @@ fn ours(frame: u64) -> bool {
     number.is_ok_and(|n| n < mem::start_info().nr_pages && mem::machine_frame(n) == frame)
 }
 
+/// Frames that the hypervisor keeps for us to write, on this page: shared info, then the grant table's. They have no
+/// number of ours. How many there are.
+fn lent(page: &Page) -> u64 {
+    page.put(0, &(mem::start_info().shared_info / PAGE));
+    let size = GnttabQuerySize {
+        dom: DOMID_SELF,
+        ..GnttabQuerySize::default()
+    };
+    let nr_frames = op(GNTTABOP_query_size, &size).1.nr_frames;
+    let setup = GnttabSetupTable {
+        dom: DOMID_SELF,
+        nr_frames,
+        frame_list: GuestHandle::new(page.address() + 8),
+        ..GnttabSetupTable::default()
+    };
+    let status = op(GNTTABOP_setup_table, &setup).1.status;
+    same("the grant table's frames", status, GNTST_okay);
+    1 + u64::from(nr_frames)
+}
+
 /// Frames of the whole machine: none but ours may be mapped.
 pub fn frames() {
     let (opened, window) = Window::open(SLOT);
     result("own tables", opened, 0);
+    let page = Page::take();
+    let count = lent(page);
     let slot = window.l1.entry(2);
+    for at in 0..count {
+        let frame: u64 = page.get(at * 8);
+        let code = tables::update(slot, (frame * PAGE) | WRITABLE);
+        result("a frame that is kept for us", code, 0);
+        same("it has no number of ours", ours(frame), false);
+        tables::update(slot, 0);
+    }
+    let ours = |frame: u64| ours(frame) || (0..count).any(|at| page.get::<u64>(at * 8) == frame);
     let end = bad::beyond_ram();
     let mut tried = 0_u32;
     for (kind, flags) in [("writable", WRITABLE), ("read-only", READ_ONLY)] {
-        let mut mapped = 0_u32;
+        let mut taken = None;
         // In steps that meet every offset of a large page.
         let mut frame = 0;
         while frame < end {
             if !ours(frame) && tables::update(slot, (frame * PAGE) | flags) == 0 {
                 // The hypervisor shows its table and some pages of its own.
-                mapped += u32::from(flags == WRITABLE);
+                if flags == WRITABLE {
+                    taken = Some(frame);
+                }
                 tables::update(slot, 0);
             }
             tried += 1;
             frame += 61;
         }
-        same(format_args!("frames of others, {kind}"), mapped, 0);
+        same(format_args!("a frame of others, {kind}"), taken, None);
     }
     holds("frames were tried", tried > 1000, tried);
     for level in [window.l2, window.l3] {
@@ -90,7 +123,7 @@ fn memory_of_others(page: &Page) {
         ("increase dom0", XENMEM_increase_reservation, 0),
     ] {
         let request = MemoryReservation {
-            extent_start: xen_abi::GuestHandle::new(page.address()),
+            extent_start: GuestHandle::new(page.address()),
             nr_extents: 1,
             ..MemoryReservation::default()
         };
@@ -131,7 +164,7 @@ pub fn grants() {
         };
         let request = GnttabCopy {
             source: side(reference, 0),
-            dest: side(page.machine(), xen_abi::xen::DOMID_SELF),
+            dest: side(page.machine(), DOMID_SELF),
             len: 8,
             flags: GNTCOPY_source_gref,
             ..GnttabCopy::default()
