@@ -535,8 +535,8 @@ pub const BOOTS: &[BadBoot] = &[
         hypervisor_args: "dom0_mem=128M noreboot watchdog watchdog_timeout=2",
         builds: Builds::Checked,
         expected: &[
-            "Watchdog: a CPU that is stuck for 2 s ends the machine",
             "Serial input to DOM0",
+            "Watchdog: a CPU that is stuck for 2 s ends the machine",
         ],
         keys: &[
             ("\u{1}\u{1}\u{1}", "Serial input to Xen"),
