@@ -81,7 +81,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-vcpus-32",
-        tier: LONG_RUN,
+        tier: Tier::Long,
         machine: TWO_CPUS,
         kernel_args: "XMANY=32",
         script: Script::Guest("domu-vcpus"),
@@ -114,7 +114,7 @@ pub(super) const CASES: &[Case] = &[
     // With what XSAVE keeps, and a TSC that is the guest's own.
     Case {
         name: "xsave-domu-save",
-        tier: LONG_RUN,
+        tier: Tier::Long,
         machine: Machine {
             cpu: "max,+svm,-smap,-rdtscp",
             ..DOMU.machine
@@ -127,7 +127,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "smp2-domu-save",
-        tier: LONG_RUN,
+        tier: Tier::Long,
         machine: TWO_CPUS,
         script: Script::Guest("domu-save"),
         seconds: 1800,
@@ -151,7 +151,7 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "domu-many-30",
-        tier: LONG_RUN,
+        tier: Tier::Long,
         machine: Machine {
             memory_mib: 4096,
             ..TWO_CPUS
