@@ -62,7 +62,11 @@ impl Sim {
             };
             let on_its_way = |cpu: &SimCpu| cpu.kick_at.is_some() || cpu.save.is_some();
             let all = || 0..self.cpus.len();
+            // The one that keeps the time for parked units asks again at once while some are due, and kicks for one at
+            // a time.
+            let asks_now = |cpu: &SimCpu| cpu.deadline.is_some_and(|at| at <= self.now);
             let covered = all().any(|id| can_start(id) && on_its_way(&self.cpus[id]))
+                || all().any(|id| asks_now(&self.cpus[id]))
                 || unit.loaded_on.is_some_and(|id| on_its_way(&self.cpus[id]));
             let is_idle = |id: usize| idle.contains(id as u32);
             let missed = all().find(|&id| can_start(id) && is_idle(id) && !covered);
