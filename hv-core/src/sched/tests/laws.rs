@@ -67,8 +67,8 @@ fn longest_wait(own: u16, others: &[(u16, bool)], cpus: u32, limit: Nanos) -> Na
         behind * time.min(1.0) + slice + SWITCH as f64
     };
     let work: f64 = others.iter().map(each).sum();
-    // The tenth is measured and not derived.
-    (1.1 * (work / f64::from(cpus) + slice)) as Nanos + SWITCH
+    // The quarter is measured and not derived.
+    (1.25 * (work / f64::from(cpus) + slice)) as Nanos + SWITCH
 }
 
 fn habit_and_weight() -> impl Strategy<Value = (Habit, u16)> {
