@@ -27,9 +27,18 @@ pub const CASES: &[Case] = &[
         ..MICRO
     },
     Case {
-        // For each new domain xl reads the names of all: two hours.
         name: "domu-lives-200",
-        kernel_args: "XLIVES=200 XMANY=500 XENSTORED=xenstored",
+        tier: Tier::Long,
+        kernel_args: "XLIVES=200 XMANY=20",
+        script: Script::Guest("domu-lives"),
+        seconds: 1800,
+        ..MICRO
+    },
+    Case {
+        // For each new domain xl reads the names of all, and xenstored looks at the rings of all for each read.
+        name: "domu-lives-500-at-once",
+        tier: Tier::Long,
+        kernel_args: "XLIVES=3 XMANY=500 XENSTORED=xenstored",
         machine: Machine {
             memory_mib: 6144,
             ..Machine::BASE
