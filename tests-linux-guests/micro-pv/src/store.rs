@@ -17,9 +17,6 @@ pub const NO_TRANSACTION: u32 = 0;
 /// Nanoseconds after which an answer will not come any more.
 const PATIENCE: u64 = 60_000_000_000;
 
-/// Nanoseconds after which the rings are looked at though there was no event.
-const LOOK_AGAIN: u64 = 100_000_000;
-
 /// Why a request was not done.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -129,7 +126,10 @@ impl Store {
         while !bytes.is_empty() {
             let count = self.requests.put(&self.page, bytes);
             bytes = &bytes[count.map_err(BadMessage::from)?..];
-            self.tell_and_wait(end)?;
+            events::send(self.port);
+            if !bytes.is_empty() {
+                self.wait(end)?;
+            }
         }
         Ok(())
     }
@@ -137,28 +137,31 @@ impl Store {
     /// The next message; events are kept as well.
     fn receive(&mut self, end: u64) -> Result<XsdSockmsg, Refused> {
         loop {
+            let waiting = self.answers.waiting(&self.page);
+            let makes_room = waiting.map_err(BadMessage::from)? != 0;
             let read = self
                 .incoming
                 .read(&mut self.answers, &self.page, &mut self.payload)?;
+            if makes_room {
+                events::send(self.port);
+            }
             if let Some(header) = read {
                 if header.r#type == XS_WATCH_EVENT {
                     self.note(header.len as usize);
                 }
                 return Ok(header);
             }
-            self.tell_and_wait(end)?;
+            self.wait(end)?;
         }
     }
 
-    /// The daemon is told that something changed, and gets time to do its part.
-    fn tell_and_wait(&self, end: u64) -> Result<(), Refused> {
-        let now = clock::now();
-        if now > end {
+    /// Gives the daemon time to do its part. Costs nobody anything meanwhile: there may be hundreds who wait.
+    fn wait(&self, end: u64) -> Result<(), Refused> {
+        if clock::now() > end {
             return Err(Refused::Silence);
         }
-        events::send(self.port);
-        // An event since the rings were looked at ends this at once; none is lost for longer than the time out.
-        timers::poll_port(self.port, now + LOOK_AGAIN);
+        // An event since the rings were looked at ends this at once.
+        timers::poll_port(self.port, end);
         upcall::clear_pending(self.port);
         Ok(())
     }
