@@ -19,7 +19,7 @@ use crate::grants::Grants;
 use crate::mm::Holdings;
 use crate::pv::cpuid::given::DomainPolicy;
 use crate::pv::ports::PortMap;
-use crate::sched::Scheduler;
+use crate::sched::{CpuSet, Pools, Scheduler};
 use crate::time::pvclock::SharedWords;
 use crate::time::runstate::Runstate;
 use crate::time::wallclock::WallClock;
@@ -63,6 +63,8 @@ pub struct Backing {
     pub machine: &'static dyn Machine,
     /// The scheduler.
     pub sched: &'static dyn Scheduler,
+    /// The same, as the pools of CPUs.
+    pub pools: &'static Pools,
     /// Physical interrupts.
     pub pirqs: &'static dyn PirqLayer,
 }
@@ -117,6 +119,8 @@ pub struct Domain {
     pub machine: &'static dyn Machine,
     /// Who decides when its vCPUs run.
     pub sched: &'static dyn Scheduler,
+    /// The pools of CPUs, of which it is in one.
+    pub pools: &'static Pools,
     /// Who connects its physical interrupts.
     pub pirqs: &'static dyn PirqLayer,
     vcpus: Once<Box<[Vcpu]>>,
@@ -212,6 +216,7 @@ impl Domain {
         let Backing {
             machine,
             sched,
+            pools,
             pirqs,
         } = backing;
         let shared_info = share_page(machine, &holdings).inspect_err(|_| {
@@ -224,6 +229,7 @@ impl Domain {
             handle: Mutex::new(rank::DOMAIN_HANDLE, [0; 16]),
             machine,
             sched,
+            pools,
             pirqs,
             vcpus: Once::new(),
             max_vcpus: limits.vcpus,
@@ -296,6 +302,12 @@ impl Domain {
     #[must_use]
     pub fn vcpu(&self, id: VcpuId) -> Option<&Vcpu> {
         self.vcpus().get(id as usize)
+    }
+
+    /// The CPUs of its pool.
+    #[must_use]
+    pub fn pool_cpus(&self) -> CpuSet {
+        self.pools.cpus_of(self.id)
     }
 
     /// Whether the domain may control others.

@@ -109,32 +109,13 @@ impl Hypervisor {
         {
             return Err(Errno::EINVAL);
         }
-        let mut online = self.backing.sched.online();
-        if online.contains(cpu) == (way == CpuWay::In) {
+        if self.backing.sched.online().contains(cpu) == (way == CpuWay::In) {
             return Err(Errno::EEXIST);
         }
-        if way == CpuWay::In {
-            return Ok(());
+        match way {
+            CpuWay::In => Ok(()),
+            CpuWay::Out => self.may_lose(cpu),
         }
-        online.remove(cpu);
-        for domain in self.domains() {
-            for vcpu in domain.vcpus() {
-                let Some(unit) = vcpu.unit.get() else {
-                    continue;
-                };
-                let pinned = vcpu.pinned_from.lock().is_some();
-                let hard = self.backing.sched.affinity(unit).map(|a| a.hard);
-                if pinned && hard.is_some_and(|h| h.intersection(&online).is_empty()) {
-                    log::info!(
-                        "CPU {cpu} stays: d{}v{} is kept on it for the moment",
-                        domain.id,
-                        vcpu.id
-                    );
-                    return Err(Errno::EADDRINUSE);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Out of service, the scheduler is told first; into it, last.
@@ -142,9 +123,7 @@ impl Hypervisor {
         let CpuChange { cpu, way, .. } = change;
         let (machine, sched) = (self.backing.machine, self.backing.sched);
         if way == CpuWay::Out && sched.online().contains(cpu) {
-            for other in sched.remove_cpu(cpu, machine.now())?.iter() {
-                machine.reschedule(other);
-            }
+            self.ask_again(&sched.remove_cpu(cpu, machine.now())?);
         }
         if machine.move_cpu(cpu, way).inspect_err(|why| {
             log::error!("CPU {cpu} does not come back: {why}");
@@ -153,9 +132,7 @@ impl Hypervisor {
             return Ok(Progress::Pending);
         }
         if way == CpuWay::In {
-            for other in sched.add_cpu(cpu, machine.now())?.iter() {
-                machine.reschedule(other);
-            }
+            self.ask_again(&sched.add_cpu(cpu, machine.now())?);
         }
         let line = if way == CpuWay::In { "on" } else { "off" };
         log::info!("CPU {cpu} is {line} line");

@@ -17,7 +17,7 @@ use super::registry::Hypervisor;
 use super::vcpu::{Owed, RunFlags, Vcpu};
 use crate::base::DomId;
 use crate::events;
-use crate::sched::Affinity;
+use crate::sched::{Affinity, PoolId};
 use crate::time::Watchdogs;
 use crate::time::runstate::State;
 use crate::time::vtimer::VcpuTimers;
@@ -229,15 +229,17 @@ impl Domain {
 }
 
 impl Hypervisor {
-    /// Makes a domain without vCPUs or memory, paused by the toolstack, with the number `asked` for or, for 0 and reserved
-    /// ones, a free one. Nothing: another CPU is making one.
+    /// Makes a domain in a pool, without vCPUs or memory, paused by the toolstack, with the number `asked` for or, for 0
+    /// and reserved ones, a free one. Nothing: another CPU is making one.
     ///
     /// # Errors
-    /// `EEXIST` when the number is taken, `ENOMEM`, what [`Domain::new`] says.
+    /// `EEXIST` when the number is taken, `ENOMEM`, what [`Domain::new`] and
+    /// [`Pools::assign`](crate::sched::Pools::assign) say.
     pub fn create_domain(
         &self,
         asked: DomId,
         handle: [u8; 16],
+        pool: PoolId,
         limits: Limits,
     ) -> Result<Option<Arc<Domain>>, Errno> {
         let Some(_turn) = self.creating.claim() else {
@@ -252,7 +254,12 @@ impl Hypervisor {
         let domain = Domain::new(id, DomainKind::Pv64, Rights::Guest, limits, self.backing)?;
         *domain.handle.lock() = handle;
         domain.pause_by_tool()?;
-        set_aside::<Domain>(self.backing.machine).inspect_err(|_| domain.take_back_pages())?;
+        let put = self.backing.pools.assign(id, pool);
+        put.and_then(|()| set_aside::<Domain>(self.backing.machine))
+            .inspect_err(|_| {
+                domain.take_back_pages();
+                self.backing.sched.forget_domain(id);
+            })?;
         let domain = Arc::new(domain);
         self.add(domain.clone())?;
         self.publish_wallclock(&domain);
@@ -294,17 +301,7 @@ impl Hypervisor {
         };
         let Some(unit) = unit else { return };
         self.forget_unit(unit);
-        let (sched, machine) = (self.backing.sched, self.backing.machine);
-        // A wake-up that was on its way may have reached it.
-        while sched.remove(unit) == Err(Errno::EBUSY) {
-            for cpu in [sched.sleep(unit), sched.unload(unit)]
-                .into_iter()
-                .flatten()
-            {
-                machine.reschedule(cpu);
-            }
-            core::hint::spin_loop();
-        }
+        self.once_off(unit, &|unit| self.backing.sched.remove(unit));
     }
 
     /// Takes domains whose last frame is free out of the list, and tells the toolstack.

@@ -12,6 +12,7 @@ mod machine;
 pub mod machine_check;
 mod notes;
 mod pagecopy;
+mod pools;
 mod processor;
 mod registry;
 mod services;

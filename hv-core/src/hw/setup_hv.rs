@@ -8,11 +8,11 @@ use hv_core::console::{ConsoleSink, ReadRequest, ReadResult};
 use hv_core::domain::{
     Backing, CpuPlace, Diagnostics, Facts, Hypervisor, Identity, Processor, Services,
 };
-use hv_core::sched::{Credit2, Layout, Scheduler};
+use hv_core::sched::{Layout, Pools, Scheduler};
 use hv_core::time::wallclock::WallClock;
 
 use super::host::{self, HV, HW};
-use super::percpu::{self, MAX_CPUS, MAX_UNITS};
+use super::percpu::{self, MAX_UNITS};
 use super::start::{Boot, refuse};
 use super::{clock, console, cpu, devices, efi, privileged, serial_line};
 
@@ -68,21 +68,22 @@ impl Diagnostics for State {
 #[inline(never)]
 pub fn hypervisor(boot: &Boot) {
     let layout = Layout {
-        max_cpus: MAX_CPUS as u32,
+        max_cpus: percpu::online().last().map_or(1, |last| last + 1),
         group_width: 16,
         max_units: MAX_UNITS,
     };
-    let sched: &'static Credit2 = match Credit2::new(layout) {
-        Ok(sched) => Box::leak(Box::new(sched)),
+    let pools: &'static Pools = match Pools::new(layout) {
+        Ok(pools) => Box::leak(Box::new(pools)),
         Err(why) => refuse(format_args!("scheduler: {why}")),
     };
     for cpu in percpu::online() {
-        add_cpu(sched, cpu);
+        add_cpu(pools, cpu);
     }
     let irqs = devices::init(boot);
     let backing = Backing {
         machine: &HW,
-        sched,
+        sched: pools,
+        pools,
         pirqs: irqs,
     };
     let abi = boot.command_line.options.abi;
@@ -110,7 +111,7 @@ pub fn hypervisor(boot: &Boot) {
     }
 }
 
-fn add_cpu(sched: &Credit2, cpu: CpuId) {
+fn add_cpu(sched: &Pools, cpu: CpuId) {
     if let Err(why) = sched.add_cpu(cpu, clock::now()) {
         log::error!("CPU {cpu} is not scheduled on: {why}");
     }

@@ -10,7 +10,6 @@ use xen_abi::domctl::{
 
 use crate::base::{CpuId, Nanos};
 use crate::domain::{Domain, Hypervisor, RunFlags, Vcpu};
-use crate::sched::Scheduler;
 
 /// Flags of a vCPU that waits for something.
 const WAITING: u32 = RunFlags::BLOCKED | RunFlags::POLLING;
@@ -20,6 +19,7 @@ const WAITING: u32 = RunFlags::BLOCKED | RunFlags::POLLING;
 pub fn describe(hv: &Hypervisor, domain: &Domain) -> DomctlGetDomainInfo {
     let now = domain.machine.now();
     let vcpus = domain.vcpus();
+    let cpupool = hv.backing.pools.pool_of(domain.id);
     let time: Nanos = vcpus.iter().map(|v| cpu_time(v, now)).sum();
     DomctlGetDomainInfo {
         domain: domain.id,
@@ -35,6 +35,7 @@ pub fn describe(hv: &Hypervisor, domain: &Domain) -> DomctlGetDomainInfo {
             n => n as u32 - 1,
         },
         handle: *domain.handle.lock(),
+        cpupool,
         gpaddr_bits: hv.facts.processor.address_bits,
         ..DomctlGetDomainInfo::default()
     }
@@ -68,27 +69,27 @@ const fn bit(on: bool, bit: u32) -> u32 {
 
 /// Describes a vCPU.
 #[must_use]
-pub fn describe_vcpu(vcpu: &Vcpu, sched: &dyn Scheduler, now: Nanos) -> DomctlGetVcpuInfo {
+pub fn describe_vcpu(domain: &Domain, vcpu: &Vcpu, now: Nanos) -> DomctlGetVcpuInfo {
     DomctlGetVcpuInfo {
         vcpu: vcpu.id,
         online: vcpu.is_up().into(),
         blocked: (vcpu.flags() & WAITING != 0).into(),
         running: vcpu.running_on().is_some().into(),
         cpu_time: cpu_time(vcpu, now),
-        cpu: mapping(vcpu, sched),
+        cpu: mapping(domain, vcpu),
         ..DomctlGetVcpuInfo::default()
     }
 }
 
 /// The CPU that a vCPU is on, and for one that does not run, where it may go on: the CPU it ran on
 /// last unless its affinity forbids that by now.
-fn mapping(vcpu: &Vcpu, sched: &dyn Scheduler) -> CpuId {
+fn mapping(domain: &Domain, vcpu: &Vcpu) -> CpuId {
     let last = vcpu.cpu();
-    let affinity = vcpu.unit.get().and_then(|unit| sched.affinity(unit));
+    let affinity = vcpu.unit.get().and_then(|unit| domain.sched.affinity(unit));
     let Some(affinity) = affinity.filter(|_| vcpu.running_on().is_none()) else {
         return last;
     };
-    let online = sched.online();
+    let online = domain.pool_cpus();
     let allowed = affinity.effective(&online).intersection(&online);
     if allowed.contains(last) {
         return last;

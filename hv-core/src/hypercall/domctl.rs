@@ -256,7 +256,7 @@ fn vcpu_of(domain: &Domain, id: VcpuId) -> Result<(&Vcpu, Unit), Errno> {
 
 fn vcpu_info(domain: &Domain, request: &mut abi::DomctlGetVcpuInfo) -> Result<(), Errno> {
     let vcpu = domain.vcpu(request.vcpu).ok_or(Errno::EINVAL)?;
-    *request = domain_info::describe_vcpu(vcpu, domain.sched, domain.machine.now());
+    *request = domain_info::describe_vcpu(domain, vcpu, domain.machine.now());
     Ok(())
 }
 
@@ -304,7 +304,7 @@ fn set_affinity<H: Host>(
     if let Some(cpu) = again {
         domain.machine.reschedule(cpu);
     }
-    let effective = wanted.hard.intersection(&domain.sched.online());
+    let effective = wanted.hard.intersection(&domain.pool_cpus());
     if hard {
         cx.write_cpus(&request.cpumap_hard, &effective)?;
     }

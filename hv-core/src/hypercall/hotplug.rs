@@ -94,6 +94,18 @@ mod tests {
     }
 
     #[test]
+    fn only_cpus_of_pool_0_go() {
+        let mut f = Fixture::control();
+        let pools = f.hv.backing.pools;
+        let pool = pools.create(None).unwrap();
+        let _kicks = pools.take_cpu(0, 1, 0).unwrap();
+        assert_eq!(hotplug(&mut f, 1, 1), Err(Errno::ENODEV));
+        assert!(pools.give_cpu(pool, 1, 0).unwrap().is_some());
+        assert_eq!(hotplug(&mut f, 1, 1), Err(Errno::ENODEV));
+        assert_eq!(online(&f), (0..CPUS).collect());
+    }
+
+    #[test]
     fn some_cpus_do_not_go() {
         let mut f = Fixture::control();
         assert_eq!(hotplug(&mut f, 1, 0), Err(Errno::EINVAL));

@@ -1,7 +1,9 @@
 //! hypfs_op: a read-only tree of what tools may ask about the build and the options (xen/hypfs.h).
 
 use alloc::vec::Vec;
+use core::fmt::Write;
 
+use arrayvec::ArrayString;
 use xen_abi::errno::Errno;
 use xen_abi::hypfs as abi;
 use xen_abi::hypfs::{HypfsDirentry, HypfsDirlistentry};
@@ -9,7 +11,7 @@ use zerocopy::IntoBytes;
 
 use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
 use crate::boot::cmdline::ParamValue;
-use crate::domain::Identity;
+use crate::domain::{Backing, Identity};
 
 /// What an entry holds.
 #[derive(Clone, Copy)]
@@ -57,12 +59,32 @@ pub fn hypfs_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     }
     let mut bytes = [0; abi::XEN_HYPFS_MAX_PATHLEN as usize];
     let path = read_path(cx, path_at, path_len, &mut bytes)?;
-    let found = find(&cx.hv.identity, path)?;
+    let pools = pool_paths(&cx.hv.backing)?;
+    let tree = entries(&cx.hv.identity, &pools)?;
+    let found = find(&tree, path)?;
     match command as u32 {
-        abi::XEN_HYPFS_OP_read => read(cx, found, buffer, size),
+        abi::XEN_HYPFS_OP_read => read(cx, &tree, found, buffer, size),
         abi::XEN_HYPFS_OP_write_contents => Err(Errno::EACCES),
         _ => Err(Errno::EOPNOTSUPP),
     }
+}
+
+/// Directory of the pools, with the slash behind it.
+const POOLS: &str = "cpupool/";
+/// `cpupool/7` for pool 7.
+type PoolPath = ArrayString<20>;
+
+fn pool_paths(backing: &Backing) -> Result<Vec<PoolPath>, Errno> {
+    let mut paths = Vec::new();
+    let mut next = backing.pools.pool_from(0);
+    while let Some(id) = next {
+        let mut path = PoolPath::new();
+        write!(path, "{POOLS}{id}").map_err(|_| Errno::ENOMEM)?;
+        paths.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        paths.push(path);
+        next = id.checked_add(1).and_then(|id| backing.pools.pool_from(id));
+    }
+    Ok(paths)
 }
 
 /// Copies the path, whose length counts its zero, and gives it without the slash in front.
@@ -84,13 +106,8 @@ fn read_path<'a, H: Host>(
 }
 
 /// All entries but the root.
-fn entries(identity: &Identity) -> impl Iterator<Item = Entry<'_>> {
+fn entries<'a>(identity: &'a Identity, pools: &'a [PoolPath]) -> Result<Vec<Entry<'a>>, Errno> {
     use Content::{Directory, Number, Switch, Text};
-    let entry = |(parent, name, content)| Entry {
-        parent,
-        name,
-        content,
-    };
     let fixed = [
         ("", "buildinfo", Directory),
         ("", "cpupool", Directory),
@@ -121,20 +138,34 @@ fn entries(identity: &Identity) -> impl Iterator<Item = Entry<'_>> {
         ("buildinfo/version", "extra", Text(&identity.extra)),
         ("buildinfo/version", "major", Number(identity.major.into())),
         ("buildinfo/version", "minor", Number(identity.minor.into())),
-        // The one pool, scheduled CPU by CPU.
-        ("cpupool", "0", Directory),
-        ("cpupool/0", "sched-gran", Text("cpu")),
     ];
-    let params = identity.params.iter().map(|param| Entry {
-        parent: "params",
-        name: param.name,
-        content: match &param.value {
+    let count = fixed.len() + 2 * pools.len() + identity.params.len();
+    let mut list = Vec::new();
+    list.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    let mut add = |parent, name, content| {
+        list.push(Entry {
+            parent,
+            name,
+            content,
+        });
+    };
+    for (parent, name, content) in fixed {
+        add(parent, name, content);
+    }
+    // Each pool is scheduled CPU by CPU.
+    for path in pools {
+        add("cpupool", &path[POOLS.len()..], Directory);
+        add(path, "sched-gran", Text("cpu"));
+    }
+    for param in &identity.params {
+        let content = match &param.value {
             ParamValue::Text(text) => Text(text),
             ParamValue::Number(number) => Number(*number),
             ParamValue::Switch(on) => Switch(*on),
-        },
-    });
-    fixed.into_iter().map(entry).chain(params)
+        };
+        add("params", param.name, content);
+    }
+    Ok(list)
 }
 
 /// A path as the directory and the name in it.
@@ -143,7 +174,7 @@ fn split(path: &str) -> (&str, &str) {
 }
 
 /// What a path, without the slash in front, leads to. One slash may follow a directory.
-fn find<'a>(identity: &'a Identity, path: &str) -> Result<Entry<'a>, Errno> {
+fn find<'a>(tree: &[Entry<'a>], path: &str) -> Result<Entry<'a>, Errno> {
     if path.is_empty() {
         return Ok(ROOT);
     }
@@ -151,9 +182,10 @@ fn find<'a>(identity: &'a Identity, path: &str) -> Result<Entry<'a>, Errno> {
         Some(plain) => (plain, true),
         None => (path, false),
     };
-    let found = entries(identity)
-        .find(|e| (e.parent, e.name) == split(plain))
-        .ok_or(Errno::ENOENT)?;
+    let place = split(plain);
+    let mut all = tree.iter();
+    let found = all.find(|e| (e.parent, e.name) == place);
+    let found = *found.ok_or(Errno::ENOENT)?;
     if directory_only && !matches!(found.content, Content::Directory) {
         return Err(Errno::ENOENT);
     }
@@ -161,14 +193,15 @@ fn find<'a>(identity: &'a Identity, path: &str) -> Result<Entry<'a>, Errno> {
 }
 
 /// The entries of a directory.
-fn listed<'a>(identity: &'a Identity, directory: Entry<'a>) -> impl Iterator<Item = Entry<'a>> {
-    entries(identity).filter(move |e| split(e.parent) == (directory.parent, directory.name))
+fn listed<'a>(tree: &'a [Entry<'a>], directory: Entry<'a>) -> impl Iterator<Item = &'a Entry<'a>> {
+    let place = (directory.parent, directory.name);
+    tree.iter().filter(move |e| split(e.parent) == place)
 }
 
 /// Bytes of an entry's contents.
-fn length(identity: &Identity, entry: Entry<'_>) -> usize {
+fn length(tree: &[Entry<'_>], entry: Entry<'_>) -> usize {
     match entry.content {
-        Content::Directory => listed(identity, entry).map(|e| listing_size(e.name)).sum(),
+        Content::Directory => listed(tree, entry).map(|e| listing_size(e.name)).sum(),
         Content::Text(text) => text.len() + 1,
         Content::Number(_) => size_of::<u32>(),
         Content::Switch(_) => 1,
@@ -181,7 +214,7 @@ fn listing_size(name: &str) -> usize {
 }
 
 /// What is said of an entry before its contents.
-fn header(identity: &Identity, entry: Entry<'_>) -> HypfsDirentry {
+fn header(tree: &[Entry<'_>], entry: Entry<'_>) -> HypfsDirentry {
     HypfsDirentry {
         r#type: match entry.content {
             Content::Directory => abi::XEN_HYPFS_TYPE_DIR,
@@ -190,25 +223,30 @@ fn header(identity: &Identity, entry: Entry<'_>) -> HypfsDirentry {
             Content::Switch(_) => abi::XEN_HYPFS_TYPE_BOOL,
         },
         encoding: abi::XEN_HYPFS_ENC_PLAIN,
-        content_len: length(identity, entry) as u32,
+        content_len: length(tree, entry) as u32,
         ..HypfsDirentry::default()
     }
 }
 
 /// Gives the header of an entry, and its contents if they fit too.
-fn read<H: Host>(cx: &Ctx<'_, H>, entry: Entry<'_>, buffer: u64, size: u64) -> Reply {
+fn read<H: Host>(
+    cx: &Ctx<'_, H>,
+    tree: &[Entry<'_>],
+    entry: Entry<'_>,
+    buffer: u64,
+    size: u64,
+) -> Reply {
     if size < HEADER {
         return Err(Errno::EINVAL);
     }
-    let identity = &cx.hv.identity;
-    let head = header(identity, entry);
+    let head = header(tree, entry);
     cx.write(buffer, &head)?;
     if size < HEADER + u64::from(head.content_len) {
         return Err(Errno::ENOBUFS);
     }
     let at = buffer.checked_add(HEADER).ok_or(Errno::EFAULT)?;
     match entry.content {
-        Content::Directory => cx.host.copy_out(at, &listing(identity, entry)?)?,
+        Content::Directory => cx.host.copy_out(at, &listing(tree, entry)?)?,
         Content::Text(text) => {
             cx.host.copy_out(at, text.as_bytes())?;
             let end = at.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
@@ -221,14 +259,14 @@ fn read<H: Host>(cx: &Ctx<'_, H>, entry: Entry<'_>, buffer: u64, size: u64) -> R
 }
 
 /// The contents of a directory.
-fn listing(identity: &Identity, directory: Entry<'_>) -> Result<Vec<u8>, Errno> {
-    let total = length(identity, directory);
+fn listing(tree: &[Entry<'_>], directory: Entry<'_>) -> Result<Vec<u8>, Errno> {
+    let total = length(tree, directory);
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(total).map_err(|_| Errno::ENOMEM)?;
-    for entry in listed(identity, directory) {
+    for entry in listed(tree, directory) {
         let end = bytes.len() + listing_size(entry.name);
         let head = HypfsDirlistentry {
-            e: header(identity, entry),
+            e: header(tree, *entry),
             off_next: if end == total {
                 0
             } else {

@@ -33,6 +33,7 @@ pub mod physdev;
 mod physdev_pci;
 mod physmap;
 pub mod platform;
+mod pools;
 pub mod sched;
 pub mod sysctl;
 mod sysctl_cpu;

@@ -75,7 +75,7 @@ fn pin_override<H: Host>(cx: &Ctx<'_, H>, pcpu: i32) -> Reply {
     let unit = cx.vcpu.unit.get().ok_or(Errno::EINVAL)?;
     let mut kept = cx.vcpu.pinned_from.lock();
     let wanted = match (CpuId::try_from(pcpu), *kept) {
-        (Ok(cpu), _) if !sched.online().contains(cpu) => return Err(Errno::EINVAL),
+        (Ok(cpu), _) if !cx.domain.pool_cpus().contains(cpu) => return Err(Errno::EINVAL),
         (Ok(_), Some(_)) => return Err(Errno::EBUSY),
         (Ok(cpu), None) => {
             *kept = Some(sched.affinity(unit).ok_or(Errno::EINVAL)?);

@@ -5,10 +5,10 @@ use xen_abi::domctl::DomctlGetDomainInfo;
 use xen_abi::errno::Errno;
 use xen_abi::sysctl::{self as abi, Sysctl};
 
-use super::arguments::{argument, edit};
+use super::arguments::{argument, edit, store};
 use super::context::{Args, Ctx, DONE, Host, Reply};
 use super::interface::{Interface, spoken};
-use super::{debugkeys, domain_info, hotplug, sysctl_cpu as cpu, sysctl_power as power};
+use super::{debugkeys, domain_info, hotplug, pools, sysctl_cpu as cpu, sysctl_power as power};
 use crate::console::{AfterRead, ReadRequest};
 use crate::domain::Family;
 
@@ -30,6 +30,13 @@ pub fn sysctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     let Interface::V4_17 = spoken(cx, Family::Sysctl, op.interface_version, op.cmd)?;
     if op.cmd == abi::XEN_SYSCTL_cpu_hotplug {
         return hotplug::operation(cx, args, argument(&op.u)?);
+    }
+    if op.cmd == abi::XEN_SYSCTL_cpupool_op {
+        let mut request = argument(&op.u)?;
+        let reply = pools::operation(cx, args, &mut request)?;
+        store(&mut op.u, &request)?;
+        cx.write(at, &op)?;
+        return Ok(reply);
     }
     let result = run(cx, &mut op);
     // Room that is too small is an error that comes with the size needed.
@@ -56,7 +63,6 @@ fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Sysctl) -> Result<(), Errno> {
         abi::XEN_SYSCTL_cputopoinfo => edit(u, |r| cpu::cpu_topology(cx, r)),
         abi::XEN_SYSCTL_numainfo => edit(u, |r| cpu::numa_nodes(cx, r)),
         abi::XEN_SYSCTL_pcitopoinfo => edit(u, |r| cpu::pci_topology(cx, r)),
-        abi::XEN_SYSCTL_cpupool_op => edit(u, |r| cpu::pool(cx, r)),
         abi::XEN_SYSCTL_scheduler_op => edit(u, |r| cpu::scheduler(cx, r)),
         abi::XEN_SYSCTL_pm_op => edit(u, |r| power::operation(cx, r)),
         abi::XEN_SYSCTL_get_pmstat => edit(u, |r| power::statistics(cx, r)),

@@ -1,4 +1,4 @@
-//! The operations of sysctl about CPUs, memory, pools, schedulers and CPU policies.
+//! The operations of sysctl about CPUs, memory, schedulers and CPU policies.
 
 use xen_abi::GuestHandle;
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
@@ -12,10 +12,8 @@ use super::context::{Ctx, Host};
 use crate::base::PAGE_SHIFT;
 use crate::pv::cpuid::policy::{MAX_LEAVES, MSRS};
 use crate::pv::cpuid::{Policy, Which};
-use crate::sched::CpuSet;
+use crate::sched::Scheduler;
 
-/// The only CPU pool.
-const POOL: u32 = 0;
 /// Distance of the only node to itself, as firmware tables have it (ACPI 5.2.17).
 const LOCAL_DISTANCE: u32 = 10;
 /// What guests of the built-in kinds can have.
@@ -165,47 +163,12 @@ pub(super) fn pci_topology<H: Host>(
     Ok(())
 }
 
-/// All CPUs and all domains are in pool 0, which cannot be changed.
-pub(super) fn pool<H: Host>(
-    cx: &Ctx<'_, H>,
-    request: &mut abi::SysctlCpuPoolOp,
-) -> Result<(), Errno> {
-    let sched = cx.hv.backing.sched;
-    match request.op {
-        abi::XEN_SYSCTL_CPUPOOL_OP_INFO => {
-            // The first pool from the asked number on; "any" is beyond the last.
-            if request.cpupool_id > POOL {
-                return Err(Errno::ENOENT);
-            }
-            request.cpupool_id = POOL;
-            request.sched_id = sched.id();
-            request.n_dom = cx.hv.domains().count() as u32;
-            cx.write_cpus(&request.cpumap, &sched.online())
-        }
-        abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO => cx.write_cpus(&request.cpumap, &CpuSet::EMPTY),
-        abi::XEN_SYSCTL_CPUPOOL_OP_CREATE
-        | abi::XEN_SYSCTL_CPUPOOL_OP_DESTROY
-        | abi::XEN_SYSCTL_CPUPOOL_OP_ADDCPU
-        | abi::XEN_SYSCTL_CPUPOOL_OP_RMCPU
-        | abi::XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN => {
-            log::info!(
-                "d{}: sysctl cpupool_op: only pool 0 is supported",
-                cx.domain.id
-            );
-            Err(Errno::EOPNOTSUPP)
-        }
-        _ => Err(Errno::ENOSYS),
-    }
-}
-
 pub(super) fn scheduler<H: Host>(
     cx: &Ctx<'_, H>,
     request: &mut abi::SysctlSchedulerOp,
 ) -> Result<(), Errno> {
-    let sched = cx.hv.backing.sched;
-    if request.cpupool_id != POOL {
-        return Err(Errno::ESRCH);
-    }
+    let pools = cx.hv.backing.pools;
+    let sched = pools.policy(request.cpupool_id).ok_or(Errno::ESRCH)?;
     if request.sched_id != sched.id() {
         return Err(Errno::EINVAL);
     }

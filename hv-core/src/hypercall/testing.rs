@@ -29,7 +29,7 @@ use crate::pv::cpuid::Policies;
 use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::{PvState, StateBox};
-use crate::sched::{Affinity, Credit2, Layout, Scheduler};
+use crate::sched::{Affinity, Layout, Pools, Scheduler};
 
 /// CPUs of the machine; one core each.
 pub const CPUS: u32 = 2;
@@ -143,9 +143,11 @@ impl Fixture {
     pub fn on_firmware(efi: Option<&'static dyn EfiServices>) -> Self {
         let machine = FakeMachine::new();
         let console: &'static FakeConsole = Box::leak(Box::default());
+        let pools = scheduler();
         let backing = Backing {
             machine,
-            sched: scheduler(),
+            sched: pools,
+            pools,
             pirqs: &FakePirqs,
         };
         let (_, irqs) = wires::Machine::start(wires::Setup::default());
@@ -252,13 +254,13 @@ pub fn services(console: &'static FakeConsole) -> Services {
     }
 }
 
-fn scheduler() -> &'static dyn Scheduler {
+fn scheduler() -> &'static Pools {
     let layout = Layout {
         max_cpus: 4,
         group_width: 4,
         max_units: 32,
     };
-    let sched = Credit2::new(layout).unwrap();
+    let sched = Pools::new(layout).unwrap();
     for cpu in 0..CPUS {
         sched.add_cpu(cpu, 0).unwrap();
         assert_eq!(sched.schedule(cpu, 0).next, None, "the CPU idles");

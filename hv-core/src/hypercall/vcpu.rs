@@ -77,7 +77,7 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 fn physical_id<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let sched = cx.domain.sched;
     let affinity = vcpu.unit.get().and_then(|unit| sched.affinity(unit));
-    let allowed = affinity.map(|a| a.hard.intersection(&sched.online()));
+    let allowed = affinity.map(|a| a.hard.intersection(&cx.domain.pool_cpus()));
     let Some(cpu) = allowed
         .filter(|cpus| cpus.len() == 1)
         .and_then(|cpus| cpus.iter().next())

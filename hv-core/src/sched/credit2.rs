@@ -1,7 +1,7 @@
 //! The credit2 policy over all groups of CPUs: locks, homes, and what crosses groups.
 //!
 //! Each group has one lock; a unit's state lives in the group that is its home (`homes`). Lock
-//! order: `topology`, `params`, `free`, then groups by ascending index. A unit changes its home
+//! order: `topology`, `params`, then groups by ascending index. A unit changes its home
 //! when an idle CPU takes it over, when loads are balanced, or when its affinity leaves no other
 //! choice.
 
@@ -26,7 +26,17 @@ use crate::base::lock::{Mutex, MutexGuard, rank};
 use crate::base::{CpuId, DomId, Nanos, VcpuId};
 
 /// `homes` entry of a unit that does not exist.
-const NOWHERE: u16 = u16::MAX;
+pub(super) const NOWHERE: u16 = u16::MAX;
+
+/// The first number that no unit has.
+///
+/// # Errors
+/// `ENOSPC`.
+pub(super) fn free_number(homes: &[AtomicU16]) -> Result<Unit, Errno> {
+    let unused = |home: &AtomicU16| home.load(Ordering::Acquire) == NOWHERE;
+    let at = homes.iter().position(unused).ok_or(Errno::ENOSPC)?;
+    Ok(Unit(at as u32))
+}
 
 /// How the CPUs are divided into groups with one run queue each, and how many units there can be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +62,6 @@ pub struct Credit2 {
     pub(super) bays: Vec<Bay>,
     /// Home group of each unit. Changes only under the locks of both groups.
     pub(super) homes: Vec<AtomicU16>,
-    /// Unused unit numbers.
-    free: Mutex<Vec<u32>>,
     /// Domains whose parameters were set.
     params: Mutex<Vec<Entry>>,
     /// CPUs in service.
@@ -104,8 +112,6 @@ impl Credit2 {
         }
         let mut homes = reserved(max_units as usize)?;
         homes.resize_with(max_units as usize, || AtomicU16::new(NOWHERE));
-        let mut free = reserved(max_units as usize)?;
-        free.extend((0..max_units).rev());
         // A number for each, and one for a domain without units.
         let count = max_units.min(u32::from(u16::MAX)) as usize;
         let mut budgets = reserved(count)?;
@@ -115,7 +121,6 @@ impl Credit2 {
             max_cpus,
             bays,
             homes,
-            free: Mutex::new(rank::SCHED_FREE, free),
             params: Mutex::new(rank::SCHED_PARAMS, Vec::new()),
             topology: Mutex::new(rank::SCHED_TOPOLOGY, CpuSet::EMPTY),
             rules: Rules::new(budgets),
@@ -144,6 +149,85 @@ impl Credit2 {
         entry.map_or((USUAL, None), |entry| (entry.params, entry.budget))
     }
 
+    /// Takes in a unit that is asleep under a number that nobody has.
+    pub(super) fn attach(&self, unit: Unit, cell: UnitCell) {
+        self.settle(&self.topology.lock(), unit, cell);
+    }
+
+    fn settle(&self, topology: &CpuSet, unit: Unit, mut cell: UnitCell) {
+        let params = self.params.lock();
+        let (known, budget) = Self::known_of(&params, cell.dom);
+        cell.weight = known.weight;
+        cell.budget = budget;
+        self.rules.change_user(None, budget);
+        cell.refresh_affinity(topology);
+        let home = self.best_home(&cell).unwrap_or(0);
+        let bay = &self.bays[home];
+        let mut group = bay.group.lock();
+        group.adopt(unit, cell, &bay.hints);
+        self.homes[unit.index()].store(home as u16, Ordering::Release);
+    }
+
+    /// Gives up a unit.
+    ///
+    /// # Errors
+    /// Those of [`Scheduler::remove`].
+    pub(super) fn detach(&self, unit: Unit) -> Result<UnitCell, Errno> {
+        let (home, mut group) = self.lock_home(unit).ok_or(Errno::ENOENT)?;
+        let data = group.unit(unit).ok_or(Errno::ENOENT)?;
+        if data.place != Place::Asleep || data.resident.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        self.homes[unit.index()].store(NOWHERE, Ordering::Release);
+        let mut cell = group
+            .release(unit, &self.bays[home].hints)
+            .ok_or(Errno::ENOENT)?;
+        drop(group);
+        self.rules.change_user(cell.budget.take(), None);
+        Ok(cell)
+    }
+
+    /// Takes a CPU out of service, be it the last one.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not in service.
+    pub(super) fn withdraw(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
+        let (index, local) = self.locate(cpu).ok_or(Errno::ENOENT)?;
+        let mut topology = self.topology.lock();
+        if !topology.contains(cpu) {
+            return Err(Errno::ENOENT);
+        }
+        topology.remove(cpu);
+        let bay = &self.bays[index];
+        bay.group.lock().set_online(local, false, &bay.hints);
+        let mut kicks = self.refresh(&topology, now);
+        // So that it gives up what it runs and saves what it holds.
+        kicks.insert(cpu);
+        if let Some(keeper) = bay.group.lock().lacks_keeper() {
+            kicks.insert(self.group_range(index).0 + keeper);
+        }
+        Ok(kicks)
+    }
+
+    /// Whether a CPU that is out of service has given up what it ran and saved what it held.
+    pub(super) fn is_drained(&self, cpu: CpuId) -> bool {
+        let Some((index, local)) = self.locate(cpu) else {
+            return true;
+        };
+        let group = self.bays[index].group.lock();
+        group
+            .cpu(local)
+            .is_none_or(|cpu| cpu.current.is_none() && cpu.loaded.is_none())
+    }
+
+    /// Forgets what was set, for another pool.
+    pub(super) fn reset(&self) {
+        for entry in self.params.lock().drain(..) {
+            self.rules.change_user(entry.budget, None);
+        }
+        self.rules.reset();
+    }
+
     /// Groups for the dump: what `read` makes of each, under its lock.
     pub(super) fn with_group<R>(&self, index: usize, read: impl FnOnce(&Group) -> R) -> Option<R> {
         self.bays.get(index).map(|bay| read(&bay.group.lock()))
@@ -162,7 +246,7 @@ impl Credit2 {
 }
 
 /// An empty vector with room for `count`.
-fn reserved<T>(count: usize) -> Result<Vec<T>, Errno> {
+pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, Errno> {
     let mut vec = Vec::new();
     vec.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     Ok(vec)
@@ -179,42 +263,14 @@ impl Scheduler for Credit2 {
 
     fn insert(&self, dom: DomId, vcpu: VcpuId, affinity: &Affinity) -> Result<Unit, Errno> {
         let topology = self.topology.lock();
-        let params = self.params.lock();
-        let unit = Unit(self.free.lock().pop().ok_or(Errno::ENOSPC)?);
-        let (known, budget) = Self::known_of(&params, dom);
-        let mut data = UnitData::new(dom, vcpu, known.weight, affinity);
-        data.budget = budget;
-        data.refresh_affinity(&topology);
-        let home = self.best_home(&data).unwrap_or(0);
-        match UnitCell::try_new(data) {
-            Ok(cell) => {
-                self.rules.change_user(None, budget);
-                let bay = &self.bays[home];
-                let mut group = bay.group.lock();
-                group.adopt(unit, cell, &bay.hints);
-                self.homes[unit.index()].store(home as u16, Ordering::Release);
-                Ok(unit)
-            }
-            Err(error) => {
-                self.free.lock().push(unit.0);
-                Err(error)
-            }
-        }
+        let unit = free_number(&self.homes)?;
+        let cell = UnitCell::try_new(UnitData::new(dom, vcpu, DEFAULT_WEIGHT, affinity))?;
+        self.settle(&topology, unit, cell);
+        Ok(unit)
     }
 
     fn remove(&self, unit: Unit) -> Result<(), Errno> {
-        let (home, mut group) = self.lock_home(unit).ok_or(Errno::ENOENT)?;
-        let data = group.unit(unit).ok_or(Errno::ENOENT)?;
-        if data.place != Place::Asleep || data.resident.is_some() {
-            return Err(Errno::EBUSY);
-        }
-        self.homes[unit.index()].store(NOWHERE, Ordering::Release);
-        let cell = group.release(unit, &self.bays[home].hints);
-        drop(group);
-        self.rules
-            .change_user(cell.and_then(|cell| cell.budget), None);
-        self.free.lock().push(unit.0);
-        Ok(())
+        self.detach(unit).map(drop)
     }
 
     fn wake(&self, unit: Unit, now: Nanos) -> Option<CpuId> {
@@ -259,15 +315,8 @@ impl Scheduler for Credit2 {
     }
 
     fn schedule(&self, cpu: CpuId, now: Nanos) -> Decision {
-        let idle = Decision {
-            next: None,
-            run_for: None,
-            save: None,
-            migrated: false,
-            kick: None,
-        };
         let Some((own, local)) = self.locate(cpu) else {
-            return idle;
+            return Decision::IDLE;
         };
         let bay = &self.bays[own];
         let in_service = || bay.hints.online() >> local & 1 == 1;
@@ -380,24 +429,10 @@ impl Scheduler for Credit2 {
     }
 
     fn remove_cpu(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
-        let (index, local) = self.locate(cpu).ok_or(Errno::ENOENT)?;
-        let mut topology = self.topology.lock();
-        if !topology.contains(cpu) {
-            return Err(Errno::ENOENT);
-        }
-        if topology.len() == 1 {
+        if self.online() == CpuSet::single(cpu) {
             return Err(Errno::EBUSY);
         }
-        topology.remove(cpu);
-        let bay = &self.bays[index];
-        bay.group.lock().set_online(local, false, &bay.hints);
-        let mut kicks = self.refresh(&topology, now);
-        // So that it gives up what it runs and saves what it holds.
-        kicks.insert(cpu);
-        if let Some(keeper) = bay.group.lock().lacks_keeper() {
-            kicks.insert(self.group_range(index).0 + keeper);
-        }
-        Ok(kicks)
+        self.withdraw(cpu, now)
     }
 
     fn online(&self) -> CpuSet {

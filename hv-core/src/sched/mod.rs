@@ -22,6 +22,7 @@ mod credit2;
 mod dump;
 mod group;
 mod placement;
+mod pools;
 mod rules;
 mod unit;
 
@@ -33,6 +34,7 @@ mod tests;
 pub use affinity::Affinity;
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use credit2::{Credit2, Layout};
+pub use pools::{PoolId, Pools};
 pub use unit::{Place, UnitInfo};
 
 use core::fmt;
@@ -76,6 +78,17 @@ pub struct Decision {
     pub migrated: bool,
     /// Another CPU that must ask again: it idles and could run a unit that still waits.
     pub kick: Option<CpuId>,
+}
+
+impl Decision {
+    /// Nothing to run, nothing to save.
+    pub const IDLE: Self = Self {
+        next: None,
+        run_for: None,
+        save: None,
+        migrated: false,
+        kick: None,
+    };
 }
 
 /// Scheduling parameters of a domain (`xen_domctl_sched_credit2`, domctl.h).

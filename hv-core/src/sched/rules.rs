@@ -29,6 +29,12 @@ impl Rules {
         }
     }
 
+    /// Settings as they were at first.
+    pub(super) fn reset(&self) {
+        self.ratelimit_us
+            .store(DEFAULT_RATELIMIT_US, Ordering::Relaxed);
+    }
+
     pub(super) fn limit(&self) -> Nanos {
         u64::from(self.ratelimit_us.load(Ordering::Relaxed)) * 1000
     }

@@ -2,12 +2,13 @@
 //!
 //! `act=NAME` on its command line chooses what it does: `store` (the default) checks the ring to xenstore,
 //! `hello` only prints a line, `wait` does so and then sleeps until xenstore's `control/shutdown` says what to do,
+//! `work` never ends: the second vCPU always runs, the first says how often it has woken up,
 //! `lend` grants a page to dom0 and leaves it so, `measure` measures calls with the help of another domain that does
 //! `answer`, and `hog`, `job` and `wake` tell what the scheduler gives them.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-use micro_pv::checks::{granted, xenstore};
+use micro_pv::checks::{clock, events, granted, second, timers, xenstore};
 #[cfg(target_os = "none")]
 use micro_pv::{console::println, kernel, measure, memory::Page, report, shares, store::Store};
 
@@ -27,6 +28,22 @@ fn micro_program(line: &str) {
             println!("MICRO-WAITS");
             let asked = xenstore::wait_for_shutdown(&mut Store::attach());
             println!("MICRO-ASKED {asked:?}");
+        }
+        "work" => {
+            second::start(|| {
+                loop {
+                    core::hint::spin_loop();
+                }
+            });
+            // Nobody sends to it.
+            let (_, port) = events::ipi(0);
+            for round in 1_u64.. {
+                println!("MICRO-WORKS {round}");
+                let end = clock::now() + 100_000_000;
+                while clock::now() < end {
+                    timers::poll_port(port, end);
+                }
+            }
         }
         "lend" => {
             let page = Page::take();

@@ -82,6 +82,18 @@ pub const CASES: &[Case] = &[
         seconds: 600,
         ..MICRO
     },
+    Case {
+        name: "cpupools",
+        tier: Tier::Full,
+        machine: Machine {
+            cpus: 4,
+            ..Machine::BASE
+        },
+        hypervisor_args: "dom0_max_vcpus=2",
+        script: Script::Guest("cpupools"),
+        seconds: 1200,
+        ..MICRO
+    },
 ];
 
 /// What they share.

@@ -28,9 +28,12 @@ fn impossible(why: fmt::Arguments<'_>, errno: Errno) -> Errno {
 pub(super) fn create<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     let config: DomctlCreateDomain = argument(&op.u)?;
     let limits = limits(&config)?;
-    let made = cx.hv.create_domain(op.domain, config.handle, limits);
+    let pool = config.cpupool_id;
+    let made = cx.hv.create_domain(op.domain, config.handle, pool, limits);
     let why = |e: &Errno| match e {
         Errno::EEXIST => "the number is taken",
+        Errno::ENOENT => "there is no such CPU pool",
+        Errno::ENODEV => "its CPU pool has no CPUs",
         _ => "not enough memory",
     };
     match made.map_err(|e| impossible(format_args!("domain {}: {}", op.domain, why(&e)), e))? {
@@ -104,10 +107,6 @@ fn limits(config: &DomctlCreateDomain) -> Result<Limits, Errno> {
             "unknown options of the architecture",
             config.arch.misc_flags,
         );
-    }
-    if config.cpupool_id != 0 {
-        let why = format_args!("CPU pool {} does not exist", config.cpupool_id);
-        return Err(impossible(why, Errno::ENOENT));
     }
     let grants = grants::Limits::for_domain(
         config.max_grant_frames,

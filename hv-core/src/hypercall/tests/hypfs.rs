@@ -110,6 +110,18 @@ fn the_tree_can_be_walked_and_every_header_is_true() {
 }
 
 #[test]
+fn each_pool_is_listed() {
+    let mut f = Fixture::control();
+    for id in [3, u32::MAX - 1] {
+        f.hv.backing.pools.create(Some(id)).unwrap();
+    }
+    assert_eq!(names(&mut f, "/cpupool"), ["0", "3", "4294967294"]);
+    assert_eq!(names(&mut f, "/cpupool/4294967294"), ["sched-gran"]);
+    f.hv.backing.pools.destroy(3).unwrap();
+    assert_eq!(names(&mut f, "/cpupool/"), ["0", "4294967294"]);
+}
+
+#[test]
 fn contents_have_their_types() {
     let mut f = Fixture::control();
     for (path, kind, contents) in [

@@ -22,6 +22,7 @@ mod hypfs;
 pub(super) mod machine;
 mod memory;
 pub(super) mod platform;
+mod pools;
 mod runstate;
 mod save;
 mod sched;

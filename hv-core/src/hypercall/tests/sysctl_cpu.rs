@@ -3,7 +3,6 @@ use xen_abi::arch_x86::CpuidLeaf;
 use xen_abi::domctl::XEN_SCHEDULER_CREDIT2;
 use xen_abi::errno::Errno;
 use xen_abi::sysctl as abi;
-use xen_abi::xen::XenctlBitmap;
 use zerocopy::IntoBytes;
 
 use super::sysctl::{ARRAY, answer, op, request};
@@ -143,82 +142,6 @@ fn devices_have_no_known_node() {
     };
     assert_eq!(
         op(&mut f, abi::XEN_SYSCTL_pcitopoinfo, bad),
-        Err(Errno::EINVAL)
-    );
-}
-
-#[test]
-fn one_pool_with_everything() {
-    let mut f = Fixture::control();
-    f.add(1);
-    let map = XenctlBitmap {
-        bitmap: GuestHandle::new(ARRAY),
-        nr_bits: 12,
-        ..Default::default()
-    };
-    let ask = abi::SysctlCpuPoolOp {
-        op: abi::XEN_SYSCTL_CPUPOOL_OP_INFO,
-        cpumap: map,
-        ..Default::default()
-    };
-    f.put(ARRAY, &[0xff_u8; 4]);
-    let pool = op(&mut f, abi::XEN_SYSCTL_cpupool_op, ask).unwrap();
-    assert_eq!((pool.cpupool_id, pool.n_dom), (0, 2));
-    assert_eq!(pool.sched_id, XEN_SCHEDULER_CREDIT2);
-    assert_eq!(
-        f.get::<[u8; 4]>(ARRAY),
-        [3, 0, 0xff, 0xff],
-        "as many bits as there is room"
-    );
-
-    let after = abi::SysctlCpuPoolOp {
-        cpupool_id: 1,
-        ..ask
-    };
-    assert_eq!(
-        op(&mut f, abi::XEN_SYSCTL_cpupool_op, after),
-        Err(Errno::ENOENT)
-    );
-    let free = abi::SysctlCpuPoolOp {
-        op: abi::XEN_SYSCTL_CPUPOOL_OP_FREEINFO,
-        ..ask
-    };
-    op(&mut f, abi::XEN_SYSCTL_cpupool_op, free).unwrap();
-    assert_eq!(f.get::<[u8; 2]>(ARRAY), [0, 0]);
-    let create = abi::SysctlCpuPoolOp {
-        op: abi::XEN_SYSCTL_CPUPOOL_OP_CREATE,
-        ..ask
-    };
-    assert_eq!(
-        op(&mut f, abi::XEN_SYSCTL_cpupool_op, create),
-        Err(Errno::EOPNOTSUPP)
-    );
-    // A map of 64 KiB bits is filled to its end, a larger one is nonsense.
-    let wide = XenctlBitmap {
-        nr_bits: 1 << 16,
-        ..map
-    };
-    f.put(ARRAY + 8191, &0xff_u8);
-    op(
-        &mut f,
-        abi::XEN_SYSCTL_cpupool_op,
-        abi::SysctlCpuPoolOp {
-            cpumap: wide,
-            ..ask
-        },
-    )
-    .unwrap();
-    assert_eq!(f.get::<u8>(ARRAY + 8191), 0);
-    let absurd = XenctlBitmap {
-        nr_bits: u32::MAX,
-        ..map
-    };
-    let ask = abi::SysctlCpuPoolOp {
-        cpumap: absurd,
-        ..ask
-    };
-    assert_eq!(
-        op(&mut f, abi::XEN_SYSCTL_cpupool_op, ask),
         Err(Errno::EINVAL)
     );
 }

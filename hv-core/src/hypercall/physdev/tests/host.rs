@@ -19,7 +19,7 @@ use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
 use crate::mm::{Frame, Globals, Holdings, IoAccess, PtMachine, TlbScope};
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::PvState;
-use crate::sched::{CpuSet, Credit2, Layout, Unit};
+use crate::sched::{CpuSet, Layout, Pools, Unit};
 
 /// Where guests have the argument of their call.
 pub const ARGUMENT: u64 = 0x1000;
@@ -295,9 +295,11 @@ impl World {
             group_width: 4,
             max_units: 8,
         };
+        let pools: &'static Pools = Box::leak(Box::new(Pools::new(layout).unwrap()));
         let backing = Backing {
             machine,
-            sched: Box::leak(Box::new(Credit2::new(layout).unwrap())),
+            sched: pools,
+            pools,
             pirqs: irqs,
         };
         let limits = Limits {
