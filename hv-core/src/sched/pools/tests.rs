@@ -424,6 +424,7 @@ impl World {
                 Place::Running(cpu) => {
                     assert_eq!(self.cpus[cpu as usize].current, Some(owned.unit));
                 }
+                Place::Parked => panic!("{owned:?} has no cap"),
                 Place::Queued => {
                     let cpus = self.members(At::In(self.doms[&owned.dom]));
                     let allowed = owned.affinity.effective(&cpus).intersection(&cpus);
