@@ -405,7 +405,10 @@ impl Scheduler for Pools {
     }
 
     fn yield_unit(&self, unit: Unit) {
-        self.at_home(unit, |policy| Some(policy.yield_unit(unit)));
+        self.at_home(unit, |policy| {
+            policy.yield_unit(unit);
+            Some(())
+        });
     }
 
     fn schedule(&self, cpu: CpuId, now: Nanos) -> Decision {

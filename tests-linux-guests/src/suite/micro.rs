@@ -91,7 +91,7 @@ pub const CASES: &[Case] = &[
         },
         hypervisor_args: "dom0_max_vcpus=2",
         script: Script::Guest("cpupools"),
-        seconds: 1200,
+        seconds: 2400,
         ..MICRO
     },
 ];
