@@ -59,6 +59,8 @@ enum Step {
     Destroy(PoolId),
     Give(PoolId, CpuId),
     Take(PoolId, CpuId),
+    /// Before the CPU hears of it.
+    Carry(PoolId, PoolId, CpuId),
     Online(CpuId),
     Offline(CpuId),
     NewDomain(DomId, PoolId, u32),
@@ -77,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => pool.clone().prop_map(Step::Destroy),
         4 => (pool.clone(), cpu.clone()).prop_map(|(p, c)| Step::Give(p, c)),
         4 => (pool.clone(), cpu.clone()).prop_map(|(p, c)| Step::Take(p, c)),
+        6 => (pool.clone(), pool.clone(), cpu.clone()).prop_map(|(p, q, c)| Step::Carry(p, q, c)),
         1 => cpu.clone().prop_map(Step::Online),
         1 => cpu.clone().prop_map(Step::Offline),
         2 => (dom.clone(), pool.clone(), 0..4_u32).prop_map(|(d, p, n)| Step::NewDomain(d, p, n)),
@@ -256,6 +259,10 @@ impl World {
                 };
                 let taken = self.pools.take_cpu(id, cpu, now);
                 self.has_left(cpu, taken, wanted, At::Free);
+            }
+            Step::Carry(from, to, cpu) => {
+                self.go(&Step::Take(from, cpu));
+                self.go(&Step::Give(to, cpu));
             }
             Step::Offline(cpu) => {
                 let wanted = match self.cpus[cpu as usize].at {
