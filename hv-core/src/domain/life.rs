@@ -22,6 +22,9 @@ use crate::time::Watchdogs;
 use crate::time::runstate::State;
 use crate::time::vtimer::VcpuTimers;
 
+/// Looks for a vCPU's registers until they are asked for again.
+const LOOKS: u32 = 10_000;
+
 /// Work that one CPU does at a time. Whoever comes second makes its call again.
 #[derive(Debug, Default)]
 pub struct Turn(AtomicBool);
@@ -124,10 +127,14 @@ impl Domain {
 
     /// Has the registers of a vCPU brought back by the CPU that idles with them. For a vCPU that may not run.
     pub fn fetch_state(&self, vcpu: &Vcpu) {
-        let holder = vcpu.unit.get().and_then(|unit| self.sched.unload(unit));
-        if let Some(cpu) = holder {
+        let Some(unit) = vcpu.unit.get() else { return };
+        // Asked for more than once: a wake-up that was on its way may have it chosen again, and then the CPU forgets.
+        while let Some(cpu) = self.sched.unload(unit) {
             self.machine.reschedule(cpu);
-            while vcpu.state.lock().is_none() {
+            for _ in 0..LOOKS {
+                if vcpu.state.lock().is_some() {
+                    return;
+                }
                 core::hint::spin_loop();
             }
         }

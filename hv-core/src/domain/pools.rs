@@ -7,7 +7,7 @@ use super::hotplug::Progress;
 use super::registry::Hypervisor;
 use super::vcpu::Vcpu;
 use crate::base::CpuId;
-use crate::sched::{Affinity, CpuSet, PoolId, Unit};
+use crate::sched::{CpuSet, PoolId, Unit};
 
 impl Hypervisor {
     /// Gives a free CPU to a pool.
@@ -35,28 +35,17 @@ impl Hypervisor {
             return Err(Errno::EINVAL);
         }
         self.may_lose(cpu)?;
-        let Backing {
-            machine,
-            sched,
-            pools,
-            ..
-        } = self.backing;
+        let Backing { machine, pools, .. } = self.backing;
         let now = machine.now();
         self.ask_again(&pools.take_cpu(pool, cpu, now)?);
         // Whoever was to run there only would wait for a CPU that does not come back by itself.
         self.for_units(&mut |domain, vcpu, unit| {
-            let Some(before) = sched.affinity(unit) else {
+            let Some(again) = pools.free_from(unit, cpu, now) else {
                 return;
             };
-            let rest = before.hard.intersection(&domain.pool_cpus());
-            if !before.hard.contains(cpu) || !rest.is_empty() || pools.pool_of(domain.id) != pool {
-                return;
-            }
             let (dom, vcpu) = (domain.id, vcpu.id);
             log::info!("CPU {cpu} has left d{dom}v{vcpu}, which may run on all now");
-            let hard = CpuSet::ALL;
-            let again = sched.set_affinity(unit, &Affinity { hard, ..before }, now);
-            if let Ok(Some(other)) = again {
+            if let Some(other) = again {
                 machine.reschedule(other);
             }
         });

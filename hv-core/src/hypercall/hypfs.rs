@@ -76,13 +76,13 @@ type PoolPath = ArrayString<20>;
 
 fn pool_paths(backing: &Backing) -> Result<Vec<PoolPath>, Errno> {
     let mut paths = Vec::new();
-    let mut next = backing.pools.pool_from(0);
-    while let Some(id) = next {
+    let mut next = Some(0);
+    while let Some((id, _)) = next.and_then(|id| backing.pools.pool_from(id)) {
         let mut path = PoolPath::new();
         write!(path, "{POOLS}{id}").map_err(|_| Errno::ENOMEM)?;
         paths.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         paths.push(path);
-        next = id.checked_add(1).and_then(|id| backing.pools.pool_from(id));
+        next = id.checked_add(1);
     }
     Ok(paths)
 }

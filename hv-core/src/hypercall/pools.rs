@@ -91,8 +91,8 @@ fn chosen<H: Host>(
 /// The first pool from the asked number on; "any" is beyond the last.
 fn info<H: Host>(cx: &Ctx<'_, H>, request: &mut abi::SysctlCpuPoolOp) -> Result<(), Errno> {
     let pools = cx.hv.backing.pools;
-    let id = pools.pool_from(request.cpupool_id).ok_or(Errno::ENOENT)?;
-    let policy = pools.policy(id).ok_or(Errno::ENOENT)?;
+    let found = pools.pool_from(request.cpupool_id);
+    let (id, policy) = found.ok_or(Errno::ENOENT)?;
     let here = cx.hv.domains().filter(|d| pools.pool_of(d.id) == id);
     request.cpupool_id = id;
     request.sched_id = policy.id();

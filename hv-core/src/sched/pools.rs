@@ -204,12 +204,13 @@ impl Pools {
         Ok(())
     }
 
-    /// The first pool whose number is at least `id`.
+    /// The first pool whose number is at least `id`, and its policy.
     #[must_use]
-    pub fn pool_from(&self, id: PoolId) -> Option<PoolId> {
+    pub fn pool_from(&self, id: PoolId) -> Option<(PoolId, &impl Scheduler)> {
         let registry = self.registry.lock();
-        let lowest = registry.pools.iter().copied().filter(|pool| *pool >= id);
-        lowest.min().filter(|pool| *pool != NO_POOL)
+        let pools = registry.pools.iter().copied().zip(0..);
+        let (pool, slot) = pools.filter(|(pool, _)| *pool >= id).min()?;
+        (pool != NO_POOL).then(|| (pool, self.in_slot(slot)))
     }
 
     /// A pool's policy.
@@ -284,6 +285,23 @@ impl Pools {
             return Err(Errno::EBUSY);
         }
         policy.withdraw(cpu, now)
+    }
+
+    /// Lets a unit run on all CPUs that was to run on `cpu` and has none left in its pool. Nothing: it was not so. Returns
+    /// the CPU that must ask again.
+    pub fn free_from(&self, unit: Unit, cpu: CpuId, now: Nanos) -> Option<Option<CpuId>> {
+        // Nobody gives it other CPUs meanwhile.
+        let _registry = self.registry.lock();
+        let place = self.units.get(unit.index())?;
+        let policy = self.in_slot(place.load(Ordering::Acquire));
+        let before = policy.affinity(unit)?;
+        let left = before.hard.intersection(&policy.online());
+        if !before.hard.contains(cpu) || !left.is_empty() {
+            return None;
+        }
+        let hard = CpuSet::ALL;
+        let anywhere = Affinity { hard, ..before };
+        policy.set_affinity(unit, &anywhere, now).ok()
     }
 
     /// A domain's pool.
@@ -499,11 +517,9 @@ impl Scheduler for Pools {
 
     fn dump(&self, now: Nanos, out: &mut dyn fmt::Write) -> fmt::Result {
         let mut next = Some(0);
-        while let Some(id) = next.and_then(|id| self.pool_from(id)) {
+        while let Some((id, policy)) = next.and_then(|id| self.pool_from(id)) {
             writeln!(out, "pool {id}:")?;
-            if let Some(policy) = self.policy(id) {
-                policy.dump(now, out)?;
-            }
+            policy.dump(now, out)?;
             next = id.checked_add(1);
         }
         writeln!(out, "free CPUs: {}", self.free_cpus())

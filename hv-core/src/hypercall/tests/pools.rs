@@ -256,6 +256,51 @@ fn a_domain_moves_and_runs_there() {
     remove_cpu(&mut f, 1, 1).unwrap();
 }
 
+/// The CPU that idles with a vCPU is asked for it, but a wake-up that was on its way comes first.
+#[test]
+fn a_state_is_fetched_although_a_wake_up_is_late() {
+    let f = Fixture::control();
+    let guest = f.add(1);
+    let vcpu = &guest.vcpus()[0];
+    let unit = vcpu.unit.get().unwrap();
+    let sched = f.hv.backing.sched;
+    let _ = sched.set_affinity(unit, &Affinity::pinned(1), 0).unwrap();
+    guest.wake_all();
+    assert_eq!(sched.schedule(1, 0).next, Some(unit));
+    guest.pause();
+    guest.stop_running();
+    let decision = sched.schedule(1, 0);
+    assert_eq!((decision.next, decision.save), (None, None));
+    *vcpu.state.lock() = None;
+    f.machine.kicked.lock().unwrap().clear();
+
+    let other = guest.clone();
+    let machine = f.machine;
+    let holder = std::thread::spawn(move || {
+        while !machine.kicked.lock().unwrap().contains(&1) {
+            std::thread::yield_now();
+        }
+        let _cpu = sched.wake(unit, 0);
+        let chosen = sched.schedule(1, 0).next;
+        let _cpu = sched.sleep(unit);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let in_time = loop {
+            if sched.schedule(1, 0).save.is_some() {
+                break true;
+            } else if std::time::Instant::now() > end {
+                break false;
+            }
+            std::thread::yield_now();
+        };
+        let state = crate::pv::state::PvState::at_reset(1).unwrap();
+        *other.vcpus()[0].state.lock() = Some(state);
+        let _elsewhere = sched.context_saved(1, unit, 0);
+        (chosen, in_time)
+    });
+    guest.fetch_state(vcpu);
+    assert_eq!(holder.join().unwrap(), (Some(unit), true));
+}
+
 #[test]
 fn domains_that_do_not_move() {
     let mut f = two_pools();

@@ -409,10 +409,10 @@ impl World {
     fn check(&mut self) {
         let mut next = Some(0);
         let mut listed = BTreeSet::new();
-        while let Some(id) = next.and_then(|id| self.pools.pool_from(id)) {
+        while let Some((id, policy)) = next.and_then(|id| self.pools.pool_from(id)) {
             listed.insert(id);
             next = id.checked_add(1);
-            let there = self.pools.policy(id).unwrap().online();
+            let there = policy.online();
             assert_eq!(there, self.members(At::In(id)), "pool {id}");
         }
         assert_eq!(listed, self.ids);
@@ -515,8 +515,32 @@ fn there_are_so_many_pools_and_no_more() {
     assert_eq!(world.pools.create(Some(100)), Err(Errno::ENOMEM));
     world.go(&Step::Destroy(3));
     assert_eq!(world.pools.create(Some(u32::MAX - 1)), Ok(u32::MAX - 1));
-    assert_eq!(world.pools.pool_from(100), Some(u32::MAX - 1));
-    assert_eq!(world.pools.pool_from(u32::MAX), None);
+    let first = |id| world.pools.pool_from(id).map(|(id, _)| id);
+    assert_eq!(first(100), Some(u32::MAX - 1));
+    assert_eq!(first(u32::MAX), None);
+}
+
+#[test]
+fn units_lose_a_cpu_that_left_and_no_other() {
+    let world = World::new();
+    let unit = world.units[0].unit;
+    let affinity = |cpus: &[CpuId]| Affinity {
+        hard: cpus.iter().copied().collect(),
+        soft: CpuSet::single(2),
+    };
+    let pools = &world.pools;
+    for (cpus, left) in [(&[4_u32, 5][..], &[4_u32, 5][..]), (&[5], &[])] {
+        let _cpu = pools.set_affinity(unit, &affinity(cpus), 0).unwrap();
+        let _cpus = pools.take_cpu(0, 5, 0).unwrap();
+        assert_eq!(pools.free_from(unit, 3, 0), None, "it is not of them");
+        assert_eq!(pools.free_from(unit, 5, 0).is_some(), left.is_empty());
+        let now = pools.affinity(unit).unwrap();
+        let anywhere = Affinity { hard: CpuSet::ALL, ..affinity(&[]) };
+        let kept = if left.is_empty() { anywhere } else { affinity(left) };
+        assert_eq!(now, kept);
+        let _ = pools.schedule(5, 0);
+        assert!(pools.give_cpu(0, 5, 0).unwrap().is_some());
+    }
 }
 
 /// CPUs of two pools ask on threads of their own, while a domain of one unit moves to and fro and is woken by a third.
