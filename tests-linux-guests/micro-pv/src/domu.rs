@@ -2,13 +2,16 @@
 //!
 //! `act=NAME` on its command line chooses what it does: `store` (the default) checks the ring to xenstore,
 //! `hello` only prints a line, `wait` does so and then sleeps until xenstore's `control/shutdown` says what to do,
-//! `work` never ends: the second vCPU always runs, the first says how often it has woken up,
+//! `work` never ends: the second vCPU always runs, the first says how often it has woken up; nor does `flicker`: the
+//! second goes down again and again, and the first has it up again,
 //! `lend` grants a page to dom0 and leaves it so, `measure` measures calls with the help of another domain that does
 //! `answer`, and `hog`, `job` and `wake` tell what the scheduler gives them.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-use micro_pv::checks::{clock, events, granted, second, timers, xenstore};
+use micro_pv::checks::{clock, events, granted, second, timers, vcpu, xenstore};
+#[cfg(target_os = "none")]
+use xen_abi::vcpu::VCPUOP_up;
 #[cfg(target_os = "none")]
 use micro_pv::{console::println, kernel, measure, memory::Page, report, shares, store::Store};
 
@@ -43,6 +46,15 @@ fn micro_program(line: &str) {
                 while clock::now() < end {
                     timers::poll_port(port, end);
                 }
+            }
+        }
+        "flicker" => {
+            second::start(|| {});
+            let (_, port) = events::ipi(0);
+            println!("MICRO-FLICKERS");
+            loop {
+                timers::poll_port(port, clock::now() + 1_000_000);
+                vcpu::raw(VCPUOP_up, 1, 0);
             }
         }
         "lend" => {

@@ -94,7 +94,32 @@ pub const CASES: &[Case] = &[
         seconds: 2400,
         ..MICRO
     },
+    Case {
+        name: "domu-races",
+        tier: Tier::Full,
+        kernel_args: "XROUNDS=40",
+        ..RACES
+    },
+    Case {
+        name: "domu-races-1000",
+        tier: Tier::Long,
+        kernel_args: "XROUNDS=1000",
+        seconds: 7200,
+        ..RACES
+    },
 ];
+
+/// Tools against each other, on two CPUs for dom0 and two more.
+const RACES: Case = Case {
+    machine: Machine {
+        cpus: 4,
+        ..Machine::BASE
+    },
+    hypervisor_args: "dom0_max_vcpus=2",
+    script: Script::Guest("domu-races"),
+    seconds: 1200,
+    ..MICRO
+};
 
 /// What they share.
 const MICRO: Case = Case {
