@@ -154,6 +154,8 @@ check_settings() {
 check_race() {
     local vcpus
     runs xl cpupool-migrate m Pool-0
+    runs xl cpupool-cpu-remove one 3
+    runs xl cpupool-cpu-add Pool-0 3
     (while :; do
         xl vcpu-set 0 1
         xl vcpu-set 0 2
@@ -166,7 +168,7 @@ check_race() {
     kill "$vcpus"
     wait "$vcpus"
     runs xl vcpu-set 0 2
-    equal "CPUs after the race" "$(cpus_of Pool-0) $(cpus_of one)" "0,1 2,3"
+    equal "CPUs after the race" "$(cpus_of Pool-0) $(cpus_of one)" "0,1,3 2"
     equal "domains after the race" "$(domains_of Pool-0) $(domains_of one)" "2 0"
     works m "after the race"
     runs xl cpupool-migrate m one
