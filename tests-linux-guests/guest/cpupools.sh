@@ -171,6 +171,8 @@ check_race() {
     equal "CPUs after the race" "$(cpus_of Pool-0) $(cpus_of one)" "0,1,3 2"
     equal "domains after the race" "$(domains_of Pool-0) $(domains_of one)" "2 0"
     works m "after the race"
+    runs xl cpupool-cpu-remove Pool-0 3
+    runs xl cpupool-cpu-add one 3
     runs xl cpupool-migrate m one
     works m "after the race, in the other pool"
     runs xl destroy m

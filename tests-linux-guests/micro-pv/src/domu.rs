@@ -11,9 +11,9 @@
 #[cfg(target_os = "none")]
 use micro_pv::checks::{clock, events, granted, second, timers, vcpu, xenstore};
 #[cfg(target_os = "none")]
-use xen_abi::vcpu::VCPUOP_up;
-#[cfg(target_os = "none")]
 use micro_pv::{console::println, kernel, measure, memory::Page, report, shares, store::Store};
+#[cfg(target_os = "none")]
+use xen_abi::vcpu::VCPUOP_up;
 
 /// What this kernel does.
 #[cfg(target_os = "none")]

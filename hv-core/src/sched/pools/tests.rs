@@ -535,8 +535,15 @@ fn units_lose_a_cpu_that_left_and_no_other() {
         assert_eq!(pools.free_from(unit, 3, 0), None, "it is not of them");
         assert_eq!(pools.free_from(unit, 5, 0).is_some(), left.is_empty());
         let now = pools.affinity(unit).unwrap();
-        let anywhere = Affinity { hard: CpuSet::ALL, ..affinity(&[]) };
-        let kept = if left.is_empty() { anywhere } else { affinity(left) };
+        let anywhere = Affinity {
+            hard: CpuSet::ALL,
+            ..affinity(&[])
+        };
+        let kept = if left.is_empty() {
+            anywhere
+        } else {
+            affinity(left)
+        };
         assert_eq!(now, kept);
         let _ = pools.schedule(5, 0);
         assert!(pools.give_cpu(0, 5, 0).unwrap().is_some());
