@@ -97,14 +97,14 @@ pub const CASES: &[Case] = &[
     Case {
         name: "domu-races",
         tier: Tier::Full,
-        kernel_args: "XROUNDS=40",
+        kernel_args: "XROUNDS=20",
         ..RACES
     },
     Case {
         name: "domu-races-1000",
         tier: Tier::Long,
         kernel_args: "XROUNDS=1000",
-        seconds: 7200,
+        seconds: 10800,
         ..RACES
     },
 ];
