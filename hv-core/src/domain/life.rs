@@ -43,7 +43,8 @@ impl Turn {
     /// Takes the turn, if nobody has it.
     #[must_use]
     pub fn claim(&self) -> Option<Claim<'_>> {
-        (!self.0.swap(true, Ordering::Acquire)).then_some(Claim(self))
+        // Made only for who gets it: the end of a claim ends the turn.
+        (!self.0.swap(true, Ordering::Acquire)).then(|| Claim(self))
     }
 }
 
@@ -325,5 +326,21 @@ impl Hypervisor {
         if let Some(control) = self.control_domain() {
             events::raise_global_virq(&*control, VIRQ_DOM_EXC);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_a_turn_does_not_end_it() {
+        let turn = Turn::new();
+        let first = turn.claim();
+        assert!(first.is_some());
+        assert!(turn.claim().is_none());
+        assert!(turn.claim().is_none());
+        drop(first);
+        assert!(turn.claim().is_some());
     }
 }
