@@ -201,6 +201,8 @@ int main(int count, char **words)
 		}
 	}
 	for (uint32_t vcpu = 0; vcpu < 4; vcpu++) {
+		/* What is in effect was written back. */
+		all = 0xff;
 		ask.u.vcpuaffinity.vcpu = vcpu / 2;
 		ask.u.vcpuaffinity.flags = XEN_VCPUAFFINITY_HARD;
 		ask.u.vcpuaffinity.cpumap_hard.nr_bits = 8;
