@@ -108,6 +108,21 @@ check_console() {
     matches "xl uptime's row" "$OUT" '^Domain-0 +0 +0:[0-9]{2}:[0-9]{2}$'
 }
 
+# Two seconds of work on each vCPU get half a CPU's time in all, as the hypervisor counts it.
+cap_is_kept() {
+    local busy cpu before after
+    for cpu in $(seq "$vcpus"); do
+        (while :; do :; done) &
+        busy="$busy $!"
+    done
+    before=$(xl list 0 | awk '$2 == 0 { print int($6 * 1000) }')
+    sleep 2
+    after=$(xl list 0 | awk '$2 == 0 { print int($6 * 1000) }')
+    kill $busy
+    wait $busy 2>/dev/null
+    between "ms of CPU time in two seconds under a cap of 50 %" $((after - before)) 700 1400
+}
+
 check_scheduler() {
     runs xl cpupool-list
     matches "xl cpupool-list's row" "$OUT" "^Pool-0 +$XCPUS +credit2 +y +1$"
@@ -120,6 +135,13 @@ check_scheduler() {
     runs xl sched-credit2 -d Domain-0
     matches "the weight that was set" "$OUT" '^Domain-0 +0 +512 +0$'
     runs xl sched-credit2 -d Domain-0 -w 256
+    runs xl sched-credit2 -d Domain-0 -c 50
+    runs xl sched-credit2 -d Domain-0
+    matches "the new cap" "$OUT" '^Domain-0 +0 +256 +50$'
+    cap_is_kept
+    runs xl sched-credit2 -d Domain-0 -c 0
+    runs xl sched-credit2 -d Domain-0
+    matches "no cap" "$OUT" '^Domain-0 +0 +256 +0$'
 
     local last=$((XCPUS - 1))
     runs xl vcpu-pin Domain-0 0 "$last"

@@ -8,11 +8,11 @@ use hv_core::console::{ConsoleSink, ReadRequest, ReadResult};
 use hv_core::domain::{
     Backing, CpuPlace, Diagnostics, Facts, Hypervisor, Identity, Processor, Services,
 };
-use hv_core::sched::{Credit2, Layout, Scheduler};
+use hv_core::sched::{Credit2, Position, Scheduler};
 use hv_core::time::wallclock::WallClock;
 
 use super::host::{self, HV, HW};
-use super::percpu::{self, MAX_CPUS, MAX_UNITS};
+use super::percpu::{self, MAX_UNITS};
 use super::start::{Boot, refuse};
 use super::{clock, console, cpu, devices, efi, privileged, serial_line};
 
@@ -67,12 +67,16 @@ impl Diagnostics for State {
 /// Sets everything up that domains stand on. A frame of its own: it has much on the stack.
 #[inline(never)]
 pub fn hypervisor(boot: &Boot) {
-    let layout = Layout {
-        max_cpus: MAX_CPUS as u32,
-        group_width: 16,
-        max_units: MAX_UNITS,
+    let options = &boot.command_line.options;
+    let facts = facts(boot);
+    let cpus = &facts.processor.cpus;
+    let position = |cpu: CpuId| {
+        let CpuPlace { socket, core, .. } = cpus[cpu as usize];
+        Position { socket, core }
     };
-    let sched: &'static Credit2 = match Credit2::new(layout) {
+    let count = cpus.len() as CpuId;
+    let made = Credit2::for_machine(count, &position, MAX_UNITS, &options.credit2);
+    let sched: &'static Credit2 = match made {
         Ok(sched) => Box::leak(Box::new(sched)),
         Err(why) => refuse(format_args!("scheduler: {why}")),
     };
@@ -85,8 +89,7 @@ pub fn hypervisor(boot: &Boot) {
         sched,
         pirqs: irqs,
     };
-    let abi = boot.command_line.options.abi;
-    let facts = facts(boot);
+    let abi = options.abi;
     privileged::init(
         u32::from(abi.major) << 16 | u32::from(abi.minor),
         address_bits(&facts),

@@ -2,13 +2,13 @@
 //!
 //! Plain logic on `&mut self`; [`super::credit2`] holds one lock around each group and does what
 //! concerns several. The queue is sorted by credit, best last, first come first served among
-//! equals. A reset gives credit to all that compete, which keeps that order; units that sleep
+//! equals; units that are pinned to a CPU have a part of it for themselves. A reset gives credit to all that compete, which keeps that order; units that sleep
 //! catch up when they wake (`epoch`).
 
 mod decide;
 mod parking;
+mod queue;
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -16,7 +16,9 @@ use xen_abi::errno::Errno;
 
 use super::Unit;
 use super::credit::{self, CEILING, GRANT, MIN_SLICE, SOFT_RESISTANCE, WAKE_RESISTANCE};
+use super::load::{Average, Scale};
 use super::rules::Rules;
+use super::seats::reserved;
 use super::unit::{Place, UnitCell, UnitData};
 use crate::base::{CpuId, Nanos};
 
@@ -31,7 +33,7 @@ pub(super) struct Hints {
     idle: AtomicU64,
     /// Units in the queue.
     waiting: AtomicU32,
-    /// Sum of the weights of what runs or waits.
+    /// Average load.
     load: AtomicU64,
     /// CPUs in service.
     online: AtomicU64,
@@ -66,6 +68,22 @@ impl Hints {
 
     pub(super) fn load(&self) -> u64 {
         self.load.load(Ordering::Relaxed)
+    }
+
+    /// How many CPUs are in service, at least 1.
+    pub(super) fn cpus(&self) -> u64 {
+        u64::from(self.online().count_ones().max(1))
+    }
+
+    /// Average load of each CPU in service.
+    #[inline(never)]
+    pub(super) fn load_of_each(&self) -> u64 {
+        self.load() / self.cpus()
+    }
+
+    /// Whether one of these CPUs idles that nobody has kicked.
+    pub(super) fn idle_in(&self, bits: u64) -> bool {
+        self.idle.load(Ordering::SeqCst) & bits != 0
     }
 
     pub(super) fn online(&self) -> u64 {
@@ -103,18 +121,27 @@ pub(super) struct Group {
     cpus: Vec<Cpu>,
     /// Indexed by unit; those whose home this is.
     units: Vec<Option<UnitCell>>,
-    /// Ascending by credit; its capacity is that of `units`.
+    /// Part 0 has those that several CPUs may run, part `n + 1` those that only place `n` may; each
+    /// ascends by credit. So no CPU looks through what others are to run. Its capacity is that of
+    /// `units`.
     queue: Vec<Unit>,
     /// Those that wait for their budgets, first come first; its capacity is that of `units`.
-    parked: VecDeque<Unit>,
+    parked: Vec<Unit>,
     /// So many at the front are to be looked at now: their budgets were replenished.
     due: usize,
     /// When all of `parked` are due again; the end of time while there are none.
     unpark_at: Nanos,
     /// The CPU that asks again at `unpark_at`.
     keeper: Option<u32>,
+    /// The next decision is to look for CPUs that idle while a unit waits.
+    pub look_again: bool,
     online: u64,
+    /// Sum of the weights of what runs or waits.
     load: u64,
+    average: Average,
+    /// Advantage that a unit needs to change its CPU.
+    resistance: i64,
+    scale: Scale,
     /// Heaviest unit that competes: the one that burns credit at the rate of time.
     max_weight: u16,
     /// Grants given so far.
@@ -125,35 +152,30 @@ pub(super) struct Group {
 
 impl Group {
     /// A group of `width` CPUs (at most 64) from `base` on, all out of service.
-    pub(super) fn new(base: CpuId, width: u32, max_units: usize) -> Result<Self, Errno> {
-        let mut cpus = Vec::new();
-        cpus.try_reserve_exact(width as usize)
-            .map_err(|_| Errno::ENOMEM)?;
+    pub(super) fn new(
+        (base, width): (CpuId, u32),
+        max_units: usize,
+        rules: &Rules,
+    ) -> Result<Self, Errno> {
+        let mut cpus = reserved(width as usize)?;
         cpus.resize(width as usize, Cpu::default());
-        let mut units = Vec::new();
-        units
-            .try_reserve_exact(max_units)
-            .map_err(|_| Errno::ENOMEM)?;
+        let mut units = reserved(max_units)?;
         units.resize_with(max_units, || None);
-        let mut queue = Vec::new();
-        queue
-            .try_reserve_exact(max_units)
-            .map_err(|_| Errno::ENOMEM)?;
-        let mut parked = VecDeque::new();
-        parked
-            .try_reserve_exact(max_units)
-            .map_err(|_| Errno::ENOMEM)?;
         Ok(Self {
             base,
             cpus,
             units,
-            queue,
-            parked,
+            queue: reserved(max_units)?,
+            parked: reserved(max_units)?,
             due: 0,
             unpark_at: Nanos::MAX,
             keeper: None,
+            look_again: false,
             online: 0,
             load: 0,
+            average: Average::default(),
+            resistance: rules.resistance,
+            scale: rules.scale,
             max_weight: 1,
             epoch: 0,
             next_balance: 0,
@@ -176,9 +198,9 @@ impl Group {
         self.cpus.get_mut(local as usize)
     }
 
-    /// Units that wait, best first.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = Unit> + '_ {
-        self.queue.iter().rev().copied()
+    /// How many units wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Heaviest weight that competes, and grants so far: for the dump.
@@ -197,7 +219,7 @@ impl Group {
     }
 
     fn publish(&self, hints: &Hints) {
-        hints.load.store(self.load, Ordering::Relaxed);
+        hints.load.store(self.average.value, Ordering::Relaxed);
         let waiting = self.queue.len() as u32;
         if hints.waiting.load(Ordering::Relaxed) != waiting {
             hints.waiting.store(waiting, Ordering::SeqCst);
@@ -227,32 +249,46 @@ impl Group {
     /// Takes in a unit that is asleep or waits.
     pub(super) fn adopt(&mut self, unit: Unit, mut cell: UnitCell, hints: &Hints) {
         cell.epoch = self.epoch;
+        self.average.value += cell.load.value;
+        cell.load.at = cell.load.at.max(self.average.at);
         let (place, weight) = (cell.place, cell.weight);
         self.units[unit.index()] = Some(cell);
         if place == Place::Queued {
             self.load += u64::from(weight);
             self.enqueue(unit);
-            self.publish(hints);
         }
+        self.publish(hints);
     }
 
     /// Gives up a unit unless it runs. One that is parked may have to be parked again elsewhere.
     pub(super) fn release(&mut self, unit: Unit, hints: &Hints) -> Option<UnitCell> {
         self.catch_up(unit);
-        match self.unit(unit)?.place {
-            Place::Running(_) => return None,
+        if matches!(self.unit(unit)?.place, Place::Running(_)) {
+            return None;
+        }
+        let load = self.account(unit, self.average.at);
+        self.average.value = self.average.value.saturating_sub(load);
+        match self.known(unit).place {
             Place::Queued => {
                 self.load -= u64::from(self.known(unit).weight);
                 self.dequeue(unit);
-                self.publish(hints);
             }
             Place::Parked => {
                 self.unlist(unit);
                 self.known_mut(unit).place = Place::Queued;
             }
-            Place::Asleep => {}
+            Place::Asleep | Place::Running(_) => {}
         }
+        self.publish(hints);
         self.units.get_mut(unit.index())?.take()
+    }
+
+    /// Brings a unit's average load up to `now`, before what it does changes; returns it.
+    fn account(&mut self, unit: Unit, now: Nanos) -> u64 {
+        let scale = self.scale;
+        let data = self.known_mut(unit);
+        data.load.advance(now, data.demand(), &scale);
+        data.load.value
     }
 
     pub(super) fn set_weight(&mut self, unit: Unit, weight: u16, hints: &Hints) {
@@ -278,36 +314,19 @@ impl Group {
         }
     }
 
-    fn enqueue(&mut self, unit: Unit) {
-        let (credit, weight) = (self.known(unit).credit, self.known(unit).weight);
-        self.max_weight = self.max_weight.max(weight);
-        let at = self
-            .queue
-            .partition_point(|&other| self.known(other).credit < credit);
-        self.queue.insert(at, unit);
-    }
-
-    fn dequeue(&mut self, unit: Unit) {
-        let credit = self.known(unit).credit;
-        let from = self
-            .queue
-            .partition_point(|&other| self.known(other).credit < credit);
-        if let Some(offset) = self.queue[from..].iter().position(|&other| other == unit) {
-            self.queue.remove(from + offset);
-        }
-    }
-
     /// Puts a sleeping unit into the queue, or to those that wait for their budgets.
     pub(super) fn wake(&mut self, unit: Unit, now: Nanos, rules: &Rules, hints: &Hints) {
+        self.average.advance(now, self.load, &self.scale);
         if !self.park_early(unit, now, rules) {
-            self.compete(unit);
+            self.compete(unit, now);
             self.publish(hints);
         }
     }
 
     /// Puts a unit that slept or was parked into the queue.
-    fn compete(&mut self, unit: Unit) {
+    fn compete(&mut self, unit: Unit, now: Nanos) {
         self.catch_up(unit);
+        self.account(unit, now);
         let data = self.known_mut(unit);
         data.place = Place::Queued;
         let weight = u64::from(data.weight);
@@ -317,6 +336,8 @@ impl Group {
 
     /// Takes a waiting or parked unit out of its list to sleep.
     pub(super) fn put_to_sleep(&mut self, unit: Unit, hints: &Hints) {
+        // When it is is not told.
+        self.account(unit, self.average.at);
         if self.known(unit).place == Place::Parked {
             self.unlist(unit);
         } else {
@@ -383,32 +404,6 @@ impl Group {
         }
         cpu.kicked = true;
         Some(self.base + local)
-    }
-
-    /// The best unit in the queue for `cpu` among those that `may` run.
-    fn best_of(&self, cpu: CpuId, may: impl Fn(Unit, &UnitData) -> bool) -> Option<Candidate> {
-        let mut best: Option<Candidate> = None;
-        for unit in self.waiting() {
-            let data = self.known(unit);
-            // Scores never exceed credit, and credit only falls from here on.
-            if best.is_some_and(|best| data.credit <= best.score) {
-                break;
-            }
-            if !may(unit, data) {
-                continue;
-            }
-            let score = data.score(cpu);
-            if best.is_none_or(|best| score > best.score) {
-                best = Some(Candidate { unit, score });
-            }
-        }
-        best
-    }
-
-    /// The best unit in the queue that `cpu`, which holds the state of `loaded`, can start now.
-    /// The CPU may be one of another group.
-    pub(super) fn best_for(&self, cpu: CpuId, loaded: Option<Unit>) -> Option<Candidate> {
-        self.best_of(cpu, |unit, data| data.may_start(unit, cpu, loaded))
     }
 
     /// Makes the unit on a CPU pay for its time.

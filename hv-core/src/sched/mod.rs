@@ -21,8 +21,10 @@ mod credit;
 mod credit2;
 mod dump;
 mod group;
+mod load;
 mod placement;
 mod rules;
+mod seats;
 mod unit;
 
 #[cfg(any(test, feature = "sim"))]
@@ -33,6 +35,7 @@ mod tests;
 pub use affinity::Affinity;
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use credit2::{Credit2, Layout};
+pub use seats::Position;
 pub use unit::{Place, UnitInfo};
 
 use core::fmt;

@@ -4,6 +4,7 @@
 use core::sync::atomic::Ordering;
 
 use super::cpuset::CpuSet;
+use super::credit::SETTLE_TIME;
 use super::credit2::Credit2;
 use super::group::Group;
 use super::unit::{Place, UnitData};
@@ -40,12 +41,11 @@ impl Credit2 {
     /// The group with CPUs in service for the unit that has the least load for each of them.
     pub(super) fn best_home(&self, data: &UnitData) -> Option<usize> {
         let candidates = self.bays.iter().enumerate().filter(|(index, bay)| {
-            data.effective.bits(*index as u32 * self.width, self.width) & bay.hints.online() != 0
+            let (base, width) = self.seats.range(*index);
+            data.effective.bits(base, width) & bay.hints.online() != 0
         });
         candidates
-            .min_by_key(|(_, bay)| {
-                bay.hints.load() * 64 / u64::from(bay.hints.online().count_ones().max(1))
-            })
+            .min_by_key(|(_, bay)| bay.hints.load_of_each())
             .map(|(index, _)| index)
     }
 
@@ -104,27 +104,44 @@ impl Credit2 {
 
     /// Claims one CPU if it idles.
     fn claim(&self, cpu: CpuId) -> Option<CpuId> {
-        let (index, local) = self.locate(cpu)?;
+        let (index, local) = self.seats.locate(cpu)?;
         let claimed = self.bays[index].hints.claim_idle(1 << local, None);
         claimed.map(|_| cpu)
     }
 
-    /// Claims an idle CPU of a set: the last one used, one in the home group, any.
+    /// Claims an idle CPU of a set: the last one used, one in the home group, one in the group that
+    /// has been loaded least.
     fn claim_among(&self, home: usize, last: Option<CpuId>, set: &CpuSet) -> Option<CpuId> {
         // As on a machine that has work.
         if !self.has_idle() {
             return None;
         }
-        let others = (0..self.bays.len()).filter(|&index| index != home);
-        core::iter::once(home).chain(others).find_map(|index| {
-            let base = index as u32 * self.width;
-            let first = last.and_then(|cpu| cpu.checked_sub(base));
-            let bits = set.bits(base, self.width);
-            let claimed = self.bays[index]
-                .hints
-                .claim_idle(bits, first.filter(|&local| local < self.width));
-            claimed.map(|local| base + local)
-        })
+        let others = || (0..self.bays.len()).filter(|&index| index != home);
+        let claim = |index: usize| self.claim_in(index, last, set);
+        let least_loaded = || {
+            let idle = |index: &usize| {
+                let (base, width) = self.seats.range(*index);
+                self.bays[*index].hints.idle_in(set.bits(base, width))
+            };
+            let load = |index: &usize| self.bays[*index].hints.load_of_each();
+            others().filter(idle).min_by_key(load)
+        };
+        claim(home)
+            .or_else(|| least_loaded().and_then(claim))
+            // Somebody was faster there.
+            .or_else(|| others().find_map(claim))
+    }
+
+    /// Claims an idle CPU of a set in one group.
+    #[inline(never)]
+    fn claim_in(&self, index: usize, last: Option<CpuId>, set: &CpuSet) -> Option<CpuId> {
+        let (base, width) = self.seats.range(index);
+        let first = last.and_then(|cpu| cpu.checked_sub(base));
+        let bits = set.bits(base, width);
+        let claimed = self.bays[index]
+            .hints
+            .claim_idle(bits, first.filter(|&local| local < width));
+        claimed.map(|local| base + local)
     }
 
     /// Finds a CPU for a unit that may wait, after moving it to where it can be served.
@@ -155,9 +172,17 @@ impl Credit2 {
         busy.filter(|(_, bay)| bay.hints.waiting() > 0)
             .find_map(|(home, bay)| {
                 let group = bay.group.lock();
-                group.waiting().find_map(|unit| {
+                let for_roaming = group.roaming().find_map(|unit| {
                     let data = group.unit(unit).filter(|data| data.resident.is_none())?;
                     self.claim_among(home, data.last_cpu, &data.effective)
+                });
+                for_roaming.or_else(|| {
+                    let (base, width) = self.seats.range(home);
+                    let wanted =
+                        |&place: &u32| bay.hints.idle_in(1 << place) && group.has_pinned(place);
+                    (0..width)
+                        .filter(wanted)
+                        .find_map(|place| self.claim(base + place))
                 })
             })
     }
@@ -189,6 +214,15 @@ impl Credit2 {
             }
         }
         decision.run_for = group.keep_time(local, now, decision.run_for);
+        let waits = |unit| {
+            let data = group.unit(unit);
+            data.is_some_and(|data| data.place == Place::Queued)
+        };
+        if next.is_some_and(waits) {
+            // Its kick went to another.
+            group.look_again = true;
+            decision.run_for = Some(0);
+        }
     }
 
     /// Takes a waiting unit over from another group for a CPU that has none. Returns whether it
@@ -212,27 +246,35 @@ impl Credit2 {
         false
     }
 
-    /// Takes one waiting unit over from a group whose CPUs carry clearly more weight each.
-    pub(super) fn balance(&self, own: usize, cpu: CpuId, local: u32) {
-        let cpus = |index: usize| u64::from(self.bays[index].hints.online().count_ones().max(1));
-        let load = |index: usize| self.bays[index].hints.load();
+    /// Takes one waiting unit over from the group whose CPUs have been loaded most, if that is
+    /// clearly more than the own, and does not make the own the one that is.
+    pub(super) fn balance(&self, own: usize, cpu: CpuId, local: u32, now: Nanos) {
+        let of_each = |index: usize| self.bays[index].hints.load_of_each();
         let busiest = (0..self.bays.len())
             .filter(|&index| index != own && self.bays[index].hints.waiting() > 0)
-            .max_by_key(|&index| load(index) * 64 / cpus(index));
+            .max_by_key(|&index| of_each(index));
         let Some(index) = busiest else {
             return;
         };
+        let most = of_each(index);
+        let tolerance = self.rules.scale.tolerance(most);
+        if most < of_each(own).saturating_add(tolerance) {
+            return;
+        }
         let (mut theirs, mut ours) = self.lock_pair(index, own);
         let loaded = ours.cpu(local).and_then(|cpu| cpu.loaded);
-        let Some(found) = theirs.best_for(cpu, loaded) else {
+        let Some((unit, moved)) = theirs.best_to_move(cpu, loaded, now) else {
             return;
         };
-        let weight = theirs
-            .unit(found.unit)
-            .map_or(0, |data| u64::from(data.weight));
-        let (after_theirs, after_ours) = (load(index).saturating_sub(weight), load(own) + weight);
-        if after_theirs * cpus(own) >= after_ours * cpus(index) {
-            self.transfer(found.unit, &mut theirs, &mut ours, (index, own));
+        let (of_theirs, of_ours) = (&self.bays[index].hints, &self.bays[own].hints);
+        let after_theirs = of_theirs.load().saturating_sub(moved) / of_theirs.cpus();
+        let after_ours = (of_ours.load() + moved) / of_ours.cpus();
+        // Less than what would have it moved back.
+        if after_ours < after_theirs.saturating_add(tolerance) {
+            self.transfer(unit, &mut theirs, &mut ours, (index, own));
+            if let Some(data) = ours.unit_mut(unit) {
+                data.settled_at = now.saturating_add(SETTLE_TIME);
+            }
         }
     }
 
@@ -241,9 +283,8 @@ impl Credit2 {
         let mut kicks = CpuSet::EMPTY;
         for unit in (0..self.homes.len() as u32).map(Unit) {
             let running = self.lock_home(unit).and_then(|(_, mut group)| {
-                let data = group.unit_mut(unit)?;
-                data.refresh_affinity(online);
-                let cpu = running_outside(data)?;
+                group.refresh_affinity(unit, None, online);
+                let cpu = running_outside(group.unit(unit)?)?;
                 group.mark_kicked(cpu);
                 Some(cpu)
             });

@@ -4,11 +4,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::budget::{Budget, quota};
-use super::credit::CAP_PERIOD;
+use super::load::Scale;
 use crate::base::Nanos;
-
-/// Rate limit unless set otherwise, in microseconds.
-const DEFAULT_RATELIMIT_US: u32 = 1000;
+use crate::boot::cmdline::Credit2Options;
 
 /// Settings and budgets; all groups refer to one.
 pub(super) struct Rules {
@@ -16,15 +14,27 @@ pub(super) struct Rules {
     pub ratelimit_us: AtomicU32,
     /// How often budgets are replenished.
     pub period: Nanos,
+    /// Advantage in credit that a unit needs to be taken over from another CPU: caches are warm
+    /// there.
+    pub resistance: i64,
+    /// How loads are averaged and compared.
+    pub scale: Scale,
     /// By the number that units have as `budget`.
     budgets: Vec<Budget>,
 }
 
 impl Rules {
-    pub(super) fn new(budgets: Vec<Budget>) -> Self {
+    pub(super) fn new(options: &Credit2Options, budgets: Vec<Budget>) -> Self {
         Self {
-            ratelimit_us: AtomicU32::new(DEFAULT_RATELIMIT_US),
-            period: CAP_PERIOD,
+            ratelimit_us: AtomicU32::new(options.ratelimit_us.unsigned_abs()),
+            period: u64::from(options.cap_period_ms.unsigned_abs()) * 1_000_000,
+            resistance: i64::from(options.migrate_resist) * 1000,
+            scale: Scale {
+                window: options.load_window_shift.unsigned_abs(),
+                precision: options.load_precision_shift.unsigned_abs(),
+                over: options.balance_over,
+                under: options.balance_under,
+            },
             budgets,
         }
     }

@@ -1,6 +1,9 @@
 //! The policy under the simulated machine.
 
 mod caps;
+mod cost;
+mod loads;
+mod queues;
 
 use proptest::prelude::*;
 use xen_abi::errno::Errno;

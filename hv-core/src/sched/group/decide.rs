@@ -22,6 +22,7 @@ impl Group {
         let bit = 1_u64 << local;
         let cpu_id = self.base + local;
         let online = self.online & bit != 0;
+        self.average.advance(now, self.load, &self.scale);
         self.charge(at, now, rules);
         self.cpus[at].kicked = false;
         if hints.idle.load(Ordering::Relaxed) & bit != 0 {
@@ -92,6 +93,7 @@ impl Group {
             }
             if stay == Some(unit) {
                 // It is listed when it leaves the CPU.
+                self.account(unit, now);
                 self.known_mut(unit).place = Place::Parked;
                 stay = None;
             } else {
@@ -140,6 +142,8 @@ impl Group {
                 self.enqueue(unit);
             }
             Wish::Sleep => {
+                self.account(unit, now);
+                let data = self.known_mut(unit);
                 data.place = Place::Asleep;
                 let weight = u64::from(data.weight);
                 self.load -= weight;
@@ -189,7 +193,7 @@ impl Group {
             return MAX_SLICE;
         }
         // One whose state is not saved yet will be by the time the slice ends.
-        let Some(rival) = self.best_of(cpu, |_, data| data.effective.contains(cpu)) else {
+        let Some(rival) = self.best_of(cpu, None, Nanos::MAX) else {
             return MAX_SLICE;
         };
         let data = self.known(unit);

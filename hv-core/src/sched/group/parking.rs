@@ -32,6 +32,7 @@ impl Group {
 
     /// Has a unit wait for its budget; it is in no list, and counts as load so far.
     pub(super) fn park(&mut self, unit: Unit, now: Nanos, rules: &Rules) {
+        self.account(unit, now);
         let data = self.known_mut(unit);
         data.place = Place::Parked;
         self.load -= u64::from(data.weight);
@@ -39,7 +40,7 @@ impl Group {
     }
 
     fn list(&mut self, unit: Unit, now: Nanos, rules: &Rules) {
-        self.parked.push_back(unit);
+        self.parked.push(unit);
         self.unpark_at = self.unpark_at.min(rules.next_period(now));
     }
 
@@ -83,15 +84,15 @@ impl Group {
         hints: &Hints,
     ) -> Option<Unit> {
         while self.has_due(now, rules) {
-            let unit = self.parked.pop_front()?;
+            let unit = self.parked.remove(0);
             self.due -= 1;
             let budget = rules.budget(self.known(unit).budget);
             if budget.is_none_or(|budget| budget.has_some(now, rules.period)) {
-                self.compete(unit);
+                self.compete(unit, now);
                 self.publish(hints);
                 return Some(unit);
             }
-            self.parked.push_back(unit);
+            self.parked.push(unit);
         }
         None
     }
