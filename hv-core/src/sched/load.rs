@@ -57,7 +57,8 @@ impl Average {
             return;
         }
         let distance = target.abs_diff(self.value);
-        let step = (u128::from(distance) * u128::from(elapsed) >> scale.window) as u64;
+        let product = u128::from(distance) * u128::from(elapsed);
+        let step = (product >> scale.window) as u64;
         // Many short times add up: none is forgotten for being too short.
         if step == 0 && distance != 0 {
             return;
