@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::{any_unit, from_mask, weight};
 use crate::base::Nanos;
-use crate::sched::credit::{CEILING, MIGRATE_RESISTANCE, MIN_SLICE, WAKE_RESISTANCE};
+use crate::boot::cmdline::Credit2Options;
+use crate::sched::credit::{CEILING, MIN_SLICE, WAKE_RESISTANCE};
 use crate::sched::sim::{Habit, KICK, MS, SAVE, Sim, US, fair_shares};
 use crate::sched::{Affinity, Layout, Scheduler};
 
@@ -61,7 +62,8 @@ fn longest_wait(own: u16, others: &[(u16, bool)], cpus: u32, limit: Nanos) -> Na
         .max()
         .unwrap_or(own)
         .max(own);
-    let behind = (CEILING + MIGRATE_RESISTANCE) as f64 + slice * f64::from(high) / f64::from(own);
+    let resistance = i64::from(Credit2Options::default().migrate_resist) * US as i64;
+    let behind = (CEILING + resistance) as f64 + slice * f64::from(high) / f64::from(own);
     let each = |(weight, _): &(u16, bool)| {
         let time = f64::from(*weight) / f64::from(low);
         behind * time.min(1.0) + slice + SWITCH as f64
