@@ -171,12 +171,6 @@ impl Credit2 {
         let bay = &self.bays[own];
         let in_service = || bay.hints.online() >> local & 1 == 1;
         let mut group = bay.group.lock();
-        if self.bays.len() > 1 && now >= group.next_balance && in_service() {
-            group.next_balance = now.saturating_add(BALANCE_PERIOD);
-            drop(group);
-            self.balance(own, seat, local, now);
-            group = bay.group.lock();
-        }
         let was_idle = group.cpu(local).is_none_or(|cpu| cpu.current.is_none());
         let look = core::mem::take(&mut group.look_again);
         let due = group.has_due(now, &self.rules);
@@ -196,12 +190,31 @@ impl Credit2 {
             group = bay.group.lock();
         };
         if look || (was_idle && decision.next.is_some()) {
-            decision.kick = self.find_missed();
+            decision.kick = self.find_missed(now);
         }
         if due {
             self.serve_due((own, local), first, now, &mut decision);
         }
+        if decision.kick.is_none() && bay.hints.waiting() > 0 && self.bays.len() > 1 {
+            decision.kick = self.spread(own, now);
+        }
         decision
+    }
+
+    /// Balances if it is time to; returns the CPU to kick. Where something was to be moved the next
+    /// decision looks again, for the others wait.
+    fn spread(&self, own: usize, now: Nanos) -> Option<CpuId> {
+        let bay = &self.bays[own];
+        let next = bay.hints.next_balance.load(Ordering::Relaxed);
+        if now < next {
+            return None;
+        }
+        let moved = self.balance(own, now);
+        if moved.is_none() {
+            let next = now.saturating_add(BALANCE_PERIOD);
+            bay.hints.next_balance.store(next, Ordering::Relaxed);
+        }
+        moved.flatten()
     }
 
     /// Numbers that units can have.
@@ -229,8 +242,9 @@ impl Scheduler for Credit2 {
         data.budget = budget;
         // Until it is known better.
         data.load.value = self.rules.scale.steady(known.weight.into());
+        data.load.at = self.latest();
         data.refresh_affinity(&topology);
-        let home = self.best_home(&data).unwrap_or(0);
+        let home = self.best_home(&data, data.load.at).unwrap_or(0);
         match UnitCell::try_new(data) {
             Ok(cell) => {
                 self.rules.change_user(None, budget);

@@ -33,10 +33,17 @@ pub(super) struct Hints {
     idle: AtomicU64,
     /// Units in the queue.
     waiting: AtomicU32,
-    /// Average load.
+    /// Average load up to `at`, and the momentary one from then on. Read one by one: a value that
+    /// is a step older than the others is as good.
+    average: AtomicU64,
+    at: AtomicU64,
     load: AtomicU64,
+    /// Units at home here.
+    members: AtomicU32,
     /// CPUs in service.
     online: AtomicU64,
+    /// When to compare the load with other groups again.
+    pub next_balance: AtomicU64,
 }
 
 impl Hints {
@@ -66,8 +73,19 @@ impl Hints {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    pub(super) fn load(&self) -> u64 {
-        self.load.load(Ordering::Relaxed)
+    /// Average load up to `now`, though nothing may have changed for long.
+    pub(super) fn load(&self, now: Nanos, scale: &Scale) -> u64 {
+        let mut average = Average {
+            value: self.average.load(Ordering::Relaxed),
+            at: self.known_until(),
+        };
+        average.advance(now, self.load.load(Ordering::Relaxed), scale);
+        average.value
+    }
+
+    /// Up to when the average load is known.
+    pub(super) fn known_until(&self) -> Nanos {
+        self.at.load(Ordering::Relaxed)
     }
 
     /// How many CPUs are in service, at least 1.
@@ -77,8 +95,13 @@ impl Hints {
 
     /// Average load of each CPU in service.
     #[inline(never)]
-    pub(super) fn load_of_each(&self) -> u64 {
-        self.load() / self.cpus()
+    pub(super) fn load_of_each(&self, now: Nanos, scale: &Scale) -> u64 {
+        self.load(now, scale) / self.cpus()
+    }
+
+    /// Units at home here in hundredths for each CPU in service.
+    pub(super) fn members_of_each(&self) -> u64 {
+        u64::from(self.members.load(Ordering::Relaxed)) * 100 / self.cpus()
     }
 
     /// Whether one of these CPUs idles that nobody has kicked.
@@ -146,8 +169,6 @@ pub(super) struct Group {
     max_weight: u16,
     /// Grants given so far.
     epoch: u64,
-    /// When to compare the load with other groups again.
-    pub next_balance: Nanos,
 }
 
 impl Group {
@@ -178,7 +199,6 @@ impl Group {
             scale: rules.scale,
             max_weight: 1,
             epoch: 0,
-            next_balance: 0,
         })
     }
 
@@ -219,7 +239,9 @@ impl Group {
     }
 
     fn publish(&self, hints: &Hints) {
-        hints.load.store(self.average.value, Ordering::Relaxed);
+        hints.average.store(self.average.value, Ordering::Relaxed);
+        hints.at.store(self.average.at, Ordering::Relaxed);
+        hints.load.store(self.load, Ordering::Relaxed);
         let waiting = self.queue.len() as u32;
         if hints.waiting.load(Ordering::Relaxed) != waiting {
             hints.waiting.store(waiting, Ordering::SeqCst);
@@ -249,8 +271,11 @@ impl Group {
     /// Takes in a unit that is asleep or waits.
     pub(super) fn adopt(&mut self, unit: Unit, mut cell: UnitCell, hints: &Hints) {
         cell.epoch = self.epoch;
-        self.average.value += cell.load.value;
-        cell.load.at = cell.load.at.max(self.average.at);
+        let load = cell.load;
+        self.average.advance(load.at, self.load, &self.scale);
+        self.average.value += load.value;
+        cell.load.at = load.at.max(self.average.at);
+        hints.members.fetch_add(1, Ordering::Relaxed);
         let (place, weight) = (cell.place, cell.weight);
         self.units[unit.index()] = Some(cell);
         if place == Place::Queued {
@@ -279,6 +304,7 @@ impl Group {
             }
             Place::Asleep | Place::Running(_) => {}
         }
+        hints.members.fetch_sub(1, Ordering::Relaxed);
         self.publish(hints);
         self.units.get_mut(unit.index())?.take()
     }

@@ -26,6 +26,11 @@ impl Scale {
         load << self.precision
     }
 
+    /// A load to an eighth of one unit's: enough to tell who has less.
+    pub(super) fn roughly(&self, load: u64) -> u64 {
+        load / self.steady(DEFAULT_WEIGHT.into()).div_ceil(8)
+    }
+
     /// By how much the load of another group's CPUs, `theirs` each, must exceed the own.
     pub(super) fn tolerance(&self, theirs: u64) -> u64 {
         let one = self.steady(DEFAULT_WEIGHT.into());

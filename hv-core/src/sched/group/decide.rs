@@ -193,7 +193,7 @@ impl Group {
             return MAX_SLICE;
         }
         // One whose state is not saved yet will be by the time the slice ends.
-        let Some(rival) = self.best_of(cpu, None, Nanos::MAX) else {
+        let Some(rival) = self.best_of(cpu, None) else {
             return MAX_SLICE;
         };
         let data = self.known(unit);

@@ -51,13 +51,11 @@ impl Group {
     }
 
     pub(super) fn dequeue(&mut self, unit: Unit) {
-        let from = self.first_at(self.key(unit));
-        let equals = self.queue[from..].iter();
-        let to = equals
-            .take_while(|&&other| self.key(other) == self.key(unit))
-            .count();
-        // The best is most often the last of its equals.
-        let found = self.queue[from..from + to]
+        let (part, credit) = self.key(unit);
+        let from = self.first_at((part, credit));
+        let to = self.first_at((part, credit.saturating_add(1)));
+        // The best is the last of its equals.
+        let found = self.queue[from..to]
             .iter()
             .rposition(|&other| other == unit);
         if let Some(offset) = found {
@@ -86,14 +84,8 @@ impl Group {
     }
 
     /// The best unit in the queue for `cpu`, which may be another group's: among those that it
-    /// could load now (it holds the state of the given one), or among all that may run there; of
-    /// these who may be moved at `now`.
-    pub(super) fn best_of(
-        &self,
-        cpu: CpuId,
-        loaded: Option<Option<Unit>>,
-        now: Nanos,
-    ) -> Option<Candidate> {
+    /// could load now (it holds the state of the given one), or among all that may run there.
+    pub(super) fn best_of(&self, cpu: CpuId, loaded: Option<Option<Unit>>) -> Option<Candidate> {
         let place = cpu.wrapping_sub(self.base);
         let parts = [0, place.saturating_add(1)];
         let count = 1 + usize::from(place < self.cpus.len() as u32);
@@ -106,7 +98,7 @@ impl Group {
                     break;
                 }
                 let may_load = loaded.is_none_or(|loaded| data.may_load(unit, cpu, loaded));
-                if !may_load || !data.effective.contains(cpu) || now < data.settled_at {
+                if !may_load || !data.effective.contains(cpu) {
                     continue;
                 }
                 let score = data.score(cpu, self.resistance);
@@ -132,17 +124,29 @@ impl Group {
     /// The best unit in the queue that `cpu`, which holds the state of `loaded`, can start now.
     /// The CPU may be one of another group.
     pub(in super::super) fn best_for(&self, cpu: CpuId, loaded: Option<Unit>) -> Option<Candidate> {
-        self.best_of(cpu, Some(loaded), Nanos::MAX)
+        self.best_of(cpu, Some(loaded))
     }
 
-    /// The best unit that `cpu` of another group could take over for balance, and its load.
+    /// The best waiting unit that another group's CPUs could take over for balance, and its load.
+    /// The group has its seats in this range, and these of them are in service. One that prefers
+    /// those CPUs comes before one that does not.
     pub(in super::super) fn best_to_move(
         &mut self,
-        cpu: CpuId,
-        loaded: Option<Unit>,
+        (base, width, online): (CpuId, u32, u64),
         now: Nanos,
     ) -> Option<(Unit, u64)> {
-        let found = self.best_of(cpu, Some(loaded), now)?.unit;
-        Some((found, self.account(found, self.average.at)))
+        self.average.advance(now, self.load, &self.scale);
+        let has = |set: &CpuSet| set.bits(base, width) & online != 0;
+        let mut second = None;
+        let first = self.roaming().find(|&unit| {
+            let data = self.known(unit);
+            let can = data.resident.is_none() && now >= data.settled_at && has(&data.effective);
+            if can && !has(&data.preferred) {
+                second.get_or_insert(unit);
+            }
+            can && has(&data.preferred)
+        });
+        let found = first.or(second)?;
+        Some((found, self.account(found, now)))
     }
 }

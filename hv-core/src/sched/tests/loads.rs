@@ -253,3 +253,116 @@ fn hard_affinity_outweighs_every_load() {
     sim.run_until(sim.now + 2_000 * MS);
     assert_eq!(homes(&sim), [1, 4]);
 }
+
+/// 128 CPUs in eight groups.
+fn large_machine(units: u32) -> Sim {
+    let position = |cpu| Position {
+        socket: cpu / 16,
+        core: cpu / 2 % 8,
+    };
+    let sched = Credit2::for_machine(128, &position, units, &Credit2Options::default()).unwrap();
+    Sim::with(sched, 128, 7)
+}
+
+/// Units at home with each of the eight groups.
+fn homes_of_eight(sim: &Sim) -> [usize; 8] {
+    let mut homes = [0; 8];
+    for unit in &sim.units {
+        homes[usize::from(sim.sched.info(unit.unit).unwrap().queue)] += 1;
+    }
+    homes
+}
+
+#[test]
+fn who_is_made_before_any_runs_finds_all_groups() {
+    let mut sim = large_machine(256);
+    for dom in 0..256 {
+        sim.add(dom, Affinity::ANY, Habit::Hog);
+    }
+    sim.run_until(500 * MS);
+    let homes = homes_of_eight(&sim);
+    assert!(
+        homes.iter().all(|count| (31..=33).contains(count)),
+        "{homes:?}"
+    );
+    for index in 0..sim.units.len() {
+        let waited = sim.longest_wait(index);
+        assert!(waited <= 12 * MS, "unit {index} waited {waited}");
+    }
+}
+
+#[test]
+fn sleepers_made_one_by_one_are_spread_though_none_weighs() {
+    let mut sim = large_machine(64);
+    for dom in 0..64 {
+        let index = sim.add(dom, Affinity::ANY, Habit::Hog);
+        sim.pause(index);
+        // Longer than loads are remembered for.
+        sim.run_until(sim.now + 2_000 * MS);
+    }
+    assert_eq!(homes_of_eight(&sim), [8; 8]);
+}
+
+#[test]
+fn a_crowd_of_one_group_is_spread_within_half_a_second() {
+    let mut sim = large_machine(256);
+    let first: CpuSet = (0..16).collect();
+    let there = Affinity {
+        hard: first,
+        soft: CpuSet::ALL,
+    };
+    for dom in 0..256 {
+        sim.add(dom, there, Habit::Hog);
+    }
+    sim.run_until(20 * MS);
+    assert_eq!(homes_of_eight(&sim)[0], 256);
+    for index in 0..256 {
+        sim.set_affinity(index, Affinity::ANY);
+    }
+    sim.run_until(sim.now + 500 * MS);
+    let homes = homes_of_eight(&sim);
+    assert!(
+        homes.iter().all(|count| (30..=34).contains(count)),
+        "{homes:?}"
+    );
+}
+
+#[test]
+fn an_average_goes_on_while_nothing_changes() {
+    let mut sim = Sim::with(apart(&Credit2Options::default(), 3), 3, 7);
+    // One that has run for long without a decision, and one that has slept as long.
+    sim.add(0, Affinity::pinned(0), Habit::Hog);
+    let quiet = sim.add(1, Affinity::pinned(1), Habit::Hog);
+    sim.add(2, Affinity::pinned(2), Habit::Hog);
+    sim.run_until(2_000 * MS);
+    sim.pause(quiet);
+    sim.run_until(4_000 * MS);
+    let scale = sim.sched.rules.scale;
+    let loads = [0, 1, 2].map(|queue| {
+        let load = sim.sched.bays[queue].hints.load(sim.now, &scale);
+        // In thousandths of one unit, rounded.
+        (load as f64 * 1000.0 / scale.steady(256) as f64).round() as u32
+    });
+    assert_eq!(loads, [1000, 0, 1000]);
+}
+
+#[test]
+fn groups_that_nobody_can_go_to_do_not_stop_balance() {
+    let mut sim = Sim::with(apart(&Credit2Options::default(), 3), 3, 7);
+    // CPU 2 is the idlest, and not for these.
+    let two: CpuSet = (0..2).collect();
+    let both = Affinity {
+        hard: two,
+        soft: CpuSet::ALL,
+    };
+    sim.add(0, Affinity::pinned(0), Habit::Hog);
+    for _ in 0..3 {
+        sim.add(1, Affinity::pinned(1), Habit::Hog);
+    }
+    sim.run_until(2_000 * MS);
+    for index in 1..4 {
+        sim.set_affinity(index, both);
+    }
+    sim.run_until(sim.now + 3_000 * MS);
+    assert_eq!(homes(&sim), [2, 2]);
+}
