@@ -22,7 +22,7 @@ use super::group::{Group, Hints};
 use super::placement::running_outside;
 use super::rules::Rules;
 use super::seats::{Position, Seats, reserved};
-use super::unit::{Place, UnitCell, UnitData, UnitInfo, Wish};
+use super::unit::{Place, UNCOUNTED, UnitCell, UnitData, UnitInfo, Wish};
 use super::{Decision, Params, Scheduler, Unit, dump};
 use crate::base::lock::{Mutex, MutexGuard, rank};
 use crate::base::{CpuId, DomId, Nanos, VcpuId};
@@ -172,6 +172,7 @@ impl Credit2 {
         let in_service = || bay.hints.online() >> local & 1 == 1;
         let mut group = bay.group.lock();
         let was_idle = group.cpu(local).is_none_or(|cpu| cpu.current.is_none());
+        let expired = group.has_expired(local, now);
         let look = core::mem::take(&mut group.look_again);
         let due = group.has_due(now, &self.rules);
         let first = due
@@ -181,6 +182,9 @@ impl Credit2 {
             let mut decision = group.pick(local, now, &self.rules, &bay.hints);
             if !due {
                 decision.run_for = group.keep_time(local, now, decision.run_for);
+            }
+            if expired && !look && !due {
+                decision.kick = group.call_lone(local);
             }
             drop(group);
             let settled = decision.next.is_some() || self.bays.len() == 1 || !in_service();
@@ -441,7 +445,7 @@ impl Scheduler for Credit2 {
         self.seats.cpus(&self.topology.lock())
     }
 
-    fn set_params(&self, dom: DomId, params: Params) -> Result<(), Errno> {
+    fn set_params(&self, dom: DomId, params: Params) -> Result<CpuSet, Errno> {
         let mut table = self.params.lock();
         let at = table.iter().position(|entry| entry.dom == dom);
         table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
@@ -459,6 +463,7 @@ impl Scheduler for Credit2 {
         }
         let weight = entry.params.weight;
         table.push(entry);
+        let mut kicks = CpuSet::EMPTY;
         for unit in self.unit_numbers() {
             if let Some((home, mut group)) = self.lock_home(unit)
                 && let Some(data) = group.unit_mut(unit)
@@ -466,12 +471,16 @@ impl Scheduler for Credit2 {
             {
                 self.rules.change_user(data.budget, budget);
                 if data.budget != budget {
-                    (data.budget, data.held) = (budget, 0);
+                    (data.budget, data.held) = (budget, UNCOUNTED);
+                }
+                if let Place::Running(seat) = data.place {
+                    group.mark_kicked(seat);
+                    kicks.insert(seat);
                 }
                 group.set_weight(unit, weight, &self.bays[home].hints);
             }
         }
-        Ok(())
+        Ok(self.seats.cpus(&kicks))
     }
 
     fn params(&self, dom: DomId) -> Params {

@@ -19,7 +19,7 @@ use super::credit::{self, CEILING, GRANT, MIN_SLICE, SOFT_RESISTANCE, WAKE_RESIS
 use super::load::{Average, Scale};
 use super::rules::Rules;
 use super::seats::reserved;
-use super::unit::{Place, UnitCell, UnitData};
+use super::unit::{Place, UNCOUNTED, UnitCell, UnitData};
 use crate::base::{CpuId, Nanos};
 
 /// What others may know of a group without its lock.
@@ -124,7 +124,7 @@ pub(super) struct Cpu {
     charged: Nanos,
     /// Since when `current` runs without a break.
     since: Nanos,
-    /// When the CPU asks again by itself.
+    /// When the CPU asks again by itself; the end of time if it does not.
     resched_at: Nanos,
     /// It was told to ask again and has not yet.
     kicked: bool,
@@ -159,6 +159,8 @@ pub(super) struct Group {
     /// The next decision is to look for CPUs that idle while a unit waits.
     pub look_again: bool,
     online: u64,
+    /// CPUs that run a unit until something happens, for no other waited when they asked.
+    lone: u64,
     /// Sum of the weights of what runs or waits.
     load: u64,
     average: Average,
@@ -193,6 +195,7 @@ impl Group {
             keeper: None,
             look_again: false,
             online: 0,
+            lone: 0,
             load: 0,
             average: Average::default(),
             resistance: rules.resistance,
@@ -399,13 +402,7 @@ impl Group {
             let Some(current) = cpu.current.filter(|_| !cpu.kicked) else {
                 continue;
             };
-            let running = self.known(current);
-            let owed = credit::burn(
-                now.saturating_sub(cpu.charged),
-                running.weight,
-                self.max_weight,
-            );
-            let mut left = running.credit.saturating_sub(owed);
+            let mut left = self.left(local as usize, current, now);
             if !data.preferred.contains(self.base + local) {
                 left += SOFT_RESISTANCE;
             }
@@ -432,17 +429,33 @@ impl Group {
         Some(self.base + local)
     }
 
+    /// Credit that the unit on a CPU has left. While none waited for that CPU it owes nobody: it does not fall below zero
+    /// then.
+    fn left(&self, local: usize, unit: Unit, now: Nanos) -> i64 {
+        let elapsed = now.saturating_sub(self.cpus[local].charged);
+        let data = self.known(unit);
+        let cost = credit::burn(elapsed, data.weight, self.max_weight);
+        let left = data.credit.saturating_sub(cost);
+        if self.lone >> local & 1 == 1 {
+            left.max(data.credit.min(0))
+        } else {
+            left
+        }
+    }
+
     /// Makes the unit on a CPU pay for its time.
     fn charge(&mut self, local: usize, now: Nanos, rules: &Rules) {
+        let current = self.cpus[local].current;
+        let left = current.map(|unit| (unit, self.left(local, unit, now)));
         let cpu = &mut self.cpus[local];
         let elapsed = now.saturating_sub(cpu.charged);
         cpu.charged = cpu.charged.max(now);
-        if let Some(unit) = cpu.current {
-            let max_weight = self.max_weight;
+        if let Some((unit, left)) = left {
             let data = self.known_mut(unit);
-            let cost = credit::burn(elapsed, data.weight, max_weight);
-            data.credit = data.credit.saturating_sub(cost);
-            if let Some(budget) = rules.budget(data.budget) {
+            data.credit = left;
+            if data.held != UNCOUNTED
+                && let Some(budget) = rules.budget(data.budget)
+            {
                 if elapsed > data.held {
                     budget.overrun(elapsed - data.held);
                 }

@@ -55,6 +55,9 @@ pub(super) enum Wish {
     Sleep,
 }
 
+/// Time that no budget pays for.
+pub(super) const UNCOUNTED: Nanos = Nanos::MAX;
+
 /// The state of a unit; lives in the group of CPUs that is its home.
 #[derive(Debug)]
 pub(super) struct UnitData {
@@ -77,7 +80,8 @@ pub(super) struct UnitData {
     pub settled_at: Nanos,
     /// Which budget its domain has; none without a cap.
     pub budget: Option<u16>,
-    /// Time taken from the budget and not yet used: it runs then.
+    /// Time taken from the budget and not yet used: it runs then. [`UNCOUNTED`] for one that began
+    /// to run before its domain had this budget, until the next decision.
     pub held: Nanos,
     /// The group's count of grants up to which `credit` is.
     pub epoch: u64,

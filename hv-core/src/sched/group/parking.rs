@@ -8,6 +8,7 @@ use crate::base::Nanos;
 use crate::sched::Unit;
 use crate::sched::budget::Budget;
 use crate::sched::rules::Rules;
+use crate::sched::unit::UNCOUNTED;
 
 impl Group {
     /// Takes time for a unit that is to run; `false` when its domain has none left.
@@ -23,10 +24,12 @@ impl Group {
     /// Gives back what a unit that ran has not used.
     pub(super) fn refund(&mut self, unit: Unit, rules: &Rules) {
         let data = self.known_mut(unit);
-        if data.held != 0
+        let left = core::mem::take(&mut data.held);
+        if left != 0
+            && left != UNCOUNTED
             && let Some(budget) = rules.budget(data.budget)
         {
-            budget.give_back(core::mem::take(&mut data.held));
+            budget.give_back(left);
         }
     }
 

@@ -9,7 +9,7 @@ use super::habit::Habit;
 use super::stats::{Costs, Histogram};
 use super::{Dice, KICK, MS, SAVE};
 use crate::base::{CpuId, DomId, Nanos};
-use crate::sched::{Affinity, CpuSet, Credit2, Decision, Layout, Scheduler, Unit};
+use crate::sched::{Affinity, CpuSet, Credit2, Decision, Layout, Params, Scheduler, Unit};
 
 /// A unit of the machine.
 #[derive(Debug)]
@@ -241,6 +241,17 @@ impl Sim {
         if let Ok(kick) = self.sched.set_affinity(unit, &affinity, self.now) {
             self.units[index].affinity = affinity;
             self.kick(kick);
+        }
+    }
+
+    /// Changes a domain's parameters.
+    ///
+    /// # Panics
+    /// When the scheduler refuses them.
+    pub fn set_params(&mut self, dom: DomId, params: Params) {
+        let kicks = self.sched.set_params(dom, params).unwrap();
+        for cpu in kicks.iter() {
+            self.kick(Some(cpu));
         }
     }
 

@@ -19,7 +19,7 @@ fn cap(cap: u16) -> Params {
 /// Domain 1 with as many hogs and this cap.
 fn capped(cpus: u32, width: u32, hogs: usize, percent: u16) -> Sim {
     let mut sim = Sim::new(cpus, width, 7);
-    sim.sched.set_params(1, cap(percent)).unwrap();
+    sim.set_params(1, cap(percent));
     for _ in 0..hogs {
         sim.add(1, Affinity::ANY, Habit::Hog);
     }
@@ -120,7 +120,7 @@ fn the_rate_limit_does_not_override_a_cap() {
 #[test]
 fn two_caps_are_kept_at_once() {
     let mut sim = capped(2, 8, 2, 70);
-    sim.sched.set_params(2, cap(30)).unwrap();
+    sim.set_params(2, cap(30));
     for _ in 0..2 {
         sim.add(2, Affinity::ANY, Habit::Hog);
     }
@@ -136,15 +136,15 @@ fn a_cap_can_be_raised_and_taken_away_while_units_wait_for_it() {
         sim.sched.info(sim.units[0].unit).unwrap().place,
         Place::Parked
     );
-    sim.sched.set_params(1, cap(50)).unwrap();
+    sim.set_params(1, cap(50));
     assert_eq!(sim.sched.params(1), cap(50));
     assert_share(run_periods(&mut sim, 1, 50, 100), 50);
     sim.run_until(sim.now + 8 * MS);
-    sim.sched.set_params(1, cap(0)).unwrap();
+    sim.set_params(1, cap(0));
     assert_share(run_periods(&mut sim, 1, 100, 100), 100);
     // A cap on one that runs takes hold when its slice ends, and the excess is paid for.
     sim.run_until(sim.now + 3 * MS);
-    sim.sched.set_params(1, cap(20)).unwrap();
+    sim.set_params(1, cap(20));
     sim.run_until(sim.now + 10 * PERIOD);
     assert_share(run_periods(&mut sim, 1, 20, 100), 20);
 }
@@ -345,7 +345,7 @@ proptest! {
     ) {
         let mut sim = Sim::new(cpus, 1 << width, seed);
         for (dom, &(percent, units, kind)) in caps.iter().enumerate() {
-            sim.sched.set_params(dom as u16, cap(percent)).unwrap();
+            sim.set_params(dom as u16, cap(percent));
             for _ in 0..units {
                 let habit = match kind {
                     0 => Habit::Hog,

@@ -94,7 +94,7 @@ proptest! {
     ) {
         let mut sim = Sim::new(cpus, width, seed);
         for (dom, (habit, hard, soft, share)) in units.iter().enumerate() {
-            sim.sched.set_params(dom as u16, weight(*share)).unwrap();
+            sim.set_params(dom as u16, weight(*share));
             let affinity = Affinity { hard: from_mask(*hard), soft: from_mask(*soft) };
             sim.add(dom as u16, affinity, *habit);
         }
@@ -131,7 +131,7 @@ proptest! {
         let mut sim = Sim::new(cpus, 8, seed);
         sim.sched.set_ratelimit_us(limit).unwrap();
         for (dom, (habit, share)) in units.iter().enumerate() {
-            sim.sched.set_params(dom as u16, weight(*share)).unwrap();
+            sim.set_params(dom as u16, weight(*share));
             sim.add(dom as u16, Affinity::ANY, *habit);
         }
         sim.run_until(4_000 * MS);
@@ -180,7 +180,7 @@ const SLICE_OF_TEN_SECONDS: f64 = 1e-4;
 fn ten_seconds(cpus: u32, weights: &[u16], seed: u64) -> Vec<(f64, f64)> {
     let mut sim = Sim::new(cpus, 8, seed);
     for (dom, share) in weights.iter().enumerate() {
-        sim.sched.set_params(dom as u16, weight(*share)).unwrap();
+        sim.set_params(dom as u16, weight(*share));
         sim.add(dom as u16, Affinity::ANY, Habit::Hog);
     }
     sim.run_until(MS);

@@ -109,7 +109,7 @@ fn differences_up_to_the_tolerance_are_left() {
 /// is below that of one usual unit.
 fn light(options: &Credit2Options) -> [usize; 2] {
     let mut sim = Sim::with(apart(options, 2), 2, 3);
-    sim.sched.set_params(1, weight(64)).unwrap();
+    sim.set_params(1, weight(64));
     sim.add(1, Affinity::pinned(0), Habit::Hog);
     for _ in 0..3 {
         sim.add(1, Affinity::pinned(1), Habit::Hog);
@@ -199,8 +199,8 @@ fn what_was_moved_for_balance_is_not_moved_back_at_once() {
     let home = |sim: &Sim| sim.sched.info(sim.units[roamer].unit).unwrap().queue;
     for turn in 0..200_u16 {
         let heavy = turn % 2;
-        sim.sched.set_params(heavy, weight(2048)).unwrap();
-        sim.sched.set_params(1 - heavy, weight(256)).unwrap();
+        sim.set_params(heavy, weight(2048));
+        sim.set_params(1 - heavy, weight(256));
         for _ in 0..30 {
             let before = home(&sim);
             sim.run_until(sim.now + MS);

@@ -88,7 +88,7 @@ fn the_period_of_caps_and_the_rate_limit_are_chosen_at_boot() {
     sim.run_until(MS);
     assert_eq!(sim.sched.ratelimit_us(), 300);
     let cap = Params { weight: 0, cap: 10 };
-    sim.sched.set_params(1, cap).unwrap();
+    sim.set_params(1, cap);
     let unit = sim.sched.insert(1, 0, &Affinity::ANY).unwrap();
     let _ = sim.sched.wake(unit, MS);
     assert_eq!(sim.sched.schedule(0, MS).run_for, Some(2 * MS));
@@ -118,7 +118,7 @@ proptest! {
         let mut sim = machine(cpus, &options, seed);
         for (dom, (habit, hard, soft, share)) in units.iter().enumerate() {
             let cap = if dom % 3 == 0 { 30 } else { 0 };
-            sim.sched.set_params(dom as u16, Params { weight: *share, cap }).unwrap();
+            sim.set_params(dom as u16, Params { weight: *share, cap });
             let affinity = Affinity { hard: from_mask(*hard), soft: from_mask(*soft) };
             sim.add(dom as u16, affinity, *habit);
         }
