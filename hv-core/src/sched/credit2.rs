@@ -501,6 +501,7 @@ impl Scheduler for Credit2 {
     fn set_ratelimit_us(&self, us: u32) -> Result<(), Errno> {
         let bounds = XEN_SYSCTL_SCHED_RATELIMIT_MIN..=XEN_SYSCTL_SCHED_RATELIMIT_MAX;
         if us != 0 && !bounds.contains(&us) {
+            log::info!("a rate limit of {us} us is not 0 or {bounds:?}");
             return Err(Errno::EINVAL);
         }
         self.rules.ratelimit_us.store(us, Ordering::Relaxed);

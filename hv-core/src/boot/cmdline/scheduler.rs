@@ -1,5 +1,8 @@
 //! The options of the credit2 scheduler.
 
+use alloc::string::{String, ToString};
+
+use super::ParamValue::{self, Number, Text};
 use super::values;
 
 /// Which CPUs share a run queue (`credit2_runqueue=`).
@@ -39,6 +42,16 @@ pub struct Credit2Options {
     pub balance_over: i32,
     /// `credit2_balance_under=`: the same where some have none.
     pub balance_under: i32,
+}
+
+impl RunQueueBy {
+    const ALL: [(&'static str, Self); 5] = [
+        ("cpu", Self::Cpu),
+        ("core", Self::Core),
+        ("socket", Self::Socket),
+        ("node", Self::Node),
+        ("all", Self::All),
+    ];
 }
 
 impl Default for Credit2Options {
@@ -96,21 +109,43 @@ const NUMBERS: [(&str, i32, i32, &str); 8] = [
 ];
 
 impl Credit2Options {
+    /// Those that hold until the machine goes down: not the rate limit, which the tools change.
+    pub(super) fn in_effect(&self) -> [(&'static str, ParamValue); 8] {
+        let by = RunQueueBy::ALL.iter().find(|(_, by)| *by == self.run_queue);
+        let number = |number: i32| Number(number.unsigned_abs());
+        let signed = |number: i32| Text(number.to_string());
+        [
+            ("credit2_balance_over", signed(self.balance_over)),
+            ("credit2_balance_under", signed(self.balance_under)),
+            ("credit2_cap_period_ms", number(self.cap_period_ms)),
+            (
+                "credit2_load_precision_shift",
+                number(self.load_precision_shift),
+            ),
+            ("credit2_load_window_shift", number(self.load_window_shift)),
+            (
+                "credit2_runqueue",
+                Text(String::from(by.map_or("", |(name, _)| name))),
+            ),
+            (
+                "sched_credit2_max_cpus_runqueue",
+                number(self.max_cpus_runqueue),
+            ),
+            ("sched_credit2_migrate_resist", number(self.migrate_resist)),
+        ]
+    }
+
     /// Takes an option if it is one of these.
     ///
     /// # Errors
     /// What its value should be.
     pub(super) fn take(&mut self, name: &str, value: &str) -> Option<Result<(), &'static str>> {
         if name == "credit2_runqueue" {
-            let by = match value {
-                "cpu" => RunQueueBy::Cpu,
-                "core" => RunQueueBy::Core,
-                "socket" => RunQueueBy::Socket,
-                "node" => RunQueueBy::Node,
-                "all" => RunQueueBy::All,
-                _ => return Some(Err("cpu, core, socket, node or all")),
+            let found = RunQueueBy::ALL.iter().find(|(name, _)| *name == value);
+            let Some((_, by)) = found else {
+                return Some(Err("cpu, core, socket, node or all"));
             };
-            self.run_queue = by;
+            self.run_queue = *by;
             return Some(Ok(()));
         }
         let (at, &(_, least, most, expected)) = NUMBERS
@@ -154,6 +189,33 @@ fn signed(text: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_effect_is_told_as_it_is_given() {
+        let mut options = Credit2Options::default();
+        for (name, value) in [
+            ("credit2_balance_over", "-5"),
+            ("credit2_balance_under", "3"),
+            ("credit2_cap_period_ms", "20"),
+            ("credit2_load_precision_shift", "10"),
+            ("credit2_load_window_shift", "25"),
+            ("credit2_runqueue", "core"),
+            ("sched_credit2_max_cpus_runqueue", "8"),
+            ("sched_credit2_migrate_resist", "700"),
+        ] {
+            assert_eq!(options.take(name, value), Some(Ok(())));
+            let told = options
+                .in_effect()
+                .into_iter()
+                .find(|(told, _)| *told == name);
+            let text = match told {
+                Some((_, Text(text))) => text,
+                Some((_, Number(number))) => number.to_string(),
+                _ => String::new(),
+            };
+            assert_eq!(text, value, "{name}");
+        }
+    }
 
     #[test]
     fn each_number_has_its_place() {

@@ -335,7 +335,11 @@ fn the_rest_takes_its_values() {
     assert_eq!(clean("conring_size=100k").conring_size, 128 << 10);
     assert_eq!(findings("conring_size=1G").len(), 1);
     assert_eq!(clean("sched=null").scheduler, SchedulerName::Null);
-    assert_eq!(findings("sched=rtds"), [missing("sched=rtds")]);
+    for other in ["sched=rtds", "sched=credit", "sched=arinc653"] {
+        assert_eq!(findings(other), [missing(other)]);
+        let scheduler = Parsed::new(other).options.scheduler;
+        assert_eq!(scheduler, SchedulerName::Credit2, "{other}");
+    }
     assert_eq!(
         clean("abi=4.20").abi,
         AbiVersion {
