@@ -10,6 +10,7 @@ mod diagnostic;
 mod effective;
 mod known;
 mod memory;
+mod scheduler;
 mod serial;
 mod values;
 
@@ -22,6 +23,7 @@ use alloc::vec::Vec;
 pub use diagnostic::Diagnostic;
 pub use effective::{Param, ParamValue};
 pub use memory::{Dom0Mem, Dom0Pages, MemAmount};
+pub use scheduler::{Credit2Options, RunQueueBy};
 pub use serial::{Baud, Parity, SerialSettings};
 pub use values::{AbiVersion, LogLevel, LogThreshold, VcpuRange};
 
@@ -122,6 +124,8 @@ pub struct Options {
     pub irq_ratelimit: Option<u32>,
     /// `sched=`.
     pub scheduler: SchedulerName,
+    /// Those of the scheduler itself.
+    pub credit2: Credit2Options,
     /// `abi=` (ours): the Xen version that is reported to guests and tools.
     pub abi: AbiVersion,
     /// `noreboot`, also `reboot=no`.
@@ -168,6 +172,7 @@ impl Default for Options {
             max_cpus: None,
             irq_ratelimit: None,
             scheduler: SchedulerName::Credit2,
+            credit2: Credit2Options::default(),
             abi: AbiVersion {
                 major: 4,
                 minor: 17,
@@ -299,7 +304,14 @@ impl Parser {
         if known::is_quiet(&word.name, word.negated, word.value) {
             return;
         }
-        let taken = self.take_switch(&word).or_else(|| self.take_value(&word));
+        let taken = self
+            .take_switch(&word)
+            .or_else(|| self.take_value(&word))
+            .or_else(|| {
+                // No value is one that makes no sense.
+                let value = word.string().unwrap_or("");
+                self.options.credit2.take(&word.name, value)
+            });
         match taken {
             Some(Ok(())) => {}
             Some(Err(expected)) => self.findings.add(Diagnostic::BadValue {

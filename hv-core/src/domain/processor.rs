@@ -2,10 +2,7 @@
 
 use alloc::vec::Vec;
 
-use arrayvec::ArrayVec;
-
 use crate::base::CpuId;
-use crate::sched::MAX_CPUS;
 
 /// Where a CPU sits. Numbers of cores are unique in their socket only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -63,12 +60,22 @@ impl Processor {
     /// Cores in a socket: the most that any socket has.
     #[must_use]
     pub fn cores_per_socket(&self) -> u32 {
-        let threads = self.cpus.iter().map(|c| (c.socket, c.core));
-        let mut threads: ArrayVec<_, { MAX_CPUS as usize }> =
-            threads.take(MAX_CPUS as usize).collect();
-        threads.sort_unstable();
-        let cores_of = |socket: &[(u32, u32)]| socket.chunk_by(|a, b| a == b).count();
-        let largest = threads.chunk_by(|a, b| a.0 == b.0).map(cores_of).max();
+        let cpus = || self.cpus.iter().enumerate();
+        let starts_core = |at: usize, cpu: &CpuPlace| {
+            let same = |c: &CpuPlace| (c.socket, c.core) == (cpu.socket, cpu.core);
+            !self.cpus[..at].iter().any(same)
+        };
+        let cores_of = |socket: u32| {
+            cpus()
+                .filter(|&(at, cpu)| cpu.socket == socket && starts_core(at, cpu))
+                .count()
+        };
+        let starts_socket =
+            |at: usize, cpu: &CpuPlace| !self.cpus[..at].iter().any(|c| c.socket == cpu.socket);
+        let largest = cpus()
+            .filter(|&(at, cpu)| starts_socket(at, cpu))
+            .map(|(_, cpu)| cores_of(cpu.socket))
+            .max();
         largest.unwrap_or(1) as u32
     }
 

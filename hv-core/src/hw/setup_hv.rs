@@ -8,7 +8,7 @@ use hv_core::console::{ConsoleSink, ReadRequest, ReadResult};
 use hv_core::domain::{
     Backing, CpuPlace, Diagnostics, Facts, Hypervisor, Identity, Processor, Services,
 };
-use hv_core::sched::{Layout, Pools, Scheduler};
+use hv_core::sched::{Credit2, Pools, Position, Scheduler};
 use hv_core::time::wallclock::WallClock;
 
 use super::host::{self, HV, HW};
@@ -67,12 +67,18 @@ impl Diagnostics for State {
 /// Sets everything up that domains stand on. A frame of its own: it has much on the stack.
 #[inline(never)]
 pub fn hypervisor(boot: &Boot) {
-    let layout = Layout {
-        max_cpus: percpu::online().last().map_or(1, |last| last + 1),
-        group_width: 16,
-        max_units: MAX_UNITS,
+    let options = &boot.command_line.options;
+    let facts = facts(boot);
+    let cpus = facts.processor.cpus.clone();
+    let (count, credit2) = (cpus.len() as CpuId, options.credit2.clone());
+    let make = move || {
+        let position = |cpu: CpuId| {
+            let CpuPlace { socket, core, .. } = cpus[cpu as usize];
+            Position { socket, core }
+        };
+        Credit2::for_machine(count, &position, MAX_UNITS, &credit2)
     };
-    let pools: &'static Pools = match Pools::new(layout) {
+    let pools: &'static Pools = match Pools::made_by(Box::new(make), count, MAX_UNITS) {
         Ok(pools) => Box::leak(Box::new(pools)),
         Err(why) => refuse(format_args!("scheduler: {why}")),
     };
@@ -86,8 +92,7 @@ pub fn hypervisor(boot: &Boot) {
         pools,
         pirqs: irqs,
     };
-    let abi = boot.command_line.options.abi;
-    let facts = facts(boot);
+    let abi = options.abi;
     privileged::init(
         u32::from(abi.major) << 16 | u32::from(abi.minor),
         address_bits(&facts),

@@ -371,7 +371,10 @@ fn scheduler(domain: &Domain, union: &mut [u64]) -> Result<After, Errno> {
                 return Err(refuse("it is dying", Errno::EINVAL));
             }
             let set = domain.sched.set_params(domain.id, Params { weight, cap });
-            set.map_err(|e| refuse("not enough memory", e))?;
+            let kicks = set.map_err(|e| refuse("not enough memory", e))?;
+            for cpu in kicks.iter() {
+                domain.machine.reschedule(cpu);
+            }
             Ok(After::Nothing)
         }
         // This scheduler has no parameters of single vCPUs.

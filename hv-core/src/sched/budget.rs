@@ -46,7 +46,7 @@ impl Budget {
     /// Changes the quota: from the next period on, but that a lower one bounds what is left.
     pub(super) fn set_quota(&self, quota: Nanos) {
         self.quota.store(quota, Ordering::Relaxed);
-        self.change(|level, count| (level.min(quota as i64), count));
+        self.change(&mut |level, count| (level.min(quota as i64), count));
     }
 
     pub(super) fn is_free(&self) -> bool {
@@ -69,7 +69,7 @@ impl Budget {
         let part = (quota / u64::from(units)).max(MIN_SLICE);
         let part = part.min(period - now % period);
         let mut taken = 0;
-        self.change(|level, count| {
+        self.change(&mut |level, count| {
             let (level, count) = replenished((level, count), now / period, quota);
             taken = match u64::try_from(level) {
                 Ok(left) if left > 0 => part.min(left.max(MIN_TAKE)),
@@ -90,16 +90,17 @@ impl Budget {
     /// Takes back what a unit did not use.
     pub(super) fn give_back(&self, time: Nanos) {
         let quota = self.quota.load(Ordering::Relaxed);
-        self.change(|level, count| ((level + time as i64).min(quota as i64), count));
+        self.change(&mut |level, count| ((level + time as i64).min(quota as i64), count));
     }
 
     /// A unit ran for longer than it had taken.
     pub(super) fn overrun(&self, time: Nanos) {
         let time = i64::try_from(time).unwrap_or(MAX_LEVEL).min(MAX_LEVEL);
-        self.change(|level, count| (level - time, count));
+        self.change(&mut |level, count| (level - time, count));
     }
 
-    fn change(&self, mut step: impl FnMut(i64, u64) -> (i64, u64)) {
+    #[inline(never)]
+    fn change(&self, step: &mut dyn FnMut(i64, u64) -> (i64, u64)) {
         let _always = self
             .state
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {

@@ -92,16 +92,20 @@ impl CpuSet {
         (0..MAX_CPUS).filter(|&cpu| self.contains(cpu))
     }
 
-    /// `width` bits from CPU `base` on, bit 0 being `base`. The range must not cross a multiple
-    /// of 64 (groups of CPUs have a power of two as their width).
+    /// `width` bits, at most 64, from CPU `base` on, bit 0 being `base`.
     pub(super) fn bits(&self, base: CpuId, width: u32) -> u64 {
-        let word = self.words.get((base / u64::BITS) as usize);
+        let (index, shift) = ((base / u64::BITS) as usize, base % u64::BITS);
+        let word = |index: usize| self.words.get(index).copied().unwrap_or(0);
+        let mut bits = word(index) >> shift;
+        if shift + width > u64::BITS {
+            bits |= word(index + 1) << (u64::BITS - shift);
+        }
         let mask = if width >= u64::BITS {
             !0
         } else {
             (1 << width) - 1
         };
-        word.map_or(0, |word| word >> (base % u64::BITS) & mask)
+        bits & mask
     }
 }
 
@@ -191,5 +195,8 @@ mod tests {
         assert_eq!(set.bits(80, 16), 1);
         assert_eq!(set.bits(64, 64), 0b101 | 1 << 16);
         assert_eq!(set.bits(1024, 16), 0);
+        assert_eq!(set.bits(60, 8), 0b0101_0000);
+        assert_eq!(set.bits(17, 64), 1 << 47 | 1 << 49 | 1 << 63);
+        assert_eq!(CpuSet::ALL.bits(500, 64), 0xfff);
     }
 }

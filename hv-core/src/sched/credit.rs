@@ -11,8 +11,6 @@ pub(super) const GRANT: i64 = 10_000_000;
 pub(super) const CEILING: i64 = GRANT + 5_000_000;
 /// Credit that a unit which wakes needs beyond the running one's to preempt it (0.5 ms).
 pub(super) const WAKE_RESISTANCE: i64 = 500_000;
-/// Advantage that a unit needs to be taken over from another CPU (0.5 ms): caches are warm there.
-pub(super) const MIGRATE_RESISTANCE: i64 = 500_000;
 /// Advantage that a unit needs to run outside its soft affinity (2 ms).
 pub(super) const SOFT_RESISTANCE: i64 = 2_000_000;
 /// The longest time between two decisions on a CPU that is not idle (10 ms).
@@ -21,9 +19,9 @@ pub(super) const MAX_SLICE: Nanos = 10_000_000;
 pub(super) const MIN_SLICE: Nanos = 500_000;
 /// How often a group of CPUs looks at the load of the others (10 ms).
 pub(super) const BALANCE_PERIOD: Nanos = 10_000_000;
-
-/// How often the budgets of domains with a cap are replenished (10 ms).
-pub(super) const CAP_PERIOD: Nanos = 10_000_000;
+/// How long a unit stays where balancing has moved it (100 ms): averages need time to show what
+/// the move has done.
+pub(super) const SETTLE_TIME: Nanos = 100_000_000;
 
 /// Longest interval that is charged in one go: keeps the product below inside 63 bits.
 const MAX_CHARGE: Nanos = 1 << 40;

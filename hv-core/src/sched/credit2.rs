@@ -1,5 +1,6 @@
 //! The credit2 policy over all groups of CPUs: locks, homes, and what crosses groups.
 //!
+//! The methods of [`Scheduler`] speak of CPUs, all else in here of seats ([`super::seats`]).
 //! Each group has one lock; a unit's state lives in the group that is its home (`homes`). Lock
 //! order: `topology`, `params`, then groups by ascending index. A unit changes its home
 //! when an idle CPU takes it over, when loads are balanced, or when its affinity leaves no other
@@ -15,15 +16,17 @@ use xen_abi::sysctl::{XEN_SYSCTL_SCHED_RATELIMIT_MAX, XEN_SYSCTL_SCHED_RATELIMIT
 
 use super::affinity::Affinity;
 use super::budget::Budget;
-use super::cpuset::{CpuSet, MAX_CPUS};
+use super::cpuset::CpuSet;
 use super::credit::{BALANCE_PERIOD, DEFAULT_WEIGHT};
 use super::group::{Group, Hints};
 use super::placement::running_outside;
 use super::rules::Rules;
-use super::unit::{Place, UnitCell, UnitData, UnitInfo, Wish};
+use super::seats::{Position, Seats, reserved};
+use super::unit::{Place, UNCOUNTED, UnitCell, UnitData, UnitInfo, Wish};
 use super::{Decision, Params, Scheduler, Unit, dump};
 use crate::base::lock::{Mutex, MutexGuard, rank};
 use crate::base::{CpuId, DomId, Nanos, VcpuId};
+use crate::boot::cmdline::Credit2Options;
 
 /// `homes` entry of a unit that does not exist.
 pub(super) const NOWHERE: u16 = u16::MAX;
@@ -38,10 +41,10 @@ pub(super) fn free_number(homes: &[AtomicU16]) -> Result<Unit, Errno> {
     Ok(Unit(at as u32))
 }
 
-/// How the CPUs are divided into groups with one run queue each, and how many units there can be.
+/// Groups of CPUs as they are numbered, with one run queue each, and how many units there can be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Layout {
-    /// CPUs that may ever exist, at most [`MAX_CPUS`].
+    /// CPUs that may ever exist, at most [`super::MAX_CPUS`].
     pub max_cpus: u32,
     /// CPUs in a group: a power of two, at most 64. Neighbours should share a cache.
     pub group_width: u32,
@@ -57,14 +60,13 @@ pub(super) struct Bay {
 
 /// The credit2 scheduler.
 pub struct Credit2 {
-    pub(super) width: u32,
-    max_cpus: u32,
+    pub(super) seats: Seats,
     pub(super) bays: Vec<Bay>,
     /// Home group of each unit. Changes only under the locks of both groups.
     pub(super) homes: Vec<AtomicU16>,
     /// Domains whose parameters were set.
     params: Mutex<Vec<Entry>>,
-    /// CPUs in service.
+    /// Seats of CPUs in service.
     topology: Mutex<CpuSet>,
     pub(super) rules: Rules,
 }
@@ -84,52 +86,62 @@ const USUAL: Params = Params {
 };
 
 impl Credit2 {
-    /// A scheduler without CPUs in service and without units.
+    /// A scheduler without CPUs in service and without units, with the usual settings.
     ///
     /// # Errors
     /// `EINVAL` for a layout outside the bounds that [`Layout`] names, `ENOMEM`.
     pub fn new(layout: Layout) -> Result<Self, Errno> {
-        let Layout {
-            max_cpus,
-            group_width: width,
-            max_units,
-        } = layout;
-        let cpus_fit = (1..=MAX_CPUS).contains(&max_cpus);
-        if !cpus_fit || !width.is_power_of_two() || width > u64::BITS || max_units == 0 {
+        let seats = Seats::even(layout.max_cpus, layout.group_width)?;
+        Self::seated(seats, layout.max_units, &Credit2Options::default())
+    }
+
+    /// The same with run queues as `options` wants them for so many CPUs at these positions, for
+    /// up to `max_units` units.
+    ///
+    /// # Errors
+    /// `EINVAL` without CPUs, with more than [`super::MAX_CPUS`], or for run queues of no CPU or
+    /// more than 64, `ENOMEM`.
+    pub fn for_machine(
+        cpus: u32,
+        position: &dyn Fn(CpuId) -> Position,
+        max_units: u32,
+        options: &Credit2Options,
+    ) -> Result<Self, Errno> {
+        let most = options.max_cpus_runqueue.unsigned_abs();
+        let seats = Seats::by_position(cpus, position, options.run_queue, most)?;
+        Self::seated(seats, max_units, options)
+    }
+
+    fn seated(seats: Seats, max_units: u32, options: &Credit2Options) -> Result<Self, Errno> {
+        if max_units == 0 {
             return Err(Errno::EINVAL);
         }
-        let groups = max_cpus.div_ceil(width);
-        let mut bays = reserved(groups as usize)?;
-        for index in 0..groups {
+        // A number for each, and one for a domain without units.
+        let count = max_units.min(u32::from(u16::MAX)) as usize;
+        let mut budgets = reserved(count)?;
+        budgets.resize_with(count, Budget::default);
+        let rules = Rules::new(options, budgets);
+        let mut bays = reserved(seats.groups())?;
+        for index in 0..seats.groups() {
             bays.push(Bay {
                 hints: Hints::default(),
                 group: Mutex::numbered(
                     rank::SCHED_GROUP,
-                    index,
-                    Group::new(index * width, width, max_units as usize)?,
+                    index as u32,
+                    Group::new(seats.range(index), max_units as usize, &rules)?,
                 ),
             });
         }
         let mut homes = reserved(max_units as usize)?;
         homes.resize_with(max_units as usize, || AtomicU16::new(NOWHERE));
-        // A number for each, and one for a domain without units.
-        let count = max_units.min(u32::from(u16::MAX)) as usize;
-        let mut budgets = reserved(count)?;
-        budgets.resize_with(count, Budget::default);
         Ok(Self {
-            width,
-            max_cpus,
+            seats,
             bays,
             homes,
             params: Mutex::new(rank::SCHED_PARAMS, Vec::new()),
             topology: Mutex::new(rank::SCHED_TOPOLOGY, CpuSet::EMPTY),
-            rules: Rules::new(budgets),
+            rules,
         })
-    }
-
-    /// The group of a CPU and the CPU's place in it.
-    pub(super) fn locate(&self, cpu: CpuId) -> Option<(usize, u32)> {
-        (cpu < self.max_cpus).then_some(((cpu / self.width) as usize, cpu % self.width))
     }
 
     /// Locks the unit's home.
@@ -149,7 +161,7 @@ impl Credit2 {
         entry.map_or((USUAL, None), |entry| (entry.params, entry.budget))
     }
 
-    /// Takes in a unit that is asleep under a number that nobody has.
+    /// Takes in a unit that is asleep under a number that nobody has. Its affinity is of CPUs.
     pub(super) fn attach(&self, unit: Unit, cell: UnitCell) {
         self.settle(&self.topology.lock(), unit, cell);
     }
@@ -157,11 +169,15 @@ impl Credit2 {
     fn settle(&self, topology: &CpuSet, unit: Unit, mut cell: UnitCell) {
         let params = self.params.lock();
         let (known, budget) = Self::known_of(&params, cell.dom);
+        cell.affinity = self.seats.affinity_in_seats(&cell.affinity);
         cell.weight = known.weight;
         cell.budget = budget;
         self.rules.change_user(None, budget);
+        // Until it is known better.
+        cell.load.value = self.rules.scale.steady(known.weight.into());
+        cell.load.at = self.latest();
         cell.refresh_affinity(topology);
-        let home = self.best_home(&cell).unwrap_or(0);
+        let home = self.best_home(&cell, cell.load.at).unwrap_or(0);
         let bay = &self.bays[home];
         let mut group = bay.group.lock();
         group.adopt(unit, cell, &bay.hints);
@@ -192,26 +208,31 @@ impl Credit2 {
     /// # Errors
     /// `ENOENT` when it is not in service.
     pub(super) fn withdraw(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
-        let (index, local) = self.locate(cpu).ok_or(Errno::ENOENT)?;
+        let seat = self.seats.seat(cpu).ok_or(Errno::ENOENT)?;
+        let (index, local) = self.seats.locate(seat).ok_or(Errno::ENOENT)?;
         let mut topology = self.topology.lock();
-        if !topology.contains(cpu) {
+        if !topology.contains(seat) {
             return Err(Errno::ENOENT);
         }
-        topology.remove(cpu);
+        topology.remove(seat);
         let bay = &self.bays[index];
         bay.group.lock().set_online(local, false, &bay.hints);
         let mut kicks = self.refresh(&topology, now);
         // So that it gives up what it runs and saves what it holds.
-        kicks.insert(cpu);
+        kicks.insert(seat);
         if let Some(keeper) = bay.group.lock().lacks_keeper() {
-            kicks.insert(self.group_range(index).0 + keeper);
+            kicks.insert(self.seats.range(index).0 + keeper);
         }
-        Ok(kicks)
+        Ok(self.seats.cpus(&kicks))
     }
 
     /// Whether a CPU that is out of service has given up what it ran and saved what it held.
     pub(super) fn is_drained(&self, cpu: CpuId) -> bool {
-        let Some((index, local)) = self.locate(cpu) else {
+        let place = self
+            .seats
+            .seat(cpu)
+            .and_then(|seat| self.seats.locate(seat));
+        let Some((index, local)) = place else {
             return true;
         };
         let group = self.bays[index].group.lock();
@@ -233,23 +254,70 @@ impl Credit2 {
         self.bays.get(index).map(|bay| read(&bay.group.lock()))
     }
 
-    /// First CPU of a group and how many it has.
-    pub(super) fn group_range(&self, index: usize) -> (CpuId, u32) {
-        let base = index as u32 * self.width;
-        (base, self.width.min(self.max_cpus.saturating_sub(base)))
+    /// The CPU on a seat, for who asks.
+    fn told(&self, seat: Option<CpuId>) -> Option<CpuId> {
+        seat.map(|seat| self.seats.cpu(seat))
+    }
+
+    /// What `schedule` decides, with seats for CPUs.
+    fn decide(&self, seat: CpuId, (own, local): (usize, u32), now: Nanos) -> Decision {
+        let bay = &self.bays[own];
+        let in_service = || bay.hints.online() >> local & 1 == 1;
+        let mut group = bay.group.lock();
+        let was_idle = group.cpu(local).is_none_or(|cpu| cpu.current.is_none());
+        let expired = group.has_expired(local, now);
+        let look = core::mem::take(&mut group.look_again);
+        let due = group.has_due(now, &self.rules);
+        let first = due
+            .then(|| group.unpark_one(now, &self.rules, &bay.hints))
+            .flatten();
+        let mut decision = loop {
+            let mut decision = group.pick(local, now, &self.rules, &bay.hints);
+            if !due {
+                decision.run_for = group.keep_time(local, now, decision.run_for);
+            }
+            if expired && !look && !due {
+                decision.kick = group.call_lone(local);
+            }
+            drop(group);
+            let settled = decision.next.is_some() || self.bays.len() == 1 || !in_service();
+            if settled || !self.steal(own, seat, local) {
+                break decision;
+            }
+            group = bay.group.lock();
+        };
+        if look || (was_idle && decision.next.is_some()) {
+            decision.kick = self.find_missed(now);
+        }
+        if due {
+            self.serve_due((own, local), first, now, &mut decision);
+        }
+        if decision.kick.is_none() && bay.hints.waiting() > 0 && self.bays.len() > 1 {
+            decision.kick = self.spread(own, now);
+        }
+        decision
+    }
+
+    /// Balances if it is time to; returns the CPU to kick. Where something was to be moved the next
+    /// decision looks again, for the others wait.
+    fn spread(&self, own: usize, now: Nanos) -> Option<CpuId> {
+        let bay = &self.bays[own];
+        let next = bay.hints.next_balance.load(Ordering::Relaxed);
+        if now < next {
+            return None;
+        }
+        let moved = self.balance(own, now);
+        if moved.is_none() {
+            let next = now.saturating_add(BALANCE_PERIOD);
+            bay.hints.next_balance.store(next, Ordering::Relaxed);
+        }
+        moved.flatten()
     }
 
     /// Numbers that units can have.
     pub(super) fn unit_numbers(&self) -> impl Iterator<Item = Unit> {
         (0..self.homes.len() as u32).map(Unit)
     }
-}
-
-/// An empty vector with room for `count`.
-pub(super) fn reserved<T>(count: usize) -> Result<Vec<T>, Errno> {
-    let mut vec = Vec::new();
-    vec.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-    Ok(vec)
 }
 
 impl Scheduler for Credit2 {
@@ -283,10 +351,10 @@ impl Scheduler for Credit2 {
         group.wake(unit, now, &self.rules, &self.bays[home].hints);
         let data = group.unit(unit)?;
         if data.resident.is_some() || group.can_serve(data) {
-            return self.find_cpu(home, &mut group, unit, now);
+            return self.told(self.find_cpu(home, &mut group, unit, now));
         }
         drop(group);
-        self.place(unit, now)
+        self.told(self.place(unit, now))
     }
 
     fn sleep(&self, unit: Unit) -> Option<CpuId> {
@@ -301,7 +369,7 @@ impl Scheduler for Credit2 {
             }
             Place::Running(cpu) => {
                 group.mark_kicked(cpu);
-                Some(cpu)
+                self.told(Some(cpu))
             }
         }
     }
@@ -315,47 +383,19 @@ impl Scheduler for Credit2 {
     }
 
     fn schedule(&self, cpu: CpuId, now: Nanos) -> Decision {
-        let Some((own, local)) = self.locate(cpu) else {
+        let seat = self.seats.seat(cpu);
+        let Some((seat, place)) = seat.and_then(|seat| Some((seat, self.seats.locate(seat)?)))
+        else {
             return Decision::IDLE;
         };
-        let bay = &self.bays[own];
-        let in_service = || bay.hints.online() >> local & 1 == 1;
-        let mut group = bay.group.lock();
-        if self.bays.len() > 1 && now >= group.next_balance && in_service() {
-            group.next_balance = now.saturating_add(BALANCE_PERIOD);
-            drop(group);
-            self.balance(own, cpu, local);
-            group = bay.group.lock();
-        }
-        let was_idle = group.cpu(local).is_none_or(|cpu| cpu.current.is_none());
-        loop {
-            let due = group.has_due(now, &self.rules);
-            let first = due
-                .then(|| group.unpark_one(now, &self.rules, &bay.hints))
-                .flatten();
-            let mut decision = group.pick(local, now, &self.rules, &bay.hints);
-            if !due {
-                decision.run_for = group.keep_time(local, now, decision.run_for);
-            }
-            drop(group);
-            if was_idle && decision.next.is_some() {
-                decision.kick = self.find_missed();
-            }
-            if due {
-                self.serve_due((own, local), first, now, &mut decision);
-            }
-            if decision.next.is_some() || self.bays.len() == 1 || !in_service() {
-                return decision;
-            }
-            if !self.steal(own, cpu, local) {
-                return decision;
-            }
-            group = bay.group.lock();
-        }
+        let mut decision = self.decide(seat, place, now);
+        decision.kick = self.told(decision.kick);
+        decision
     }
 
     fn context_saved(&self, cpu: CpuId, unit: Unit, now: Nanos) -> Option<CpuId> {
-        let (own, local) = self.locate(cpu)?;
+        let seat = self.seats.seat(cpu)?;
+        let (own, local) = self.seats.locate(seat)?;
         let mut group = self.bays[own].group.lock();
         if let Some(cpu) = group.cpu_mut(local)
             && cpu.loaded == Some(unit)
@@ -368,14 +408,14 @@ impl Scheduler for Credit2 {
             group = self.lock_home(unit)?.1;
         }
         let data = group.unit_mut(unit)?;
-        if data.resident != Some(cpu) || matches!(data.place, Place::Running(_)) {
+        if data.resident != Some(seat) || matches!(data.place, Place::Running(_)) {
             return None;
         }
         data.resident = None;
         data.unload = false;
         let waits = data.place == Place::Queued;
         drop(group);
-        if waits { self.place(unit, now) } else { None }
+        self.told(if waits { self.place(unit, now) } else { None })
     }
 
     fn unload(&self, unit: Unit) -> Option<CpuId> {
@@ -383,7 +423,7 @@ impl Scheduler for Credit2 {
         let data = group.unit_mut(unit)?;
         let holder = data.resident?;
         data.unload = true;
-        Some(holder)
+        self.told(Some(holder))
     }
 
     fn set_affinity(
@@ -392,40 +432,45 @@ impl Scheduler for Credit2 {
         affinity: &Affinity,
         now: Nanos,
     ) -> Result<Option<CpuId>, Errno> {
+        let affinity = &self.seats.affinity_in_seats(affinity);
         let topology = self.topology.lock();
         if affinity.hard.intersection(&topology).is_empty() {
             return Err(Errno::EINVAL);
         }
         let (_, mut group) = self.lock_home(unit).ok_or(Errno::ENOENT)?;
-        let data = group.unit_mut(unit).ok_or(Errno::ENOENT)?;
-        data.affinity = *affinity;
-        data.refresh_affinity(&topology);
+        group.refresh_affinity(unit, Some(affinity), &topology);
+        let data = group.unit(unit).ok_or(Errno::ENOENT)?;
         if let Some(cpu) = running_outside(data) {
             group.mark_kicked(cpu);
-            return Ok(Some(cpu));
+            return Ok(self.told(Some(cpu)));
         }
         drop(group);
-        Ok(self.place(unit, now))
+        Ok(self.told(self.place(unit, now)))
     }
 
     fn affinity(&self, unit: Unit) -> Option<Affinity> {
         let (_, group) = self.lock_home(unit)?;
-        group.unit(unit).map(|data| data.affinity)
+        let Affinity { hard, soft } = group.unit(unit)?.affinity;
+        Some(Affinity {
+            hard: self.seats.cpus(&hard),
+            soft: self.seats.cpus(&soft),
+        })
     }
 
     fn add_cpu(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
-        let (index, local) = self.locate(cpu).ok_or(Errno::EINVAL)?;
+        let seat = self.seats.seat(cpu).ok_or(Errno::EINVAL)?;
+        let (index, local) = self.seats.locate(seat).ok_or(Errno::EINVAL)?;
         let mut topology = self.topology.lock();
-        if topology.contains(cpu) {
+        if topology.contains(seat) {
             return Err(Errno::EEXIST);
         }
-        topology.insert(cpu);
+        topology.insert(seat);
         let bay = &self.bays[index];
         bay.group.lock().set_online(local, true, &bay.hints);
         let mut kicks = self.refresh(&topology, now);
         // It has yet to ask for the first time, and is not marked idle until then.
-        kicks.insert(cpu);
-        Ok(kicks)
+        kicks.insert(seat);
+        Ok(self.seats.cpus(&kicks))
     }
 
     fn remove_cpu(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
@@ -436,27 +481,28 @@ impl Scheduler for Credit2 {
     }
 
     fn online(&self) -> CpuSet {
-        *self.topology.lock()
+        self.seats.cpus(&self.topology.lock())
     }
 
-    fn set_params(&self, dom: DomId, params: Params) -> Result<(), Errno> {
+    fn set_params(&self, dom: DomId, params: Params) -> Result<CpuSet, Errno> {
         let mut table = self.params.lock();
-        let (mut known, old) = Self::known_of(&table, dom);
-        let has_entry = table.iter().any(|entry| entry.dom == dom);
-        if !has_entry {
-            table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        }
+        let at = table.iter().position(|entry| entry.dom == dom);
+        table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        let old = at.and_then(|at| table[at].budget);
         let budget = self.rules.set_cap(old, params.cap).ok_or(Errno::ENOMEM)?;
-        known.cap = params.cap;
-        if params.weight != 0 {
-            known.weight = params.weight;
-        }
-        table.retain(|entry| entry.dom != dom);
-        table.push(Entry {
+        let usual = Entry {
             dom,
-            params: known,
+            params: USUAL,
             budget,
-        });
+        };
+        let mut entry = at.map_or(usual, |at| table.swap_remove(at));
+        (entry.params.cap, entry.budget) = (params.cap, budget);
+        if params.weight != 0 {
+            entry.params.weight = params.weight;
+        }
+        let weight = entry.params.weight;
+        table.push(entry);
+        let mut kicks = CpuSet::EMPTY;
         for unit in self.unit_numbers() {
             if let Some((home, mut group)) = self.lock_home(unit)
                 && let Some(data) = group.unit_mut(unit)
@@ -464,12 +510,16 @@ impl Scheduler for Credit2 {
             {
                 self.rules.change_user(data.budget, budget);
                 if data.budget != budget {
-                    (data.budget, data.held) = (budget, 0);
+                    (data.budget, data.held) = (budget, UNCOUNTED);
                 }
-                group.set_weight(unit, known.weight, &self.bays[home].hints);
+                if let Place::Running(seat) = data.place {
+                    group.mark_kicked(seat);
+                    kicks.insert(seat);
+                }
+                group.set_weight(unit, weight, &self.bays[home].hints);
             }
         }
-        Ok(())
+        Ok(self.seats.cpus(&kicks))
     }
 
     fn params(&self, dom: DomId) -> Params {
@@ -490,6 +540,7 @@ impl Scheduler for Credit2 {
     fn set_ratelimit_us(&self, us: u32) -> Result<(), Errno> {
         let bounds = XEN_SYSCTL_SCHED_RATELIMIT_MIN..=XEN_SYSCTL_SCHED_RATELIMIT_MAX;
         if us != 0 && !bounds.contains(&us) {
+            log::info!("a rate limit of {us} us is not 0 or {bounds:?}");
             return Err(Errno::EINVAL);
         }
         self.rules.ratelimit_us.store(us, Ordering::Relaxed);
@@ -497,8 +548,14 @@ impl Scheduler for Credit2 {
     }
 
     fn info(&self, unit: Unit) -> Option<UnitInfo> {
-        let (_, group) = self.lock_home(unit)?;
-        group.unit(unit).map(UnitData::info)
+        let (home, group) = self.lock_home(unit)?;
+        let mut info = group.unit(unit)?.info(home as u16);
+        info.last_cpu = self.seats.cpu(info.last_cpu);
+        info.resident = self.told(info.resident);
+        if let Place::Running(seat) = info.place {
+            info.place = Place::Running(self.seats.cpu(seat));
+        }
+        Some(info)
     }
 
     fn dump(&self, now: Nanos, out: &mut dyn fmt::Write) -> fmt::Result {

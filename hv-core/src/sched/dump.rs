@@ -33,8 +33,8 @@ pub(super) fn write(
 }
 
 fn write_group(scheduler: &Credit2, index: usize, out: &mut dyn fmt::Write) -> fmt::Result {
-    let (base, width) = scheduler.group_range(index);
-    let facts = scheduler.with_group(index, |group| (group.scale(), group.waiting().count()));
+    let (base, width) = scheduler.seats.range(index);
+    let facts = scheduler.with_group(index, |group| (group.scale(), group.waiting()));
     let Some(((max_weight, grants), waiting)) = facts else {
         return Ok(());
     };
@@ -43,12 +43,13 @@ fn write_group(scheduler: &Credit2, index: usize, out: &mut dyn fmt::Write) -> f
         "queue {index}: {waiting} waiting, heaviest weight {max_weight}, {grants} grants"
     )?;
     let online = scheduler.online();
-    for local in (0..width).filter(|local| online.contains(base + local)) {
+    let name = |local: u32| scheduler.seats.cpu(base + local);
+    for local in (0..width).filter(|&local| online.contains(name(local))) {
         let cpu = scheduler.with_group(index, |group| group.cpu(local).cloned());
         let Some(cpu) = cpu.flatten() else {
             continue;
         };
-        write!(out, "  cpu {}: ", base + local)?;
+        write!(out, "  cpu {}: ", name(local))?;
         match cpu.current {
             Some(unit) => writeln!(out, "runs {}", Name(scheduler, unit))?,
             None => match cpu.loaded {
@@ -73,8 +74,8 @@ fn write_unit(scheduler: &Credit2, unit: Unit, out: &mut dyn fmt::Write) -> fmt:
     }
     writeln!(
         out,
-        ", credit {}, weight {}, hard {}, soft {}",
-        info.credit, info.weight, affinity.hard, affinity.soft
+        ", queue {}, credit {}, weight {}, hard {}, soft {}",
+        info.queue, info.credit, info.weight, affinity.hard, affinity.soft
     )
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Plain logic on `&mut self`; [`super::credit2`] holds one lock around each group and does what
 //! concerns several. The queue is sorted by credit, best last, first come first served among
-//! equals. A reset gives credit to all that compete, which keeps that order; units that sleep
+//! equals; units that are pinned to a CPU have a part of it for themselves. A reset gives credit to all that compete, which keeps that order; units that sleep
 //! catch up when they wake (`epoch`).
 
 mod decide;
 mod parking;
+mod queue;
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -16,8 +16,10 @@ use xen_abi::errno::Errno;
 
 use super::Unit;
 use super::credit::{self, CEILING, GRANT, MIN_SLICE, SOFT_RESISTANCE, WAKE_RESISTANCE};
+use super::load::{Average, Scale};
 use super::rules::Rules;
-use super::unit::{Place, UnitCell, UnitData};
+use super::seats::reserved;
+use super::unit::{Place, UNCOUNTED, UnitCell, UnitData};
 use crate::base::{CpuId, Nanos};
 
 /// What others may know of a group without its lock.
@@ -31,10 +33,17 @@ pub(super) struct Hints {
     idle: AtomicU64,
     /// Units in the queue.
     waiting: AtomicU32,
-    /// Sum of the weights of what runs or waits.
+    /// Average load up to `at`, and the momentary one from then on. Read one by one: a value that
+    /// is a step older than the others is as good.
+    average: AtomicU64,
+    at: AtomicU64,
     load: AtomicU64,
+    /// Units at home here.
+    members: AtomicU32,
     /// CPUs in service.
     online: AtomicU64,
+    /// When to compare the load with other groups again.
+    pub next_balance: AtomicU64,
 }
 
 impl Hints {
@@ -64,8 +73,40 @@ impl Hints {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    pub(super) fn load(&self) -> u64 {
-        self.load.load(Ordering::Relaxed)
+    /// Average load up to `now`, though nothing may have changed for long.
+    pub(super) fn load(&self, now: Nanos, scale: &Scale) -> u64 {
+        let mut average = Average {
+            value: self.average.load(Ordering::Relaxed),
+            at: self.known_until(),
+        };
+        average.advance(now, self.load.load(Ordering::Relaxed), scale);
+        average.value
+    }
+
+    /// Up to when the average load is known.
+    pub(super) fn known_until(&self) -> Nanos {
+        self.at.load(Ordering::Relaxed)
+    }
+
+    /// How many CPUs are in service, at least 1.
+    pub(super) fn cpus(&self) -> u64 {
+        u64::from(self.online().count_ones().max(1))
+    }
+
+    /// Average load of each CPU in service.
+    #[inline(never)]
+    pub(super) fn load_of_each(&self, now: Nanos, scale: &Scale) -> u64 {
+        self.load(now, scale) / self.cpus()
+    }
+
+    /// Units at home here in hundredths for each CPU in service.
+    pub(super) fn members_of_each(&self) -> u64 {
+        u64::from(self.members.load(Ordering::Relaxed)) * 100 / self.cpus()
+    }
+
+    /// Whether one of these CPUs idles that nobody has kicked.
+    pub(super) fn idle_in(&self, bits: u64) -> bool {
+        self.idle.load(Ordering::SeqCst) & bits != 0
     }
 
     pub(super) fn online(&self) -> u64 {
@@ -83,7 +124,7 @@ pub(super) struct Cpu {
     charged: Nanos,
     /// Since when `current` runs without a break.
     since: Nanos,
-    /// When the CPU asks again by itself.
+    /// When the CPU asks again by itself; the end of time if it does not.
     resched_at: Nanos,
     /// It was told to ask again and has not yet.
     kicked: bool,
@@ -103,60 +144,64 @@ pub(super) struct Group {
     cpus: Vec<Cpu>,
     /// Indexed by unit; those whose home this is.
     units: Vec<Option<UnitCell>>,
-    /// Ascending by credit; its capacity is that of `units`.
+    /// Part 0 has those that several CPUs may run, part `n + 1` those that only place `n` may; each
+    /// ascends by credit. So no CPU looks through what others are to run. Its capacity is that of
+    /// `units`.
     queue: Vec<Unit>,
     /// Those that wait for their budgets, first come first; its capacity is that of `units`.
-    parked: VecDeque<Unit>,
+    parked: Vec<Unit>,
     /// So many at the front are to be looked at now: their budgets were replenished.
     due: usize,
     /// When all of `parked` are due again; the end of time while there are none.
     unpark_at: Nanos,
     /// The CPU that asks again at `unpark_at`.
     keeper: Option<u32>,
+    /// The next decision is to look for CPUs that idle while a unit waits.
+    pub look_again: bool,
     online: u64,
+    /// CPUs that run a unit until something happens, for no other waited when they asked.
+    lone: u64,
+    /// Sum of the weights of what runs or waits.
     load: u64,
+    average: Average,
+    /// Advantage that a unit needs to change its CPU.
+    resistance: i64,
+    scale: Scale,
     /// Heaviest unit that competes: the one that burns credit at the rate of time.
     max_weight: u16,
     /// Grants given so far.
     epoch: u64,
-    /// When to compare the load with other groups again.
-    pub next_balance: Nanos,
 }
 
 impl Group {
     /// A group of `width` CPUs (at most 64) from `base` on, all out of service.
-    pub(super) fn new(base: CpuId, width: u32, max_units: usize) -> Result<Self, Errno> {
-        let mut cpus = Vec::new();
-        cpus.try_reserve_exact(width as usize)
-            .map_err(|_| Errno::ENOMEM)?;
+    pub(super) fn new(
+        (base, width): (CpuId, u32),
+        max_units: usize,
+        rules: &Rules,
+    ) -> Result<Self, Errno> {
+        let mut cpus = reserved(width as usize)?;
         cpus.resize(width as usize, Cpu::default());
-        let mut units = Vec::new();
-        units
-            .try_reserve_exact(max_units)
-            .map_err(|_| Errno::ENOMEM)?;
+        let mut units = reserved(max_units)?;
         units.resize_with(max_units, || None);
-        let mut queue = Vec::new();
-        queue
-            .try_reserve_exact(max_units)
-            .map_err(|_| Errno::ENOMEM)?;
-        let mut parked = VecDeque::new();
-        parked
-            .try_reserve_exact(max_units)
-            .map_err(|_| Errno::ENOMEM)?;
         Ok(Self {
             base,
             cpus,
             units,
-            queue,
-            parked,
+            queue: reserved(max_units)?,
+            parked: reserved(max_units)?,
             due: 0,
             unpark_at: Nanos::MAX,
             keeper: None,
+            look_again: false,
             online: 0,
+            lone: 0,
             load: 0,
+            average: Average::default(),
+            resistance: rules.resistance,
+            scale: rules.scale,
             max_weight: 1,
             epoch: 0,
-            next_balance: 0,
         })
     }
 
@@ -176,9 +221,9 @@ impl Group {
         self.cpus.get_mut(local as usize)
     }
 
-    /// Units that wait, best first.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = Unit> + '_ {
-        self.queue.iter().rev().copied()
+    /// How many units wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Heaviest weight that competes, and grants so far: for the dump.
@@ -197,6 +242,8 @@ impl Group {
     }
 
     fn publish(&self, hints: &Hints) {
+        hints.average.store(self.average.value, Ordering::Relaxed);
+        hints.at.store(self.average.at, Ordering::Relaxed);
         hints.load.store(self.load, Ordering::Relaxed);
         let waiting = self.queue.len() as u32;
         if hints.waiting.load(Ordering::Relaxed) != waiting {
@@ -227,32 +274,50 @@ impl Group {
     /// Takes in a unit that is asleep or waits.
     pub(super) fn adopt(&mut self, unit: Unit, mut cell: UnitCell, hints: &Hints) {
         cell.epoch = self.epoch;
+        let load = cell.load;
+        self.average.advance(load.at, self.load, &self.scale);
+        self.average.value += load.value;
+        cell.load.at = load.at.max(self.average.at);
+        hints.members.fetch_add(1, Ordering::Relaxed);
         let (place, weight) = (cell.place, cell.weight);
         self.units[unit.index()] = Some(cell);
         if place == Place::Queued {
             self.load += u64::from(weight);
             self.enqueue(unit);
-            self.publish(hints);
         }
+        self.publish(hints);
     }
 
     /// Gives up a unit unless it runs. One that is parked may have to be parked again elsewhere.
     pub(super) fn release(&mut self, unit: Unit, hints: &Hints) -> Option<UnitCell> {
         self.catch_up(unit);
-        match self.unit(unit)?.place {
-            Place::Running(_) => return None,
+        if matches!(self.unit(unit)?.place, Place::Running(_)) {
+            return None;
+        }
+        let load = self.account(unit, self.average.at);
+        self.average.value = self.average.value.saturating_sub(load);
+        match self.known(unit).place {
             Place::Queued => {
                 self.load -= u64::from(self.known(unit).weight);
                 self.dequeue(unit);
-                self.publish(hints);
             }
             Place::Parked => {
                 self.unlist(unit);
                 self.known_mut(unit).place = Place::Queued;
             }
-            Place::Asleep => {}
+            Place::Asleep | Place::Running(_) => {}
         }
+        hints.members.fetch_sub(1, Ordering::Relaxed);
+        self.publish(hints);
         self.units.get_mut(unit.index())?.take()
+    }
+
+    /// Brings a unit's average load up to `now`, before what it does changes; returns it.
+    fn account(&mut self, unit: Unit, now: Nanos) -> u64 {
+        let scale = self.scale;
+        let data = self.known_mut(unit);
+        data.load.advance(now, data.demand(), &scale);
+        data.load.value
     }
 
     pub(super) fn set_weight(&mut self, unit: Unit, weight: u16, hints: &Hints) {
@@ -278,36 +343,19 @@ impl Group {
         }
     }
 
-    fn enqueue(&mut self, unit: Unit) {
-        let (credit, weight) = (self.known(unit).credit, self.known(unit).weight);
-        self.max_weight = self.max_weight.max(weight);
-        let at = self
-            .queue
-            .partition_point(|&other| self.known(other).credit < credit);
-        self.queue.insert(at, unit);
-    }
-
-    fn dequeue(&mut self, unit: Unit) {
-        let credit = self.known(unit).credit;
-        let from = self
-            .queue
-            .partition_point(|&other| self.known(other).credit < credit);
-        if let Some(offset) = self.queue[from..].iter().position(|&other| other == unit) {
-            self.queue.remove(from + offset);
-        }
-    }
-
     /// Puts a sleeping unit into the queue, or to those that wait for their budgets.
     pub(super) fn wake(&mut self, unit: Unit, now: Nanos, rules: &Rules, hints: &Hints) {
+        self.average.advance(now, self.load, &self.scale);
         if !self.park_early(unit, now, rules) {
-            self.compete(unit);
+            self.compete(unit, now);
             self.publish(hints);
         }
     }
 
     /// Puts a unit that slept or was parked into the queue.
-    fn compete(&mut self, unit: Unit) {
+    fn compete(&mut self, unit: Unit, now: Nanos) {
         self.catch_up(unit);
+        self.account(unit, now);
         let data = self.known_mut(unit);
         data.place = Place::Queued;
         let weight = u64::from(data.weight);
@@ -317,6 +365,8 @@ impl Group {
 
     /// Takes a waiting or parked unit out of its list to sleep.
     pub(super) fn put_to_sleep(&mut self, unit: Unit, hints: &Hints) {
+        // When it is is not told.
+        self.account(unit, self.average.at);
         if self.known(unit).place == Place::Parked {
             self.unlist(unit);
         } else {
@@ -352,13 +402,7 @@ impl Group {
             let Some(current) = cpu.current.filter(|_| !cpu.kicked) else {
                 continue;
             };
-            let running = self.known(current);
-            let owed = credit::burn(
-                now.saturating_sub(cpu.charged),
-                running.weight,
-                self.max_weight,
-            );
-            let mut left = running.credit.saturating_sub(owed);
+            let mut left = self.left(local as usize, current, now);
             if !data.preferred.contains(self.base + local) {
                 left += SOFT_RESISTANCE;
             }
@@ -385,43 +429,33 @@ impl Group {
         Some(self.base + local)
     }
 
-    /// The best unit in the queue for `cpu` among those that `may` run.
-    fn best_of(&self, cpu: CpuId, may: impl Fn(Unit, &UnitData) -> bool) -> Option<Candidate> {
-        let mut best: Option<Candidate> = None;
-        for unit in self.waiting() {
-            let data = self.known(unit);
-            // Scores never exceed credit, and credit only falls from here on.
-            if best.is_some_and(|best| data.credit <= best.score) {
-                break;
-            }
-            if !may(unit, data) {
-                continue;
-            }
-            let score = data.score(cpu);
-            if best.is_none_or(|best| score > best.score) {
-                best = Some(Candidate { unit, score });
-            }
+    /// Credit that the unit on a CPU has left. While none waited for that CPU it owes nobody: it does not fall below zero
+    /// then.
+    fn left(&self, local: usize, unit: Unit, now: Nanos) -> i64 {
+        let elapsed = now.saturating_sub(self.cpus[local].charged);
+        let data = self.known(unit);
+        let cost = credit::burn(elapsed, data.weight, self.max_weight);
+        let left = data.credit.saturating_sub(cost);
+        if self.lone >> local & 1 == 1 {
+            left.max(data.credit.min(0))
+        } else {
+            left
         }
-        best
-    }
-
-    /// The best unit in the queue that `cpu`, which holds the state of `loaded`, can start now.
-    /// The CPU may be one of another group.
-    pub(super) fn best_for(&self, cpu: CpuId, loaded: Option<Unit>) -> Option<Candidate> {
-        self.best_of(cpu, |unit, data| data.may_start(unit, cpu, loaded))
     }
 
     /// Makes the unit on a CPU pay for its time.
     fn charge(&mut self, local: usize, now: Nanos, rules: &Rules) {
+        let current = self.cpus[local].current;
+        let left = current.map(|unit| (unit, self.left(local, unit, now)));
         let cpu = &mut self.cpus[local];
         let elapsed = now.saturating_sub(cpu.charged);
         cpu.charged = cpu.charged.max(now);
-        if let Some(unit) = cpu.current {
-            let max_weight = self.max_weight;
+        if let Some((unit, left)) = left {
             let data = self.known_mut(unit);
-            let cost = credit::burn(elapsed, data.weight, max_weight);
-            data.credit = data.credit.saturating_sub(cost);
-            if let Some(budget) = rules.budget(data.budget) {
+            data.credit = left;
+            if data.held != UNCOUNTED
+                && let Some(budget) = rules.budget(data.budget)
+            {
                 if elapsed > data.held {
                     budget.overrun(elapsed - data.held);
                 }

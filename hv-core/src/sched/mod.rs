@@ -21,9 +21,11 @@ mod credit;
 mod credit2;
 mod dump;
 mod group;
+mod load;
 mod placement;
 mod pools;
 mod rules;
+mod seats;
 mod unit;
 
 #[cfg(any(test, feature = "sim"))]
@@ -35,6 +37,7 @@ pub use affinity::Affinity;
 pub use cpuset::{CpuSet, MAX_CPUS};
 pub use credit2::{Credit2, Layout};
 pub use pools::{PoolId, Pools};
+pub use seats::Position;
 pub use unit::{Place, UnitInfo};
 
 use core::fmt;
@@ -67,8 +70,9 @@ impl Unit {
 pub struct Decision {
     /// The unit to run; none means idle.
     pub next: Option<Unit>,
-    /// When to ask again if nothing else happens, counted from `now`; none means no timer. A CPU
-    /// that idles may have to ask too: for units that wait for their budget.
+    /// When to ask again if nothing else happens, counted from `now`; none means no timer: the CPU
+    /// idles, or nobody else waits for it. A CPU that idles may have to ask too: for units that
+    /// wait for their budget.
     pub run_for: Option<Nanos>,
     /// A unit whose state is loaded on this CPU and must be saved now, followed by
     /// [`Scheduler::context_saved`] before this CPU asks again. Without it the state may stay
@@ -181,11 +185,11 @@ pub trait Scheduler: Send + Sync {
 
     /// Sets a domain's parameters, for its present and future units (`XEN_DOMCTL_SCHEDOP_putinfo`).
     /// Weight 0 leaves the weight as it is. A lower cap holds from the next decision on, a higher
-    /// one from the next period.
+    /// one from the next period. Returns the CPUs that must ask again.
     ///
     /// # Errors
     /// `ENOMEM` when the parameters cannot be kept.
-    fn set_params(&self, dom: DomId, params: Params) -> Result<(), Errno>;
+    fn set_params(&self, dom: DomId, params: Params) -> Result<CpuSet, Errno>;
 
     /// A domain's parameters (`XEN_DOMCTL_SCHEDOP_getinfo`).
     fn params(&self, dom: DomId) -> Params;

@@ -4,8 +4,9 @@
 use core::sync::atomic::Ordering;
 
 use super::cpuset::CpuSet;
+use super::credit::SETTLE_TIME;
 use super::credit2::Credit2;
-use super::group::Group;
+use super::group::{Group, Hints};
 use super::unit::{Place, UnitData};
 use super::{Decision, Unit};
 use crate::base::lock::MutexGuard;
@@ -37,25 +38,36 @@ impl Credit2 {
         }
     }
 
-    /// The group with CPUs in service for the unit that has the least load for each of them.
-    pub(super) fn best_home(&self, data: &UnitData) -> Option<usize> {
+    /// The latest time that any group knows of.
+    pub(super) fn latest(&self) -> Nanos {
+        let times = self.bays.iter().map(|bay| bay.hints.known_until());
+        times.max().unwrap_or(0)
+    }
+
+    /// The group with CPUs in service for the unit that has the least load for each of them; of
+    /// those where it is about the same, the one that the fewest call their home.
+    pub(super) fn best_home(&self, data: &UnitData, now: Nanos) -> Option<usize> {
         let candidates = self.bays.iter().enumerate().filter(|(index, bay)| {
-            data.effective.bits(*index as u32 * self.width, self.width) & bay.hints.online() != 0
+            let (base, width) = self.seats.range(*index);
+            data.effective.bits(base, width) & bay.hints.online() != 0
         });
+        let scale = &self.rules.scale;
+        let key = |hints: &Hints| {
+            let load = scale.roughly(hints.load_of_each(now, scale));
+            (load, hints.members_of_each())
+        };
         candidates
-            .min_by_key(|(_, bay)| {
-                bay.hints.load() * 64 / u64::from(bay.hints.online().count_ones().max(1))
-            })
+            .min_by_key(|(_, bay)| key(&bay.hints))
             .map(|(index, _)| index)
     }
 
     /// Gives a unit that none of its home's CPUs can run another home. Returns whether there is
     /// one. A unit that runs is left alone: it is looked at again when its state is saved.
-    fn rehome(&self, unit: Unit) -> bool {
+    fn rehome(&self, unit: Unit, now: Nanos) -> bool {
         let target = match self.lock_home(unit) {
             Some((home, group)) => {
                 let data = group.unit(unit);
-                data.and_then(|data| self.best_home(data))
+                data.and_then(|data| self.best_home(data, now))
                     .filter(|&target| target != home)
                     .map(|target| (home, target))
             }
@@ -92,8 +104,8 @@ impl Credit2 {
             return cpu;
         }
         let idle = self
-            .claim_among(home, data.last_cpu, &data.preferred)
-            .or_else(|| self.claim_among(home, data.last_cpu, &data.effective));
+            .claim_among(home, (data.last_cpu, now), &data.preferred)
+            .or_else(|| self.claim_among(home, (data.last_cpu, now), &data.effective));
         idle.or_else(|| group.find_victim(unit, now, self.rules.limit()))
     }
 
@@ -104,27 +116,52 @@ impl Credit2 {
 
     /// Claims one CPU if it idles.
     fn claim(&self, cpu: CpuId) -> Option<CpuId> {
-        let (index, local) = self.locate(cpu)?;
+        let (index, local) = self.seats.locate(cpu)?;
         let claimed = self.bays[index].hints.claim_idle(1 << local, None);
         claimed.map(|_| cpu)
     }
 
-    /// Claims an idle CPU of a set: the last one used, one in the home group, any.
-    fn claim_among(&self, home: usize, last: Option<CpuId>, set: &CpuSet) -> Option<CpuId> {
+    /// Claims an idle CPU of a set: the last one used, one in the home group, one in the group that
+    /// has been loaded least.
+    fn claim_among(
+        &self,
+        home: usize,
+        (last, now): (Option<CpuId>, Nanos),
+        set: &CpuSet,
+    ) -> Option<CpuId> {
         // As on a machine that has work.
         if !self.has_idle() {
             return None;
         }
-        let others = (0..self.bays.len()).filter(|&index| index != home);
-        core::iter::once(home).chain(others).find_map(|index| {
-            let base = index as u32 * self.width;
-            let first = last.and_then(|cpu| cpu.checked_sub(base));
-            let bits = set.bits(base, self.width);
-            let claimed = self.bays[index]
-                .hints
-                .claim_idle(bits, first.filter(|&local| local < self.width));
-            claimed.map(|local| base + local)
-        })
+        let others = || (0..self.bays.len()).filter(|&index| index != home);
+        let claim = |index: usize| self.claim_in(index, last, set);
+        let least_loaded = || {
+            let idle = |index: &usize| {
+                let (base, width) = self.seats.range(*index);
+                self.bays[*index].hints.idle_in(set.bits(base, width))
+            };
+            let load = |index: &usize| {
+                let scale = &self.rules.scale;
+                self.bays[*index].hints.load_of_each(now, scale)
+            };
+            others().filter(idle).min_by_key(load)
+        };
+        claim(home)
+            .or_else(|| least_loaded().and_then(claim))
+            // Somebody was faster there.
+            .or_else(|| others().find_map(claim))
+    }
+
+    /// Claims an idle CPU of a set in one group.
+    #[inline(never)]
+    fn claim_in(&self, index: usize, last: Option<CpuId>, set: &CpuSet) -> Option<CpuId> {
+        let (base, width) = self.seats.range(index);
+        let first = last.and_then(|cpu| cpu.checked_sub(base));
+        let bits = set.bits(base, width);
+        let claimed = self.bays[index]
+            .hints
+            .claim_idle(bits, first.filter(|&local| local < width));
+        claimed.map(|local| base + local)
     }
 
     /// Finds a CPU for a unit that may wait, after moving it to where it can be served.
@@ -139,7 +176,7 @@ impl Credit2 {
                 return self.find_cpu(home, &mut group, unit, now);
             }
             drop(group);
-            if !self.rehome(unit) {
+            if !self.rehome(unit, now) {
                 return None;
             }
         }
@@ -147,7 +184,7 @@ impl Credit2 {
 
     /// Kicks an idle CPU for a unit that waits: when a CPU that was kicked for it has taken
     /// another one instead. One for each decision suffices, for each takes one unit at most.
-    pub(super) fn find_missed(&self) -> Option<CpuId> {
+    pub(super) fn find_missed(&self, now: Nanos) -> Option<CpuId> {
         if !self.has_idle() {
             return None;
         }
@@ -155,9 +192,17 @@ impl Credit2 {
         busy.filter(|(_, bay)| bay.hints.waiting() > 0)
             .find_map(|(home, bay)| {
                 let group = bay.group.lock();
-                group.waiting().find_map(|unit| {
+                let for_roaming = group.roaming().find_map(|unit| {
                     let data = group.unit(unit).filter(|data| data.resident.is_none())?;
-                    self.claim_among(home, data.last_cpu, &data.effective)
+                    self.claim_among(home, (data.last_cpu, now), &data.effective)
+                });
+                for_roaming.or_else(|| {
+                    let (base, width) = self.seats.range(home);
+                    let wanted =
+                        |&place: &u32| bay.hints.idle_in(1 << place) && group.has_pinned(place);
+                    (0..width)
+                        .filter(wanted)
+                        .find_map(|place| self.claim(base + place))
                 })
             })
     }
@@ -189,6 +234,15 @@ impl Credit2 {
             }
         }
         decision.run_for = group.keep_time(local, now, decision.run_for);
+        let waits = |unit| {
+            let data = group.unit(unit);
+            data.is_some_and(|data| data.place == Place::Queued)
+        };
+        if next.is_some_and(waits) {
+            // Its kick went to another.
+            group.look_again = true;
+            decision.run_for = Some(0);
+        }
     }
 
     /// Takes a waiting unit over from another group for a CPU that has none. Returns whether it
@@ -212,28 +266,57 @@ impl Credit2 {
         false
     }
 
-    /// Takes one waiting unit over from a group whose CPUs carry clearly more weight each.
-    pub(super) fn balance(&self, own: usize, cpu: CpuId, local: u32) {
-        let cpus = |index: usize| u64::from(self.bays[index].hints.online().count_ones().max(1));
-        let load = |index: usize| self.bays[index].hints.load();
-        let busiest = (0..self.bays.len())
-            .filter(|&index| index != own && self.bays[index].hints.waiting() > 0)
-            .max_by_key(|&index| load(index) * 64 / cpus(index));
-        let Some(index) = busiest else {
-            return;
-        };
-        let (mut theirs, mut ours) = self.lock_pair(index, own);
-        let loaded = ours.cpu(local).and_then(|cpu| cpu.loaded);
-        let Some(found) = theirs.best_for(cpu, loaded) else {
-            return;
-        };
-        let weight = theirs
-            .unit(found.unit)
-            .map_or(0, |data| u64::from(data.weight));
-        let (after_theirs, after_ours) = (load(index).saturating_sub(weight), load(own) + weight);
-        if after_theirs * cpus(own) >= after_ours * cpus(index) {
-            self.transfer(found.unit, &mut theirs, &mut ours, (index, own));
+    /// Gives a waiting unit of group `own` to the least loaded group that can use it, if the load of
+    /// each CPU is clearly less there, and does not become the one that is more. Returns the CPU to
+    /// kick; nothing when all is well.
+    ///
+    /// Who has too much gives, and nobody takes: a group where each CPU has just one unit need not
+    /// look at the others from time to time.
+    pub(super) fn balance(&self, own: usize, now: Nanos) -> Option<Option<CpuId>> {
+        let scale = &self.rules.scale;
+        let of_each = |index: usize| self.bays[index].hints.load_of_each(now, scale);
+        let most = of_each(own);
+        let tolerance = scale.tolerance(most);
+        let mut before = None;
+        loop {
+            // The next by load: not all units may go to the first.
+            let others = (0..self.bays.len())
+                .filter(|&index| index != own && self.bays[index].hints.online() != 0)
+                .map(|index| (of_each(index), index));
+            let next = others.filter(|&other| Some(other) > before).min()?;
+            if next.0.saturating_add(tolerance) > most {
+                return None;
+            }
+            before = Some(next);
+            let given = self.give((own, next.1), tolerance, now);
+            if given.is_some() {
+                return given;
+            }
         }
+    }
+
+    /// Moves a waiting unit between two groups unless the second would then have more.
+    fn give(
+        &self,
+        (from, to): (usize, usize),
+        tolerance: u64,
+        now: Nanos,
+    ) -> Option<Option<CpuId>> {
+        let (of_ours, of_theirs) = (&self.bays[from].hints, &self.bays[to].hints);
+        let (base, width) = self.seats.range(to);
+        let (mut ours, mut theirs) = self.lock_pair(from, to);
+        let (unit, moved) = ours.best_to_move((base, width, of_theirs.online()), now)?;
+        let scale = &self.rules.scale;
+        let after_ours = of_ours.load(now, scale).saturating_sub(moved) / of_ours.cpus();
+        let after_theirs = (of_theirs.load(now, scale) + moved) / of_theirs.cpus();
+        // Less than what would have it moved back.
+        if after_theirs >= after_ours.saturating_add(tolerance) {
+            return None;
+        }
+        self.transfer(unit, &mut ours, &mut theirs, (from, to));
+        theirs.unit_mut(unit)?.settled_at = now.saturating_add(SETTLE_TIME);
+        drop(ours);
+        Some(self.find_cpu(to, &mut theirs, unit, now))
     }
 
     /// Applies a change of what is online to every unit; returns who must ask again for it.
@@ -241,9 +324,8 @@ impl Credit2 {
         let mut kicks = CpuSet::EMPTY;
         for unit in (0..self.homes.len() as u32).map(Unit) {
             let running = self.lock_home(unit).and_then(|(_, mut group)| {
-                let data = group.unit_mut(unit)?;
-                data.refresh_affinity(online);
-                let cpu = running_outside(data)?;
+                group.refresh_affinity(unit, None, online);
+                let cpu = running_outside(group.unit(unit)?)?;
                 group.mark_kicked(cpu);
                 Some(cpu)
             });

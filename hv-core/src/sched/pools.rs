@@ -21,7 +21,8 @@ use xen_abi::errno::Errno;
 use super::affinity::Affinity;
 use super::cpuset::CpuSet;
 use super::credit::DEFAULT_WEIGHT;
-use super::credit2::{Credit2, Layout, NOWHERE, free_number, reserved};
+use super::credit2::{Credit2, Layout, NOWHERE, free_number};
+use super::seats::reserved;
 use super::unit::{UnitCell, UnitData, UnitInfo};
 use super::{Decision, Params, Scheduler, Unit};
 use crate::base::lock::{Mutex, rank};
@@ -488,7 +489,7 @@ impl Scheduler for Pools {
         self.registry.lock().online
     }
 
-    fn set_params(&self, dom: DomId, params: Params) -> Result<(), Errno> {
+    fn set_params(&self, dom: DomId, params: Params) -> Result<CpuSet, Errno> {
         self.policy_of(dom).set_params(dom, params)
     }
 

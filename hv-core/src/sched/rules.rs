@@ -4,27 +4,41 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::budget::{Budget, quota};
-use super::credit::CAP_PERIOD;
+use super::load::Scale;
 use crate::base::Nanos;
-
-/// Rate limit unless set otherwise, in microseconds.
-const DEFAULT_RATELIMIT_US: u32 = 1000;
+use crate::boot::cmdline::Credit2Options;
 
 /// Settings and budgets; all groups refer to one.
 pub(super) struct Rules {
     /// The shortest time a unit runs before another may preempt it.
     pub ratelimit_us: AtomicU32,
+    /// What that was at first.
+    first_ratelimit_us: u32,
     /// How often budgets are replenished.
     pub period: Nanos,
+    /// Advantage in credit that a unit needs to be taken over from another CPU: caches are warm
+    /// there.
+    pub resistance: i64,
+    /// How loads are averaged and compared.
+    pub scale: Scale,
     /// By the number that units have as `budget`.
     budgets: Vec<Budget>,
 }
 
 impl Rules {
-    pub(super) fn new(budgets: Vec<Budget>) -> Self {
+    pub(super) fn new(options: &Credit2Options, budgets: Vec<Budget>) -> Self {
+        let ratelimit_us = options.ratelimit_us.unsigned_abs();
         Self {
-            ratelimit_us: AtomicU32::new(DEFAULT_RATELIMIT_US),
-            period: CAP_PERIOD,
+            ratelimit_us: AtomicU32::new(ratelimit_us),
+            first_ratelimit_us: ratelimit_us,
+            period: u64::from(options.cap_period_ms.unsigned_abs()) * 1_000_000,
+            resistance: i64::from(options.migrate_resist) * 1000,
+            scale: Scale {
+                window: options.load_window_shift.unsigned_abs(),
+                precision: options.load_precision_shift.unsigned_abs(),
+                over: options.balance_over,
+                under: options.balance_under,
+            },
             budgets,
         }
     }
@@ -32,7 +46,7 @@ impl Rules {
     /// Settings as they were at first.
     pub(super) fn reset(&self) {
         self.ratelimit_us
-            .store(DEFAULT_RATELIMIT_US, Ordering::Relaxed);
+            .store(self.first_ratelimit_us, Ordering::Relaxed);
     }
 
     pub(super) fn limit(&self) -> Nanos {

@@ -1,6 +1,10 @@
 //! The policy under the simulated machine.
 
 mod caps;
+mod cost;
+mod loads;
+mod lone;
+mod queues;
 
 use proptest::prelude::*;
 use xen_abi::errno::Errno;
@@ -19,7 +23,7 @@ fn weight(weight: u16) -> Params {
 fn contest(weights: &[u16], cpus: u32, width: u32, seed: u64) -> Vec<(f64, f64)> {
     let mut sim = Sim::new(cpus, width, seed);
     for (dom, &share) in weights.iter().enumerate() {
-        sim.sched.set_params(dom as u16, weight(share)).unwrap();
+        sim.set_params(dom as u16, weight(share));
         sim.add(dom as u16, Affinity::ANY, Habit::Hog);
     }
     sim.run_until(4_000 * MS);
@@ -418,7 +422,7 @@ proptest! {
     ) {
         let mut sim = Sim::new(cpus, width, seed);
         for (dom, (habit, hard, soft, share)) in units.iter().enumerate() {
-            sim.sched.set_params(dom as u16, weight(*share)).unwrap();
+            sim.set_params(dom as u16, weight(*share));
             let affinity = Affinity { hard: from_mask(*hard), soft: from_mask(*soft) };
             sim.add(dom as u16, affinity, *habit);
         }

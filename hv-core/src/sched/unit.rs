@@ -9,7 +9,8 @@ use xen_abi::errno::Errno;
 use super::Unit;
 use super::affinity::Affinity;
 use super::cpuset::CpuSet;
-use super::credit::{GRANT, MIGRATE_RESISTANCE, SOFT_RESISTANCE};
+use super::credit::{GRANT, SOFT_RESISTANCE};
+use super::load::Average;
 use crate::base::{CpuId, DomId, Nanos, VcpuId};
 
 /// Where a unit is.
@@ -38,6 +39,8 @@ pub struct UnitInfo {
     pub last_cpu: CpuId,
     /// CPU that still holds its state.
     pub resident: Option<CpuId>,
+    /// Run queue that it belongs to.
+    pub queue: u16,
     /// Weight of its domain.
     pub weight: u16,
     /// Credit at the last decision, nanoseconds at the heaviest unit's rate.
@@ -51,6 +54,9 @@ pub(super) enum Wish {
     Run,
     Sleep,
 }
+
+/// Time that no budget pays for.
+pub(super) const UNCOUNTED: Nanos = Nanos::MAX;
 
 /// The state of a unit; lives in the group of CPUs that is its home.
 #[derive(Debug)]
@@ -68,15 +74,24 @@ pub(super) struct UnitData {
     pub resident: Option<CpuId>,
     pub last_cpu: Option<CpuId>,
     pub credit: i64,
+    /// Its share of the group's load.
+    pub load: Average,
+    /// Until when balancing leaves it where it is.
+    pub settled_at: Nanos,
     /// Which budget its domain has; none without a cap.
     pub budget: Option<u16>,
-    /// Time taken from the budget and not yet used: it runs then.
+    /// Time taken from the budget and not yet used: it runs then. [`UNCOUNTED`] for one that began
+    /// to run before its domain had this budget, until the next decision.
     pub held: Nanos,
     /// The group's count of grants up to which `credit` is.
     pub epoch: u64,
     pub affinity: Affinity,
     /// Where it may run: `affinity.hard`, or anywhere while all of that is offline.
     pub effective: CpuSet,
+    /// The one CPU of `effective`, if there is but one.
+    pub pin: Option<CpuId>,
+    /// Which part of the queue it waits in: see `Group::queue`.
+    pub part: u8,
     /// Those of `effective` that it prefers; all of them when it prefers none.
     pub preferred: CpuSet,
     /// How often the policy looked at it.
@@ -97,14 +112,27 @@ impl UnitData {
             resident: None,
             last_cpu: None,
             credit: GRANT,
+            load: Average::default(),
+            settled_at: 0,
             budget: None,
             held: 0,
             epoch: 0,
             affinity: *affinity,
             effective: CpuSet::ALL,
+            pin: None,
+            part: 0,
             preferred: CpuSet::ALL,
             #[cfg(any(test, feature = "sim"))]
             looks: core::cell::Cell::new(0),
+        }
+    }
+
+    /// Its momentary load: what it weighs while it competes.
+    pub(super) fn demand(&self) -> u64 {
+        if self.competes() {
+            self.weight.into()
+        } else {
+            0
         }
     }
 
@@ -116,6 +144,8 @@ impl UnitData {
     /// Recomputes where the unit may run, for a change of the affinity or of what is online.
     pub(super) fn refresh_affinity(&mut self, online: &CpuSet) {
         self.effective = self.affinity.effective(online);
+        let pinned = self.effective.len() == 1;
+        self.pin = self.effective.iter().next().filter(|_| pinned);
         self.preferred = self.effective.intersection(&self.affinity.soft);
         if self.preferred.intersection(online).is_empty() {
             self.preferred = self.effective;
@@ -123,19 +153,18 @@ impl UnitData {
     }
 
     /// Whether `cpu` may load the unit's state now; `loaded` is whose state it holds.
-    pub(super) fn may_start(&self, me: Unit, cpu: CpuId, loaded: Option<Unit>) -> bool {
-        self.effective.contains(cpu)
-            && match self.resident {
-                None => true,
-                Some(holder) => holder == cpu && loaded == Some(me),
-            }
+    pub(super) fn may_load(&self, me: Unit, cpu: CpuId, loaded: Option<Unit>) -> bool {
+        match self.resident {
+            None => true,
+            Some(holder) => holder == cpu && loaded == Some(me),
+        }
     }
 
-    /// Credit less what speaks against running on `cpu`.
-    pub(super) fn score(&self, cpu: CpuId) -> i64 {
+    /// Credit less what speaks against running on `cpu`, `resistance` against a change.
+    pub(super) fn score(&self, cpu: CpuId, resistance: i64) -> i64 {
         let mut score = self.credit;
         if self.last_cpu.is_some_and(|last| last != cpu) {
-            score -= MIGRATE_RESISTANCE;
+            score -= resistance;
         }
         if !self.preferred.contains(cpu) {
             score -= SOFT_RESISTANCE;
@@ -143,13 +172,15 @@ impl UnitData {
         score
     }
 
-    pub(super) fn info(&self) -> UnitInfo {
+    /// What others may know; the unit is at home in group `queue`.
+    pub(super) fn info(&self, queue: u16) -> UnitInfo {
         UnitInfo {
             dom: self.dom,
             vcpu: self.vcpu,
             place: self.place,
             last_cpu: self.last_cpu.unwrap_or(0),
             resident: self.resident,
+            queue,
             weight: self.weight,
             credit: self.credit,
         }

@@ -50,8 +50,14 @@ impl Options {
             ("watchdog", Some(Switch(self.watch_for().is_some()))),
             ("watchdog_timeout", self.watch_for().map(Number)),
         ];
-        all.into_iter()
+        let scheduler = self.credit2.in_effect();
+        let scheduler = scheduler
+            .into_iter()
+            .map(|(name, value)| (name, Some(value)));
+        let mut params: Vec<Param> = (all.into_iter().chain(scheduler))
             .filter_map(|(name, value)| value.map(|value| Param { name, value }))
-            .collect()
+            .collect();
+        params.sort_by_key(|param| param.name);
+        params
     }
 }

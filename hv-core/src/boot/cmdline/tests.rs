@@ -269,6 +269,44 @@ fn interrupts_are_limited() {
 }
 
 #[test]
+fn credit2_is_configured_as_with_xen() {
+    let line = "credit2_runqueue=core sched_credit2_max_cpus_runqueue=8 sched_ratelimit_us=0 \
+                credit2-cap-period-ms=20 sched_credit2_migrate_resist=0x100 \
+                credit2_load_window_shift=20 credit2_load_precision_shift=10 \
+                credit2_balance_over=-1 credit2_balance_under=2";
+    let wanted = Credit2Options {
+        run_queue: RunQueueBy::Core,
+        max_cpus_runqueue: 8,
+        ratelimit_us: 0,
+        cap_period_ms: 20,
+        migrate_resist: 256,
+        load_window_shift: 20,
+        load_precision_shift: 10,
+        balance_over: -1,
+        balance_under: 2,
+    };
+    assert_eq!(clean(line).credit2, wanted);
+    for bad in [
+        "credit2_runqueue=die",
+        "credit2_runqueue",
+        "no-credit2_runqueue=cpu",
+        "sched_ratelimit_us=99",
+        "sched_ratelimit_us=-0x64",
+        "credit2_balance_over=--1",
+        "credit2_cap_period_ms=",
+        "sched_credit2_max_cpus_runqueue=99999999999",
+    ] {
+        let found = findings(bad);
+        assert_eq!(found.len(), 1, "{bad}");
+        assert!(
+            found[0].to_string().contains("its value should be"),
+            "{bad}"
+        );
+        assert_eq!(Parsed::new(bad).options.credit2, Credit2Options::default());
+    }
+}
+
+#[test]
 fn cpu_limits_combine() {
     assert_eq!(clean("maxcpus=3").max_cpus, Some(3));
     assert_eq!(clean("nosmp maxcpus=3").max_cpus, Some(1));
@@ -297,7 +335,11 @@ fn the_rest_takes_its_values() {
     assert_eq!(clean("conring_size=100k").conring_size, 128 << 10);
     assert_eq!(findings("conring_size=1G").len(), 1);
     assert_eq!(clean("sched=null").scheduler, SchedulerName::Null);
-    assert_eq!(findings("sched=rtds"), [missing("sched=rtds")]);
+    for other in ["sched=rtds", "sched=credit", "sched=arinc653"] {
+        assert_eq!(findings(other), [missing(other)]);
+        let scheduler = Parsed::new(other).options.scheduler;
+        assert_eq!(scheduler, SchedulerName::Credit2, "{other}");
+    }
     assert_eq!(
         clean("abi=4.20").abi,
         AbiVersion {
@@ -392,7 +434,8 @@ proptest! {
     fn any_value_is_survived(
         name in prop::sample::select(vec![
             "console", "com1", "com2", "conring_size", "loglvl", "guest_loglvl", "dom0",
-            "dom0_mem", "dom0_max_vcpus", "maxcpus", "irq_ratelimit", "sched", "abi", "reboot", "watchdog",
+            "dom0_mem", "dom0_max_vcpus", "maxcpus", "irq_ratelimit", "sched", "credit2_runqueue",
+            "credit2_balance_over", "sched_ratelimit_us", "abi", "reboot", "watchdog",
             "watchdog_timeout", "timer_slop",
         ]),
         value in "[0-9a-zA-Z:,/.+%=é-]{0,40}",

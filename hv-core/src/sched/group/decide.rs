@@ -22,6 +22,7 @@ impl Group {
         let bit = 1_u64 << local;
         let cpu_id = self.base + local;
         let online = self.online & bit != 0;
+        self.average.advance(now, self.load, &self.scale);
         self.charge(at, now, rules);
         self.cpus[at].kicked = false;
         if hints.idle.load(Ordering::Relaxed) & bit != 0 {
@@ -59,13 +60,15 @@ impl Group {
         }
         self.publish(hints);
         let save = self.settle_loaded(at, next, online);
-        let run_for = next.map(|unit| self.slice(at, cpu_id, unit, now, rules.limit()));
-        match run_for {
-            Some(time) => self.cpus[at].resched_at = now.saturating_add(time),
-            None if online => {
-                hints.idle.fetch_or(bit, Ordering::SeqCst);
-            }
-            None => {}
+        let run_for = next.and_then(|unit| self.slice(at, cpu_id, unit, now, rules.limit()));
+        let end = run_for.map_or(Nanos::MAX, |time| now.saturating_add(time));
+        self.cpus[at].resched_at = end;
+        self.lone &= !bit;
+        if next.is_some() && run_for.is_none() {
+            self.lone |= bit;
+        }
+        if next.is_none() && online {
+            hints.idle.fetch_or(bit, Ordering::SeqCst);
         }
         Decision {
             next,
@@ -92,6 +95,7 @@ impl Group {
             }
             if stay == Some(unit) {
                 // It is listed when it leaves the CPU.
+                self.account(unit, now);
                 self.known_mut(unit).place = Place::Parked;
                 stay = None;
             } else {
@@ -140,6 +144,8 @@ impl Group {
                 self.enqueue(unit);
             }
             Wish::Sleep => {
+                self.account(unit, now);
+                let data = self.known_mut(unit);
                 data.place = Place::Asleep;
                 let weight = u64::from(data.weight);
                 self.load -= weight;
@@ -173,34 +179,49 @@ impl Group {
     }
 
     /// How long the unit runs: until it would fall behind the best that waits, or has used what it
-    /// took from its budget.
-    fn slice(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Nanos {
+    /// took from its budget; without end if there is neither.
+    fn slice(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Option<Nanos> {
         let turn = self.turn(at, cpu, unit, now, limit);
         let data = self.known(unit);
-        match data.budget {
-            Some(_) => turn.min(data.held),
-            None => turn,
-        }
+        let paid = data.budget.map(|_| data.held);
+        turn.into_iter().chain(paid).min()
     }
 
-    /// How long the unit runs before it would fall behind the best that waits.
-    fn turn(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Nanos {
-        if self.queue.is_empty() {
-            return MAX_SLICE;
-        }
+    /// How long the unit runs before it would fall behind the best that waits, if one does.
+    fn turn(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Option<Nanos> {
         // One whose state is not saved yet will be by the time the slice ends.
-        let Some(rival) = self.best_of(cpu, |_, data| data.effective.contains(cpu)) else {
-            return MAX_SLICE;
-        };
+        let rival = self.best_of(cpu, None)?;
         let data = self.known(unit);
         let lead = data.credit.saturating_sub(rival.score);
         let protected = limit.saturating_sub(now.saturating_sub(self.cpus[at].since));
         if lead < 0 && protected > 0 {
             // Only the rate limit keeps the rival waiting.
-            return protected;
+            return Some(protected);
         }
-        credit::time_to_burn(lead, data.weight, self.max_weight)
-            .clamp(MIN_SLICE, MAX_SLICE)
-            .max(protected)
+        let behind = credit::time_to_burn(lead, data.weight, self.max_weight);
+        Some(behind.clamp(MIN_SLICE, MAX_SLICE).max(protected))
+    }
+
+    /// Whether the CPU asks because a unit's slice has ended.
+    pub(in super::super) fn has_expired(&self, local: u32, now: Nanos) -> bool {
+        self.cpu(local)
+            .is_some_and(|cpu| cpu.current.is_some() && now >= cpu.resched_at)
+    }
+
+    /// A CPU to kick because it has no end to its slice, though one waits that it could run: the
+    /// best of those that wait for the CPU at hand, which has found so at the end of a slice. For
+    /// waits that are shorter nobody is disturbed.
+    pub(in super::super) fn call_lone(&mut self, local: u32) -> Option<CpuId> {
+        if self.lone == 0 {
+            return None;
+        }
+        let rival = self.best_of(self.base + local, None)?.unit;
+        let effective = &self.known(rival).effective;
+        let width = self.cpus.len() as u32;
+        let bits = effective.bits(self.base, width) & self.online & self.lone;
+        let free = |&at: &u32| bits >> at & 1 == 1 && !self.cpus[at as usize].kicked;
+        let found = (0..width).find(free)?;
+        self.cpus[found as usize].kicked = true;
+        Some(self.base + found)
     }
 }

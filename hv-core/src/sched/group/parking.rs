@@ -8,6 +8,7 @@ use crate::base::Nanos;
 use crate::sched::Unit;
 use crate::sched::budget::Budget;
 use crate::sched::rules::Rules;
+use crate::sched::unit::UNCOUNTED;
 
 impl Group {
     /// Takes time for a unit that is to run; `false` when its domain has none left.
@@ -23,15 +24,18 @@ impl Group {
     /// Gives back what a unit that ran has not used.
     pub(super) fn refund(&mut self, unit: Unit, rules: &Rules) {
         let data = self.known_mut(unit);
-        if data.held != 0
+        let left = core::mem::take(&mut data.held);
+        if left != 0
+            && left != UNCOUNTED
             && let Some(budget) = rules.budget(data.budget)
         {
-            budget.give_back(core::mem::take(&mut data.held));
+            budget.give_back(left);
         }
     }
 
     /// Has a unit wait for its budget; it is in no list, and counts as load so far.
     pub(super) fn park(&mut self, unit: Unit, now: Nanos, rules: &Rules) {
+        self.account(unit, now);
         let data = self.known_mut(unit);
         data.place = Place::Parked;
         self.load -= u64::from(data.weight);
@@ -39,7 +43,7 @@ impl Group {
     }
 
     fn list(&mut self, unit: Unit, now: Nanos, rules: &Rules) {
-        self.parked.push_back(unit);
+        self.parked.push(unit);
         self.unpark_at = self.unpark_at.min(rules.next_period(now));
     }
 
@@ -83,15 +87,15 @@ impl Group {
         hints: &Hints,
     ) -> Option<Unit> {
         while self.has_due(now, rules) {
-            let unit = self.parked.pop_front()?;
+            let unit = self.parked.remove(0);
             self.due -= 1;
             let budget = rules.budget(self.known(unit).budget);
             if budget.is_none_or(|budget| budget.has_some(now, rules.period)) {
-                self.compete(unit);
+                self.compete(unit, now);
                 self.publish(hints);
                 return Some(unit);
             }
-            self.parked.push_back(unit);
+            self.parked.push(unit);
         }
         None
     }

@@ -9,7 +9,7 @@ use super::habit::Habit;
 use super::stats::{Costs, Histogram};
 use super::{Dice, KICK, MS, SAVE};
 use crate::base::{CpuId, DomId, Nanos};
-use crate::sched::{Affinity, CpuSet, Credit2, Decision, Layout, Scheduler, Unit};
+use crate::sched::{Affinity, CpuSet, Credit2, Decision, Layout, Params, Scheduler, Unit};
 
 /// A unit of the machine.
 #[derive(Debug)]
@@ -140,8 +140,18 @@ impl Sim {
     /// When the scheduler refuses the layout.
     #[must_use]
     pub fn with_layout(layout: Layout, seed: u64, check_every: u32) -> Self {
+        let sched = Credit2::new(layout).expect("the layout is within its bounds");
+        let mut sim = Self::with(sched, layout.max_cpus, seed);
+        sim.checks = Checks::new(check_every);
+        sim
+    }
+
+    /// A machine of so many CPUs that has this scheduler, and of which every step is checked.
+    #[must_use]
+    pub fn with(sched: Credit2, cpus: u32, seed: u64) -> Self {
+        let by_number = vec![usize::MAX; sched.unit_numbers().count()];
         let mut sim = Self {
-            sched: Credit2::new(layout).expect("the layout is within its bounds"),
+            sched,
             now: 0,
             units: Vec::new(),
             dice: Dice::new(seed),
@@ -152,15 +162,15 @@ impl Sim {
             latency: Histogram::default(),
             clock: None,
             costs: Costs::default(),
-            checks: Checks::new(check_every),
-            cpus: vec![SimCpu::default(); layout.max_cpus as usize],
+            checks: Checks::new(1),
+            cpus: vec![SimCpu::default(); cpus as usize],
             online: CpuSet::EMPTY,
             gangs: Vec::new(),
-            by_number: vec![usize::MAX; layout.max_units as usize],
+            by_number,
             agenda: Agenda::default(),
             spans: None,
         };
-        for cpu in 0..layout.max_cpus {
+        for cpu in 0..cpus {
             sim.set_online(cpu, true);
         }
         sim
@@ -231,6 +241,17 @@ impl Sim {
         if let Ok(kick) = self.sched.set_affinity(unit, &affinity, self.now) {
             self.units[index].affinity = affinity;
             self.kick(kick);
+        }
+    }
+
+    /// Changes a domain's parameters.
+    ///
+    /// # Panics
+    /// When the scheduler refuses them.
+    pub fn set_params(&mut self, dom: DomId, params: Params) {
+        let kicks = self.sched.set_params(dom, params).unwrap();
+        for cpu in kicks.iter() {
+            self.kick(Some(cpu));
         }
     }
 

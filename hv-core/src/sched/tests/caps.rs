@@ -19,7 +19,7 @@ fn cap(cap: u16) -> Params {
 /// Domain 1 with as many hogs and this cap.
 fn capped(cpus: u32, width: u32, hogs: usize, percent: u16) -> Sim {
     let mut sim = Sim::new(cpus, width, 7);
-    sim.sched.set_params(1, cap(percent)).unwrap();
+    sim.set_params(1, cap(percent));
     for _ in 0..hogs {
         sim.add(1, Affinity::ANY, Habit::Hog);
     }
@@ -120,7 +120,7 @@ fn the_rate_limit_does_not_override_a_cap() {
 #[test]
 fn two_caps_are_kept_at_once() {
     let mut sim = capped(2, 8, 2, 70);
-    sim.sched.set_params(2, cap(30)).unwrap();
+    sim.set_params(2, cap(30));
     for _ in 0..2 {
         sim.add(2, Affinity::ANY, Habit::Hog);
     }
@@ -136,15 +136,15 @@ fn a_cap_can_be_raised_and_taken_away_while_units_wait_for_it() {
         sim.sched.info(sim.units[0].unit).unwrap().place,
         Place::Parked
     );
-    sim.sched.set_params(1, cap(50)).unwrap();
+    sim.set_params(1, cap(50));
     assert_eq!(sim.sched.params(1), cap(50));
     assert_share(run_periods(&mut sim, 1, 50, 100), 50);
     sim.run_until(sim.now + 8 * MS);
-    sim.sched.set_params(1, cap(0)).unwrap();
+    sim.set_params(1, cap(0));
     assert_share(run_periods(&mut sim, 1, 100, 100), 100);
     // A cap on one that runs takes hold when its slice ends, and the excess is paid for.
     sim.run_until(sim.now + 3 * MS);
-    sim.sched.set_params(1, cap(20)).unwrap();
+    sim.set_params(1, cap(20));
     sim.run_until(sim.now + 10 * PERIOD);
     assert_share(run_periods(&mut sim, 1, 20, 100), 20);
 }
@@ -256,6 +256,82 @@ fn an_idle_cpu_keeps_the_time_and_only_one_does() {
     assert_eq!((decision.next, decision.run_for), (Some(unit), Some(MS)));
 }
 
+#[test]
+fn a_cpu_with_more_to_tell_than_one_asks_again() {
+    let mut sim = Sim::new(3, 4, 5);
+    sim.run_until(MS);
+    let sched = &sim.sched;
+    let add = |dom, cpus: &[u32], percent| {
+        sched.set_params(dom, cap(percent)).unwrap();
+        let hard = cpus.iter().copied().collect();
+        let soft = CpuSet::ALL;
+        sched.insert(dom, 0, &Affinity { hard, soft }).unwrap()
+    };
+    let runs = |cpu, unit, at| {
+        assert_eq!(sched.wake(unit, at), Some(cpu));
+        assert_eq!(sched.schedule(cpu, at).next, Some(unit));
+    };
+    let leaves = |cpu, unit, at| {
+        let decision = sched.schedule(cpu, at);
+        assert_eq!((decision.next, decision.save), (None, Some(unit)));
+        assert_eq!(sched.context_saved(cpu, unit, at), None);
+    };
+    let (far, near) = (add(1, &[1], 10), add(2, &[0], 10));
+    let (roamer, pinned) = (add(3, &[0, 2], 0), add(4, &[0], 0));
+    runs(0, roamer, MS);
+    let _ = sched.sleep(roamer);
+    let _ = sched.unload(roamer);
+    leaves(0, roamer, 2 * MS);
+    // CPU 0 keeps the time for both; the unit for CPU 1 is the first.
+    runs(0, near, 2 * MS);
+    runs(1, far, 2 * MS);
+    leaves(0, near, 3 * MS);
+    leaves(1, far, 3 * MS);
+    let _ = sched.sleep(near);
+    assert_eq!(sched.wake(near, 4 * MS), None);
+    // At the new period CPU 0 takes one unit, sends for another, and has a third for CPU 1.
+    assert_eq!(sched.wake(roamer, PERIOD), Some(0));
+    assert_eq!(sched.wake(pinned, PERIOD), None);
+    let decision = sched.schedule(0, PERIOD);
+    assert_eq!((decision.next, decision.kick), (Some(pinned), Some(2)));
+    assert_eq!(decision.run_for, Some(0));
+    let decision = sched.schedule(0, PERIOD);
+    assert_eq!((decision.next, decision.kick), (Some(pinned), Some(1)));
+    assert_eq!(sched.schedule(1, PERIOD).next, Some(far));
+    assert_eq!(sched.schedule(2, PERIOD).next, Some(roamer));
+}
+
+#[test]
+fn a_new_period_reaches_every_cpu_one_by_one() {
+    let mut sim = Sim::new(4, 4, 5);
+    sim.run_until(MS);
+    let sched = &sim.sched;
+    let units = [0, 1, 2, 3].map(|cpu: u32| {
+        let dom = cpu as DomId;
+        sched.set_params(dom, cap(10)).unwrap();
+        let unit = sched.insert(dom, 0, &Affinity::pinned(cpu)).unwrap();
+        assert_eq!(sched.wake(unit, MS), Some(cpu));
+        assert_eq!(sched.schedule(cpu, MS).next, Some(unit));
+        unit
+    });
+    for (cpu, unit) in (0..).zip(units) {
+        assert_eq!(sched.schedule(cpu, 2 * MS).save, Some(unit));
+        assert_eq!(sched.context_saved(cpu, unit, 2 * MS), None);
+    }
+    for (cpu, run_for) in [(1, 0), (2, 0), (3, MS)] {
+        let decision = sched.schedule(0, PERIOD);
+        assert_eq!(decision.next, Some(units[0]));
+        assert_eq!(
+            (decision.kick, decision.run_for),
+            (Some(cpu), Some(run_for))
+        );
+    }
+    for cpu in 1..4_u32 {
+        let decision = sched.schedule(cpu, PERIOD);
+        assert_eq!(decision.next, Some(units[cpu as usize]));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -269,7 +345,7 @@ proptest! {
     ) {
         let mut sim = Sim::new(cpus, 1 << width, seed);
         for (dom, &(percent, units, kind)) in caps.iter().enumerate() {
-            sim.sched.set_params(dom as u16, cap(percent)).unwrap();
+            sim.set_params(dom as u16, cap(percent));
             for _ in 0..units {
                 let habit = match kind {
                     0 => Habit::Hog,

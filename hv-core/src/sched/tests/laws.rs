@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::{any_unit, from_mask, weight};
 use crate::base::Nanos;
-use crate::sched::credit::{CEILING, MIGRATE_RESISTANCE, MIN_SLICE, WAKE_RESISTANCE};
+use crate::boot::cmdline::Credit2Options;
+use crate::sched::credit::{CEILING, MIN_SLICE, WAKE_RESISTANCE};
 use crate::sched::sim::{Habit, KICK, MS, SAVE, Sim, US, fair_shares};
 use crate::sched::{Affinity, Layout, Scheduler};
 
@@ -61,7 +62,8 @@ fn longest_wait(own: u16, others: &[(u16, bool)], cpus: u32, limit: Nanos) -> Na
         .max()
         .unwrap_or(own)
         .max(own);
-    let behind = (CEILING + MIGRATE_RESISTANCE) as f64 + slice * f64::from(high) / f64::from(own);
+    let resistance = i64::from(Credit2Options::default().migrate_resist) * US as i64;
+    let behind = (CEILING + resistance) as f64 + slice * f64::from(high) / f64::from(own);
     let each = |(weight, _): &(u16, bool)| {
         let time = f64::from(*weight) / f64::from(low);
         behind * time.min(1.0) + slice + SWITCH as f64
@@ -92,7 +94,7 @@ proptest! {
     ) {
         let mut sim = Sim::new(cpus, width, seed);
         for (dom, (habit, hard, soft, share)) in units.iter().enumerate() {
-            sim.sched.set_params(dom as u16, weight(*share)).unwrap();
+            sim.set_params(dom as u16, weight(*share));
             let affinity = Affinity { hard: from_mask(*hard), soft: from_mask(*soft) };
             sim.add(dom as u16, affinity, *habit);
         }
@@ -129,7 +131,7 @@ proptest! {
         let mut sim = Sim::new(cpus, 8, seed);
         sim.sched.set_ratelimit_us(limit).unwrap();
         for (dom, (habit, share)) in units.iter().enumerate() {
-            sim.sched.set_params(dom as u16, weight(*share)).unwrap();
+            sim.set_params(dom as u16, weight(*share));
             sim.add(dom as u16, Affinity::ANY, *habit);
         }
         sim.run_until(4_000 * MS);
@@ -178,7 +180,7 @@ const SLICE_OF_TEN_SECONDS: f64 = 1e-4;
 fn ten_seconds(cpus: u32, weights: &[u16], seed: u64) -> Vec<(f64, f64)> {
     let mut sim = Sim::new(cpus, 8, seed);
     for (dom, share) in weights.iter().enumerate() {
-        sim.sched.set_params(dom as u16, weight(*share)).unwrap();
+        sim.set_params(dom as u16, weight(*share));
         sim.add(dom as u16, Affinity::ANY, Habit::Hog);
     }
     sim.run_until(MS);
