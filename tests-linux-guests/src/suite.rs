@@ -169,8 +169,11 @@ const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
+        // A run queue for each core, whose threads are one here.
         name: "smp4",
+        hypervisor_args: "sched=null credit2_runqueue=core",
         expected: &[
+            "Option \"sched=null\" is not implemented and has no effect",
             "Brought up 4 CPUs",
             "TSC: that of each CPU agrees",
             "Guests' user mappings stay in the TLB",
