@@ -153,6 +153,12 @@ check_settings() {
 # Everything at once.
 check_race() {
     local vcpus
+    if [ -z "$ours" ]; then
+        # In the same emulator it failed half way through taking the CPU, which no pool could be given afterwards, or
+        # died of a null pointer in its credit2 when a vCPU was pinned (update_max_weight).
+        echo "NOT TRIED on Xen 4.17, which loses a CPU for good or panics: the race"
+        return
+    fi
     runs xl cpupool-migrate m Pool-0
     runs xl cpupool-cpu-remove one 3
     runs xl cpupool-cpu-add Pool-0 3
@@ -175,12 +181,12 @@ check_race() {
     runs xl cpupool-cpu-add one 3
     runs xl cpupool-migrate m one
     works m "after the race, in the other pool"
-    runs xl destroy m
-    eventually "it is gone" 30 gone m
 }
 
 check_ends() {
     local free
+    runs xl destroy m
+    eventually "it is gone" 30 gone m
     runs xl cpupool-create 'name="two"' 'sched="credit2"'
     runs xl cpupool-destroy two
     free=$(free-pages)
