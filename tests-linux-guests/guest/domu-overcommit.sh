@@ -30,7 +30,7 @@ else
 fi
 kill "$hog"
 matches "its kernel counts what others took" "$(guest big 'awk "/^cpu / { print \$9 }" /proc/stat')" '^[1-9]'
-lacks "its kernel saw nothing stuck" "$(guest big dmesg)" 'lockup|stall|hung task|blocked for more'
+lacks "its kernel saw nothing stuck" "$(guest big dmesg)" 'lockup|detected stall|hung task|blocked for more'
 runs xl vcpu-list big
 shuts_down big
 finish
