@@ -276,7 +276,7 @@ impl Credit2 {
             if !due {
                 decision.run_for = group.keep_time(local, now, decision.run_for);
             }
-            if expired && !look && !due {
+            if expired && !look && !due && decision.next.is_some() {
                 decision.kick = group.call_lone(local);
             }
             drop(group);
@@ -286,11 +286,11 @@ impl Credit2 {
             }
             group = bay.group.lock();
         };
-        if look || (was_idle && decision.next.is_some()) {
-            decision.kick = self.find_missed(now);
-        }
+        let look = look || (was_idle && decision.next.is_some());
         if due {
-            self.serve_due((own, local), first, now, &mut decision);
+            self.serve_due((own, local), (first, look), now, &mut decision);
+        } else if look {
+            decision.kick = self.find_missed(now);
         }
         if decision.kick.is_none() && bay.hints.waiting() > 0 && self.bays.len() > 1 {
             decision.kick = self.spread(own, now);
@@ -351,7 +351,7 @@ impl Scheduler for Credit2 {
         group.wake(unit, now, &self.rules, &self.bays[home].hints);
         let data = group.unit(unit)?;
         if data.resident.is_some() || group.can_serve(data) {
-            return self.told(self.find_cpu(home, &mut group, unit, now));
+            return self.told(self.find_cpu(home, group, unit, now));
         }
         drop(group);
         self.told(self.place(unit, now))

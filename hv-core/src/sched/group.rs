@@ -126,6 +126,9 @@ pub(super) struct Cpu {
     since: Nanos,
     /// When the CPU asks again by itself; the end of time if it does not.
     resched_at: Nanos,
+    /// The weight that burns credit at the rate of time: as when it last asked, for its slice was
+    /// cut by it.
+    rate: u16,
     /// It was told to ask again and has not yet.
     kicked: bool,
 }
@@ -411,14 +414,15 @@ impl Group {
             }
         }
         let (left, local) = least?;
-        let weight = self.cpus[local as usize]
+        let cpu = &self.cpus[local as usize];
+        let (weight, rate) = cpu
             .current
-            .map_or(1, |current| self.known(current).weight);
+            .map_or((1, 1), |current| (self.known(current).weight, cpu.rate));
         let lead = left.saturating_add(WAKE_RESISTANCE) - data.credit;
         let mut turn = now;
         if lead >= 0 {
             // Its slice was cut without this rival in mind: cut it anew if that is worth it.
-            let until_behind = credit::time_to_burn(lead, weight, self.max_weight);
+            let until_behind = credit::time_to_burn(lead, weight, rate);
             turn = turn.saturating_add(until_behind + MIN_SLICE);
         }
         let cpu = &mut self.cpus[local as usize];
@@ -432,9 +436,10 @@ impl Group {
     /// Credit that the unit on a CPU has left. While none waited for that CPU it owes nobody: it does not fall below zero
     /// then.
     fn left(&self, local: usize, unit: Unit, now: Nanos) -> i64 {
-        let elapsed = now.saturating_sub(self.cpus[local].charged);
+        let cpu = &self.cpus[local];
+        let elapsed = now.saturating_sub(cpu.charged);
         let data = self.known(unit);
-        let cost = credit::burn(elapsed, data.weight, self.max_weight);
+        let cost = credit::burn(elapsed, data.weight, cpu.rate);
         let left = data.credit.saturating_sub(cost);
         if self.lone >> local & 1 == 1 {
             left.max(data.credit.min(0))

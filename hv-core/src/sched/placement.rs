@@ -83,11 +83,13 @@ impl Credit2 {
         true
     }
 
-    /// The CPU to kick for a unit that waits in `group` (number `home`).
+    /// The CPU to kick for a unit that waits in `group` (number `home`). Afterwards one of the CPUs
+    /// of the unit's home knows of it, or will when it asks, or saves its state: a CPU without a
+    /// rival for what it runs may never ask by itself.
     pub(super) fn find_cpu(
         &self,
         home: usize,
-        group: &mut Group,
+        mut group: MutexGuard<'_, Group>,
         unit: Unit,
         now: Nanos,
     ) -> Option<CpuId> {
@@ -106,7 +108,19 @@ impl Credit2 {
         let idle = self
             .claim_among(home, (data.last_cpu, now), &data.preferred)
             .or_else(|| self.claim_among(home, (data.last_cpu, now), &data.effective));
-        idle.or_else(|| group.find_victim(unit, now, self.rules.limit()))
+        let Some(cpu) = idle else {
+            return group.find_victim(unit, now, self.rules.limit());
+        };
+        let (index, _) = self.seats.locate(cpu)?;
+        if index != home {
+            drop(group);
+            let (mut from, mut to) = self.lock_pair(home, index);
+            let waits = |data: &UnitData| data.place == Place::Queued && data.resident.is_none();
+            if from.unit(unit).is_some_and(waits) {
+                self.transfer(unit, &mut from, &mut to, (home, index));
+            }
+        }
+        Some(cpu)
     }
 
     /// Whether any CPU idles that nobody has kicked.
@@ -167,13 +181,13 @@ impl Credit2 {
     /// Finds a CPU for a unit that may wait, after moving it to where it can be served.
     pub(super) fn place(&self, unit: Unit, now: Nanos) -> Option<CpuId> {
         loop {
-            let (home, mut group) = self.lock_home(unit)?;
+            let (home, group) = self.lock_home(unit)?;
             let data = group.unit(unit)?;
             if !matches!(data.place, Place::Queued | Place::Parked) {
                 return None;
             }
             if data.resident.is_some() || group.can_serve(data) {
-                return self.find_cpu(home, &mut group, unit, now);
+                return self.find_cpu(home, group, unit, now);
             }
             drop(group);
             if !self.rehome(unit, now) {
@@ -209,11 +223,11 @@ impl Credit2 {
 
     /// Finds CPUs for units of group `own` whose budgets were replenished: for `first`, which was
     /// let go already, and for others until there is one to kick. Whoever keeps the time asks again
-    /// for the rest.
+    /// for the rest, and this one if it was to `look` for CPUs that idle.
     pub(super) fn serve_due(
         &self,
         (own, local): (usize, u32),
-        first: Option<Unit>,
+        (first, look): (Option<Unit>, bool),
         now: Nanos,
         decision: &mut Decision,
     ) {
@@ -228,20 +242,20 @@ impl Credit2 {
             if group.unit(unit).is_some_and(|data| !group.can_serve(data)) {
                 drop(group);
                 decision.kick = self.place(unit, now);
-                group = bay.group.lock();
             } else {
-                decision.kick = self.find_cpu(own, &mut group, unit, now);
+                decision.kick = self.find_cpu(own, group, unit, now);
             }
+            group = bay.group.lock();
         }
         decision.run_for = group.keep_time(local, now, decision.run_for);
-        let waits = |unit| {
-            let data = group.unit(unit);
-            data.is_some_and(|data| data.place == Place::Queued)
-        };
-        if next.is_some_and(waits) {
-            // Its kick went to another.
-            group.look_again = true;
-            decision.run_for = Some(0);
+        if look && self.has_idle() {
+            if decision.kick.is_none() {
+                drop(group);
+                decision.kick = self.find_missed(now);
+            } else {
+                group.look_again = true;
+                decision.run_for = Some(0);
+            }
         }
     }
 
@@ -316,7 +330,7 @@ impl Credit2 {
         self.transfer(unit, &mut ours, &mut theirs, (from, to));
         theirs.unit_mut(unit)?.settled_at = now.saturating_add(SETTLE_TIME);
         drop(ours);
-        Some(self.find_cpu(to, &mut theirs, unit, now))
+        Some(self.find_cpu(to, theirs, unit, now))
     }
 
     /// Applies a change of what is online to every unit; returns who must ask again for it.

@@ -58,6 +58,7 @@ impl Group {
         } else if let Some(unit) = next {
             self.known_mut(unit).yielding = false;
         }
+        self.cpus[at].rate = self.max_weight;
         self.publish(hints);
         let save = self.settle_loaded(at, next, online);
         let run_for = next.and_then(|unit| self.slice(at, cpu_id, unit, now, rules.limit()));

@@ -39,6 +39,7 @@ impl Sim {
             .filter(|&cpu| self.cpus[cpu].current.is_none())
             .map(|cpu| cpu as u32)
             .collect();
+        self.check_none_is_forgotten();
         if !idle.is_empty() {
             self.check_work_conservation(&idle);
         }
@@ -81,6 +82,32 @@ impl Sim {
                 "keeps the state of unit {index} at {}",
                 self.now
             );
+        }
+    }
+
+    /// For each unit that waits there is a CPU that will ask, or one that saves its state.
+    fn check_none_is_forgotten(&self) {
+        let asks = |cpu: &SimCpu| {
+            cpu.online && (cpu.kick_at.is_some() || cpu.deadline.is_some() || cpu.save.is_some())
+        };
+        let awake: CpuSet = (0..self.cpus.len())
+            .filter(|&cpu| asks(&self.cpus[cpu]))
+            .map(|cpu| cpu as u32)
+            .collect();
+        for (index, unit) in self.units.iter().enumerate() {
+            if !unit.waits() {
+                continue;
+            }
+            let effective = unit.affinity.effective(&self.online);
+            let saved = unit.loaded_on.is_some_and(|holder| {
+                let holder = &self.cpus[holder];
+                holder.save.is_some() || holder.kick_at.is_some()
+            });
+            // To ask the scheduler counts as work of its own: last.
+            let found = saved
+                || !effective.intersection(&awake).is_empty()
+                || is_parked(&self.sched, unit.unit);
+            assert!(found, "nobody knows of unit {index} at {}", self.now);
         }
     }
 

@@ -289,14 +289,14 @@ fn a_cpu_with_more_to_tell_than_one_asks_again() {
     leaves(1, far, 3 * MS);
     let _ = sched.sleep(near);
     assert_eq!(sched.wake(near, 4 * MS), None);
-    // At the new period CPU 0 takes one unit, sends for another, and has a third for CPU 1.
+    // At the new period CPU 0 takes one unit, has another for CPU 1, and sends for a third.
     assert_eq!(sched.wake(roamer, PERIOD), Some(0));
     assert_eq!(sched.wake(pinned, PERIOD), None);
     let decision = sched.schedule(0, PERIOD);
-    assert_eq!((decision.next, decision.kick), (Some(pinned), Some(2)));
+    assert_eq!((decision.next, decision.kick), (Some(pinned), Some(1)));
     assert_eq!(decision.run_for, Some(0));
     let decision = sched.schedule(0, PERIOD);
-    assert_eq!((decision.next, decision.kick), (Some(pinned), Some(1)));
+    assert_eq!((decision.next, decision.kick), (Some(pinned), Some(2)));
     assert_eq!(sched.schedule(1, PERIOD).next, Some(far));
     assert_eq!(sched.schedule(2, PERIOD).next, Some(roamer));
 }

@@ -1,7 +1,7 @@
 //! A CPU that only one unit wants is left in peace, and nobody loses by it.
 
 use super::super::sim::{Habit, MS, Sim, US};
-use super::super::{Affinity, CpuSet, Params};
+use super::super::{Affinity, CpuSet, Credit2, Layout, Params, Scheduler};
 use super::weight;
 use crate::base::Nanos;
 
@@ -167,4 +167,59 @@ fn groups_that_have_a_unit_for_each_cpu_take_part_in_balance() {
     }
     sim.run_until(sim.now + 2_000 * MS);
     assert_all_near(&shares_of(&mut sim, 2_000 * MS), 0.5);
+}
+
+#[test]
+fn a_slice_is_paid_at_the_rate_by_which_it_was_cut() {
+    let bursts = Habit::Bursts {
+        run: 801 * US,
+        pause: 6_040 * US,
+    };
+    for seed in (1..20).map(|turn| turn * 7_919) {
+        // One that is heavy comes and goes: while it is there, the light one pays seventyfold.
+        let mut sim = Sim::new(2, 8, seed);
+        sim.sched.set_ratelimit_us(0).unwrap();
+        sim.set_params(0, weight(2747));
+        sim.add(0, Affinity::ANY, bursts);
+        for dom in 1..4 {
+            sim.add(dom, Affinity::ANY, Habit::Hog);
+        }
+        sim.set_params(4, weight(39));
+        let light = sim.add(4, Affinity::ANY, Habit::Hog);
+        sim.run_until(2_000 * MS);
+        let waited = sim.longest_wait(light);
+        assert!(waited <= 60 * MS, "{waited} with seed {seed}");
+    }
+}
+
+#[test]
+fn who_is_sent_to_another_queue_is_not_forgotten_there() {
+    let layout = Layout {
+        max_cpus: 4,
+        group_width: 2,
+        max_units: 8,
+    };
+    let sched = Credit2::new(layout).unwrap();
+    let insert = |dom, affinity| sched.insert(dom, 0, &affinity).unwrap();
+    for cpu in 0..4 {
+        let _ = sched.add_cpu(cpu, 0).unwrap();
+        let _ = sched.schedule(cpu, 0);
+    }
+    // One for each CPU but 2.
+    for cpu in [0, 1, 3] {
+        let _ = sched.wake(insert(cpu as u16, Affinity::pinned(cpu)), 0);
+        assert_eq!(sched.schedule(cpu, 0).run_for, None);
+    }
+    let sent = insert(10, Affinity::pinned(0));
+    let first_there = insert(11, Affinity::pinned(2));
+    assert_eq!(sched.set_affinity(sent, &Affinity::ANY, MS), Ok(None));
+    assert_eq!(sched.wake(sent, MS), Some(2));
+    // Before CPU 2 hears of it another comes that only it can run.
+    let _ = sched.wake(first_there, MS);
+    let decision = sched.schedule(2, MS + US);
+    assert!(decision.next.is_some());
+    assert!(decision.run_for.is_some(), "one waits for it");
+    let _ = sched.schedule(3, MS + US);
+    let later = sched.schedule(2, 20 * MS);
+    assert!(later.next != decision.next, "by turns");
 }
