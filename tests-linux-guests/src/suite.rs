@@ -171,10 +171,11 @@ const CASES: &[Case] = &[
     Case {
         // A run queue for each core, whose threads are one here.
         name: "smp4",
-        hypervisor_args: "sched=null credit2_runqueue=core",
+        hypervisor_args: "sched=null credit2_runqueue=core mwait-idle",
         expected: &[
             "Option \"sched=null\" is not implemented and has no effect",
             "Brought up 4 CPUs",
+            "Idle CPUs wait by MWAIT",
             "TSC: that of each CPU agrees",
             "Guests' user mappings stay in the TLB",
         ],

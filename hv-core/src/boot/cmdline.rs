@@ -140,6 +140,8 @@ pub struct Options {
     pub watchdog_timeout: u32,
     /// `timer_slop=` in nanoseconds: deadlines that are so close together share an interrupt.
     pub timer_slop: u32,
+    /// `mwait-idle`: idle CPUs wait by MWAIT.
+    pub mwait_idle: bool,
     /// `vga=keep`.
     pub screen: ScreenOwner,
 }
@@ -183,6 +185,7 @@ impl Default for Options {
             watchdog: Watchdog::Off,
             watchdog_timeout: 5,
             timer_slop: 50_000,
+            mwait_idle: false,
             screen: ScreenOwner::Dom0,
         }
     }
@@ -337,7 +340,7 @@ impl Parser {
         }
         if !matches!(
             &*word.name,
-            "sync_console" | "watchdog" | "noreboot" | "nosmp"
+            "sync_console" | "watchdog" | "noreboot" | "nosmp" | "mwait_idle"
         ) {
             return None;
         }
@@ -349,6 +352,7 @@ impl Parser {
         let on = switch == Switch::On;
         match &*word.name {
             "sync_console" => options.sync_console = on,
+            "mwait_idle" => options.mwait_idle = on,
             "watchdog" => options.watchdog = if on { Watchdog::On } else { Watchdog::Off },
             "noreboot" => {
                 options.after_panic = if on {

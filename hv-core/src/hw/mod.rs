@@ -17,6 +17,7 @@ pub mod guestmem;
 pub mod heap;
 pub mod high;
 pub mod host;
+mod idle;
 pub mod irq;
 pub mod layout;
 pub mod mce;

@@ -110,7 +110,7 @@ fn idle(this: &PerCpu) {
         this.remote.idle.store(true, Ordering::Relaxed);
         this.remote.idle_entries.fetch_add(1, Ordering::Relaxed);
         let since = clock::now();
-        cpu::halt_until_interrupt();
+        super::idle::wait(&this.remote.softirq);
         this.remote
             .idle_ns
             .fetch_add(clock::now().saturating_sub(since), Ordering::Relaxed);

@@ -386,9 +386,11 @@ extern "C" fn continue_boot(boot: *mut Boot) -> ! {
     }
     super::bringup::cpus(&boot);
     super::setup_hv::hypervisor(&boot);
-    let watch_for = boot.command_line.options.watch_for();
+    let options = &boot.command_line.options;
+    let (watch_for, mwait) = (options.watch_for(), options.mwait_idle);
     dom0::create(boot);
     super::watchdog::begin(watch_for);
+    super::idle::begin(mwait);
     super::run::run_cpu()
 }
 

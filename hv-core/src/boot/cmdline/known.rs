@@ -114,7 +114,6 @@ const XENS: &[&str] = &[
     "mmio_relax",
     "msi",
     "mtrr.show",
-    "mwait_idle",
     "nmi",
     "noapic",
     "noirqbalance",

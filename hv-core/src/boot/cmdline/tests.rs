@@ -87,6 +87,8 @@ fn booleans_have_all_of_xens_spellings() {
     assert_eq!(clean("watchdog=force").watch_for(), Some(5));
     assert_eq!(clean("watchdog watchdog_timeout=60").watch_for(), Some(60));
     assert_eq!(clean("watchdog watchdog-timeout=0").watch_for(), None);
+    assert!(!clean("").mwait_idle && !clean("mwait-idle=no").mwait_idle);
+    assert!(clean("mwait-idle").mwait_idle && clean("mwait-idle=1").mwait_idle);
     assert_eq!(clean("").timer_slop, 50_000);
     assert_eq!(clean("timer_slop=0").timer_slop, 0);
     let bad = findings("timer_slop=-1");
