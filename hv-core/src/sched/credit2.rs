@@ -208,8 +208,7 @@ impl Credit2 {
     /// # Errors
     /// `ENOENT` when it is not in service.
     pub(super) fn withdraw(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
-        let seat = self.seats.seat(cpu).ok_or(Errno::ENOENT)?;
-        let (index, local) = self.seats.locate(seat).ok_or(Errno::ENOENT)?;
+        let (seat, (index, local)) = self.seats.find(cpu).ok_or(Errno::ENOENT)?;
         let mut topology = self.topology.lock();
         if !topology.contains(seat) {
             return Err(Errno::ENOENT);
@@ -228,11 +227,7 @@ impl Credit2 {
 
     /// Whether a CPU that is out of service has given up what it ran and saved what it held.
     pub(super) fn is_drained(&self, cpu: CpuId) -> bool {
-        let place = self
-            .seats
-            .seat(cpu)
-            .and_then(|seat| self.seats.locate(seat));
-        let Some((index, local)) = place else {
+        let Some((_, (index, local))) = self.seats.find(cpu) else {
             return true;
         };
         let group = self.bays[index].group.lock();
@@ -383,9 +378,7 @@ impl Scheduler for Credit2 {
     }
 
     fn schedule(&self, cpu: CpuId, now: Nanos) -> Decision {
-        let seat = self.seats.seat(cpu);
-        let Some((seat, place)) = seat.and_then(|seat| Some((seat, self.seats.locate(seat)?)))
-        else {
+        let Some((seat, place)) = self.seats.find(cpu) else {
             return Decision::IDLE;
         };
         let mut decision = self.decide(seat, place, now);
@@ -394,8 +387,7 @@ impl Scheduler for Credit2 {
     }
 
     fn context_saved(&self, cpu: CpuId, unit: Unit, now: Nanos) -> Option<CpuId> {
-        let seat = self.seats.seat(cpu)?;
-        let (own, local) = self.seats.locate(seat)?;
+        let (seat, (own, local)) = self.seats.find(cpu)?;
         let mut group = self.bays[own].group.lock();
         if let Some(cpu) = group.cpu_mut(local)
             && cpu.loaded == Some(unit)
@@ -458,8 +450,7 @@ impl Scheduler for Credit2 {
     }
 
     fn add_cpu(&self, cpu: CpuId, now: Nanos) -> Result<CpuSet, Errno> {
-        let seat = self.seats.seat(cpu).ok_or(Errno::EINVAL)?;
-        let (index, local) = self.seats.locate(seat).ok_or(Errno::EINVAL)?;
+        let (seat, (index, local)) = self.seats.find(cpu).ok_or(Errno::EINVAL)?;
         let mut topology = self.topology.lock();
         if topology.contains(seat) {
             return Err(Errno::EEXIST);

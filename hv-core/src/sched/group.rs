@@ -2,8 +2,8 @@
 //!
 //! Plain logic on `&mut self`; [`super::credit2`] holds one lock around each group and does what
 //! concerns several. The queue is sorted by credit, best last, first come first served among
-//! equals; units that are pinned to a CPU have a part of it for themselves. A reset gives credit to all that compete, which keeps that order; units that sleep
-//! catch up when they wake (`epoch`).
+//! equals; units that are pinned to a CPU have a part of it for themselves. A reset gives credit
+//! to all that compete, which keeps that order; units that sleep catch up when they wake (`epoch`).
 
 mod decide;
 mod parking;

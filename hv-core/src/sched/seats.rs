@@ -145,6 +145,12 @@ impl Seats {
         Some((group, seat - u32::from(base)))
     }
 
+    /// The seat of a CPU, and its group with the place in it.
+    pub(super) fn find(&self, cpu: CpuId) -> Option<(CpuId, (usize, u32))> {
+        let seat = self.seat(cpu)?;
+        Some((seat, self.locate(seat)?))
+    }
+
     /// A set of CPUs as seats.
     pub(super) fn seats(&self, cpus: &CpuSet) -> CpuSet {
         self.renumbered(cpus, true)
