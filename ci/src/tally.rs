@@ -4,13 +4,13 @@ use tests_linux_guests::report::Check;
 
 use crate::failure::Result;
 
-/// How many checks passed and failed.
+/// How many checks passed, and which failed.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Those that passed.
     pub passed: usize,
     /// Those that failed.
-    pub failed: usize,
+    pub failed: Vec<Check>,
     /// Those that are only reported.
     pub reported: usize,
 }
@@ -21,7 +21,7 @@ impl Tally {
         println!("{check}");
         match check.failure {
             None => self.passed += 1,
-            Some(_) => self.failed += 1,
+            Some(_) => self.failed.push(check.clone()),
         }
     }
 
@@ -37,5 +37,13 @@ impl Tally {
             Ok(()) => Check::passed(name),
             Err(failure) => Check::failed(name, failure.to_string()),
         });
+    }
+
+    /// Prints the sum, and once more what failed: thousands of lines may be between.
+    pub fn sum(&self) {
+        for check in &self.failed {
+            println!("{check}");
+        }
+        println!("{} passed, {} failed", self.passed, self.failed.len());
     }
 }

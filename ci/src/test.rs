@@ -44,12 +44,14 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
         }
         Err(failure) => tally.step("the files to boot are built", Err(failure)),
     }
-    println!("{} passed, {} failed", tally.passed, tally.failed);
-    Ok(if tally.failed == 0 && tally.passed + tally.reported > 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    tally.sum();
+    Ok(
+        if tally.failed.is_empty() && tally.passed + tally.reported > 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        },
+    )
 }
 
 fn host_tests(layout: &Layout) -> Result<()> {

@@ -1,17 +1,25 @@
 //! The list of boots.
 
-use crate::case::{Case, Dom0Memory, Firmware, Nmis, Script, Tier, Weight};
+use crate::case::{Case, Firmware, Nmis, Script, Tier, Weight};
 use crate::devices;
 use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 
 mod acts;
 mod debian;
 mod domu;
+mod memory;
 mod micro;
 
 /// All cases, the quickest of each part first.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
-    let parts = [CASES, debian::CASES, acts::CASES, domu::CASES, micro::CASES];
+    let parts = [
+        CASES,
+        memory::CASES,
+        debian::CASES,
+        acts::CASES,
+        domu::CASES,
+        micro::CASES,
+    ];
     parts.into_iter().flatten()
 }
 
@@ -392,33 +400,6 @@ const CASES: &[Case] = &[
         ..Case::BASE
     },
     Case {
-        name: "small-dom0",
-        tier: Tier::Long,
-        dom0_mib: 384,
-        ..Case::BASE
-    },
-    Case {
-        name: "memory-above-4g",
-        tier: Tier::Long,
-        machine: Machine {
-            memory_mib: 8192,
-            ..Machine::BASE
-        },
-        dom0_mib: 6144,
-        ..Case::BASE
-    },
-    Case {
-        // The host need not have it: what is not touched takes no room.
-        name: "memory-128g",
-        tier: Tier::Long,
-        machine: Machine {
-            memory_mib: 131_072,
-            ..Machine::BASE
-        },
-        script: Script::Guest("toolstack"),
-        ..Case::BASE
-    },
-    Case {
         name: "smp8-work",
         tier: Tier::Long,
         machine: Machine {
@@ -448,63 +429,6 @@ const CASES: &[Case] = &[
             loader: Loader::GrubMultiboot1,
             ..Machine::BASE
         },
-        ..Case::BASE
-    },
-    Case {
-        name: "all-memory",
-        dom0_mib: 1900,
-        dom0_memory: Dom0Memory::Words(""),
-        kernel_args: "XFREE=130",
-        ..Case::BASE
-    },
-    Case {
-        name: "all-memory-of-8g",
-        tier: Tier::Long,
-        machine: Machine {
-            memory_mib: 8192,
-            ..Machine::BASE
-        },
-        dom0_mib: 8000,
-        dom0_memory: Dom0Memory::Words(""),
-        kernel_args: "XFREE=130",
-        ..Case::BASE
-    },
-    Case {
-        name: "memory-512m",
-        tier: Tier::Long,
-        machine: Machine {
-            memory_mib: 512,
-            ..Machine::BASE
-        },
-        dom0_mib: 460,
-        dom0_memory: Dom0Memory::Words(""),
-        kernel_args: "XFREE=34",
-        ..Case::BASE
-    },
-    Case {
-        name: "memory-1g",
-        tier: Tier::Long,
-        machine: Machine {
-            memory_mib: 1024,
-            ..Machine::BASE
-        },
-        dom0_mib: 512,
-        dom0_memory: Dom0Memory::Words("dom0_mem=512M"),
-        ..Case::BASE
-    },
-    Case {
-        name: "dom0-mem-all-but",
-        tier: Tier::Long,
-        dom0_mib: 1520,
-        dom0_memory: Dom0Memory::Words("dom0_mem=-512M"),
-        kernel_args: "XFREE=512",
-        ..Case::BASE
-    },
-    Case {
-        name: "dom0-mem-bounds",
-        tier: Tier::Long,
-        dom0_mib: 768,
-        dom0_memory: Dom0Memory::Words("dom0_mem=min:512M,max:768M"),
         ..Case::BASE
     },
     Case {

@@ -62,10 +62,14 @@ impl Average {
             return;
         }
         let distance = target.abs_diff(self.value);
+        if distance == 0 {
+            self.at = self.at.max(now);
+            return;
+        }
         let product = u128::from(distance) * u128::from(elapsed);
         let step = (product >> scale.window) as u64;
         // Many short times add up: none is forgotten for being too short.
-        if step == 0 && distance != 0 {
+        if step == 0 {
             return;
         }
         self.at = self.at.max(now);

@@ -20,7 +20,6 @@ impl Group {
 
     /// A part of the queue, best last.
     pub(super) fn part(&self, part: u8) -> &[Unit] {
-        // Most often nothing is pinned.
         let last = self.queue.last().map_or(0, |&unit| self.known(unit).part);
         if last < part {
             return &[];
@@ -86,9 +85,11 @@ impl Group {
     /// The best unit in the queue for `cpu`, which may be another group's: among those that it
     /// could load now (it holds the state of the given one), or among all that may run there.
     pub(super) fn best_of(&self, cpu: CpuId, loaded: Option<Option<Unit>>) -> Option<Candidate> {
+        // Most often nothing waits, or nothing that is pinned.
+        let last = self.known(*self.queue.last()?).part;
         let place = cpu.wrapping_sub(self.base);
         let parts = [0, place.saturating_add(1)];
-        let count = 1 + usize::from(place < self.cpus.len() as u32);
+        let count = 1 + usize::from(last != 0 && place < self.cpus.len() as u32);
         let mut best: Option<Candidate> = None;
         for part in &parts[..count] {
             for &unit in self.part(*part as u8).iter().rev() {
