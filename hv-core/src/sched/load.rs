@@ -55,8 +55,11 @@ pub(super) struct Average {
 impl Average {
     /// Takes in that the load was `load` from `at` until `now`.
     pub(super) fn advance(&mut self, now: Nanos, load: u64, scale: &Scale) {
-        let target = scale.steady(load);
         let elapsed = now.saturating_sub(self.at);
+        if elapsed == 0 {
+            return;
+        }
+        let target = scale.steady(load);
         if elapsed >> scale.window != 0 {
             (self.value, self.at) = (target, now);
             return;

@@ -188,13 +188,16 @@ impl Group {
         turn.into_iter().chain(paid).min()
     }
 
-    /// How long the unit runs before it would fall behind the best that waits, if one does.
+    /// How long the unit runs before it would fall behind the best that waits. If none does: until
+    /// the rate limit ends, so that whoever wakes before need not disturb the CPU; then without end.
     fn turn(&self, at: usize, cpu: CpuId, unit: Unit, now: Nanos, limit: Nanos) -> Option<Nanos> {
+        let protected = limit.saturating_sub(now.saturating_sub(self.cpus[at].since));
         // One whose state is not saved yet will be by the time the slice ends.
-        let rival = self.best_of(cpu, None)?;
+        let Some(rival) = self.best_of(cpu, None) else {
+            return (protected > 0).then_some(protected);
+        };
         let data = self.known(unit);
         let lead = data.credit.saturating_sub(rival.score);
-        let protected = limit.saturating_sub(now.saturating_sub(self.cpus[at].since));
         if lead < 0 && protected > 0 {
             // Only the rate limit keeps the rival waiting.
             return Some(protected);

@@ -20,11 +20,12 @@ impl Group {
 
     /// A part of the queue, best last.
     pub(super) fn part(&self, part: u8) -> &[Unit] {
-        let last = self.queue.last().map_or(0, |&unit| self.known(unit).part);
-        if last < part {
+        let end = |unit: Option<&Unit>| unit.map_or(part, |&unit| self.known(unit).part);
+        let (first, last) = (end(self.queue.first()), end(self.queue.last()));
+        if last < part || part < first {
             return &[];
         }
-        let from = if part == 0 {
+        let from = if first == part {
             0
         } else {
             self.first_at((part, i64::MIN))

@@ -114,6 +114,28 @@ fn short_visits_disturb_one_cpu_only() {
 }
 
 #[test]
+fn who_wakes_while_the_rate_limit_holds_disturbs_nobody() {
+    let layout = Layout {
+        max_cpus: 1,
+        group_width: 1,
+        max_units: 2,
+    };
+    let sched = Credit2::new(layout).unwrap();
+    let limit = Nanos::from(sched.ratelimit_us()) * US;
+    let _ = sched.add_cpu(0, 0).unwrap();
+    let _ = sched.schedule(0, 0);
+    let insert = |dom| sched.insert(dom, 0, &Affinity::ANY).unwrap();
+    let (runs, wakes) = (insert(1), insert(2));
+    assert_eq!(sched.wake(runs, 0), Some(0));
+    assert_eq!(sched.schedule(0, 0).run_for, Some(limit));
+    assert_eq!(sched.wake(wakes, limit / 2), None, "it asks soon enough");
+    // Alone once more, it is asked one last time.
+    assert_eq!(sched.sleep(wakes), None);
+    assert_eq!(sched.schedule(0, limit).run_for, None);
+    assert_eq!(sched.wake(wakes, 2 * limit), Some(0), "it would never ask");
+}
+
+#[test]
 fn one_that_was_alone_is_not_behind_for_it() {
     let mut sim = Sim::new(2, 2, 5);
     let lone = sim.add(0, Affinity::pinned(0), Habit::Hog);
@@ -208,18 +230,20 @@ fn who_is_sent_to_another_queue_is_not_forgotten_there() {
     // One for each CPU but 2.
     for cpu in [0, 1, 3] {
         let _ = sched.wake(insert(cpu as u16, Affinity::pinned(cpu)), 0);
-        assert_eq!(sched.schedule(cpu, 0).run_for, None);
+        let decision = sched.schedule(cpu, 0);
+        assert!(decision.next.is_some());
+        assert_eq!(sched.schedule(cpu, 2 * MS).run_for, None);
     }
     let sent = insert(10, Affinity::pinned(0));
     let first_there = insert(11, Affinity::pinned(2));
-    assert_eq!(sched.set_affinity(sent, &Affinity::ANY, MS), Ok(None));
-    assert_eq!(sched.wake(sent, MS), Some(2));
+    assert_eq!(sched.set_affinity(sent, &Affinity::ANY, 3 * MS), Ok(None));
+    assert_eq!(sched.wake(sent, 3 * MS), Some(2));
     // Before CPU 2 hears of it another comes that only it can run.
-    let _ = sched.wake(first_there, MS);
-    let decision = sched.schedule(2, MS + US);
+    let _ = sched.wake(first_there, 3 * MS);
+    let decision = sched.schedule(2, 3 * MS + US);
     assert!(decision.next.is_some());
     assert!(decision.run_for.is_some(), "one waits for it");
-    let _ = sched.schedule(3, MS + US);
+    let _ = sched.schedule(3, 3 * MS + US);
     let later = sched.schedule(2, 20 * MS);
     assert!(later.next != decision.next, "by turns");
 }

@@ -91,7 +91,10 @@ fn the_period_of_caps_and_the_rate_limit_are_chosen_at_boot() {
     sim.set_params(1, cap);
     let unit = sim.sched.insert(1, 0, &Affinity::ANY).unwrap();
     let _ = sim.sched.wake(unit, MS);
-    assert_eq!(sim.sched.schedule(0, MS).run_for, Some(2 * MS));
+    // Nobody waits: it is asked when the rate limit ends, then when its budget does.
+    assert_eq!(sim.sched.schedule(0, MS).run_for, Some(300 * US));
+    let later = sim.sched.schedule(0, MS + 300 * US);
+    assert_eq!(later.run_for, Some(1_700 * US));
     assert_eq!(sim.sched.schedule(0, 3 * MS).run_for, Some(17 * MS));
 }
 
