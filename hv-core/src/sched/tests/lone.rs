@@ -18,6 +18,16 @@ fn pair() -> Sim {
     sim
 }
 
+/// The policy alone, its CPUs out of service.
+fn policy(max_cpus: u32, group_width: u32, max_units: u32) -> Credit2 {
+    Credit2::new(Layout {
+        max_cpus,
+        group_width,
+        max_units,
+    })
+    .unwrap()
+}
+
 /// What each unit ran from now on, as a share of the time.
 fn shares_of(sim: &mut Sim, time: Nanos) -> Vec<f64> {
     let all = 0..sim.units.len();
@@ -115,12 +125,7 @@ fn short_visits_disturb_one_cpu_only() {
 
 #[test]
 fn who_wakes_while_the_rate_limit_holds_disturbs_nobody() {
-    let layout = Layout {
-        max_cpus: 1,
-        group_width: 1,
-        max_units: 2,
-    };
-    let sched = Credit2::new(layout).unwrap();
+    let sched = policy(1, 1, 2);
     let limit = Nanos::from(sched.ratelimit_us()) * US;
     let _ = sched.add_cpu(0, 0).unwrap();
     let _ = sched.schedule(0, 0);
@@ -216,12 +221,7 @@ fn a_slice_is_paid_at_the_rate_by_which_it_was_cut() {
 
 #[test]
 fn who_is_sent_to_another_queue_is_not_forgotten_there() {
-    let layout = Layout {
-        max_cpus: 4,
-        group_width: 2,
-        max_units: 8,
-    };
-    let sched = Credit2::new(layout).unwrap();
+    let sched = policy(4, 2, 8);
     let insert = |dom, affinity| sched.insert(dom, 0, &affinity).unwrap();
     for cpu in 0..4 {
         let _ = sched.add_cpu(cpu, 0).unwrap();

@@ -116,11 +116,12 @@ impl Drop for Parts {
             drop(unsafe { Box::from_raw(std::ptr::from_ref(part).cast_mut()) });
         }
         let (pools, irqs) = (self.hv.backing.pools, self.hv.irqs);
-        self.machine.recycle();
         end(self.hv);
         end(irqs);
         end(pools);
         end(self.console);
+        // Another thread may take its memory at once.
+        self.machine.recycle();
         end(self.machine);
     }
 }
