@@ -14,6 +14,7 @@ pub mod console;
 pub mod domain;
 pub mod events;
 pub mod grants;
+pub mod hvm;
 pub mod hypercall;
 pub mod irq;
 pub mod mm;

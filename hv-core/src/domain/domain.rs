@@ -30,6 +30,8 @@ use crate::time::{DomainTsc, Watchdogs};
 pub enum DomainKind {
     /// Paravirtualised, 64-bit.
     Pv64,
+    /// In hardware containers, with memory that we translate (PVH).
+    Hvm,
 }
 
 /// What a domain may do beyond itself.

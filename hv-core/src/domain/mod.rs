@@ -26,4 +26,4 @@ pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};
 pub use services::{Diagnostics, EfiArgument, EfiServices, Services};
-pub use vcpu::{Owed, RunFlags, UnitSlot, Vcpu};
+pub use vcpu::{Owed, RunFlags, UnitSlot, Vcpu, VcpuState};

@@ -5,7 +5,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::base::lock::{Mutex, rank};
 use crate::base::{CpuId, Mfn, PAGE_SIZE, VcpuId};
-use crate::pv::state::StateBox;
+use crate::hvm::state::HvmState;
+use crate::pv::frame::GuestFrame;
+use crate::pv::state::{PvState, StateBox};
 use crate::sched::{Affinity, Unit};
 use crate::time::runstate::Runstate;
 use crate::time::vtimer::VcpuTimers;
@@ -64,6 +66,61 @@ impl UnitSlot {
     }
 }
 
+/// What a vCPU is while it does not run, by the kind of its domain.
+pub enum VcpuState {
+    /// Paravirtualised.
+    Pv(StateBox),
+    /// In a hardware container.
+    Hvm(StateBox<HvmState>),
+}
+
+impl VcpuState {
+    /// The state of a PV vCPU.
+    #[must_use]
+    pub fn pv(&self) -> Option<&PvState> {
+        match self {
+            Self::Pv(state) => Some(state),
+            Self::Hvm(_) => None,
+        }
+    }
+
+    /// The same, to change it.
+    #[must_use]
+    pub fn pv_mut(&mut self) -> Option<&mut PvState> {
+        match self {
+            Self::Pv(state) => Some(state),
+            Self::Hvm(_) => None,
+        }
+    }
+
+    /// The state of a vCPU in a container.
+    #[must_use]
+    pub fn hvm(&self) -> Option<&HvmState> {
+        match self {
+            Self::Pv(_) => None,
+            Self::Hvm(state) => Some(state),
+        }
+    }
+
+    /// The same, to change it.
+    #[must_use]
+    pub fn hvm_mut(&mut self) -> Option<&mut HvmState> {
+        match self {
+            Self::Pv(_) => None,
+            Self::Hvm(state) => Some(state),
+        }
+    }
+
+    /// Its general registers.
+    #[must_use]
+    pub fn regs(&self) -> &GuestFrame {
+        match self {
+            Self::Pv(state) => &state.regs,
+            Self::Hvm(state) => &state.regs,
+        }
+    }
+}
+
 /// A virtual CPU.
 pub struct Vcpu {
     /// Index in its domain.
@@ -79,7 +136,7 @@ pub struct Vcpu {
     /// Where its `vcpu_info` is: frame number << 12 | offset; 0 while it has none.
     info: AtomicU64,
     /// Its registers while it runs nowhere; taken by the CPU that runs it.
-    pub state: Mutex<Option<StateBox>>,
+    pub state: Mutex<Option<VcpuState>>,
     /// How long it was in which state.
     pub runstate: Mutex<Runstate>,
     /// Guest address of its runstate area, 0 for none.

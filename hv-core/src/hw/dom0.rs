@@ -12,7 +12,7 @@ use hv_core::boot::cmdline::ScreenOwner;
 use hv_core::boot::framelist::FrameList;
 use hv_core::boot::info::{BootInfo, Module, ScreenMaker};
 use hv_core::console::Focus;
-use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags};
+use hv_core::domain::{Domain, DomainKind, Limits, Machine, Rights, RunFlags, VcpuState};
 use hv_core::hypercall::mmu;
 use hv_core::mm::pins::{self, OwedPuts, RootKind};
 use hv_core::mm::pte::Level;
@@ -407,7 +407,7 @@ fn start_vcpu(domain: &Arc<Domain>, memory: &Memory, start: &StartState) {
     state.regs.rflags = rflags::IF | rflags::FIXED;
     hv().publish_wallclock(domain);
     let first = &domain.vcpus()[0];
-    *first.state.lock() = Some(state);
+    *first.state.lock() = Some(VcpuState::Pv(state));
     first.clear_flags(RunFlags::DOWN | RunFlags::UNINITIALISED);
     domain.start(first);
 }

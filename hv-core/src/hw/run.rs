@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{GuestVa, VcpuId, lock};
-use hv_core::domain::{Domain, Hypervisor, ShutdownReason, Vcpu};
+use hv_core::domain::{Domain, Hypervisor, ShutdownReason, Vcpu, VcpuState};
 use hv_core::events;
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
@@ -350,7 +350,7 @@ fn release(this: &PerCpu, old: Loaded) {
         ..
     } = old;
     if let Some(vcpu) = domain.vcpu(id) {
-        *vcpu.state.lock() = Some(state);
+        *vcpu.state.lock() = Some(VcpuState::Pv(state));
     }
     if let Some(other) = hv()
         .backing
@@ -379,7 +379,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
         vcpu.set_running(None);
         return false;
     }
-    let Some(state) = vcpu.state.lock().take() else {
+    let Some(VcpuState::Pv(state)) = vcpu.state.lock().take() else {
         vcpu.set_running(None);
         log::error!(
             "d{}v{id}: chosen to run without registers: stopped",

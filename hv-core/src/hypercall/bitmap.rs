@@ -3,7 +3,7 @@
 use xen_abi::errno::Errno;
 use xen_abi::xen::XenctlBitmap;
 
-use super::context::{Ctx, Host};
+use super::context::{AnyCtx, Host};
 use crate::sched::{CpuSet, MAX_CPUS};
 
 /// Bytes of a set with all CPUs that can exist.
@@ -11,7 +11,7 @@ const BYTES: usize = (MAX_CPUS / 8) as usize;
 /// Bits of the largest bitmap that is filled with zeroes behind ours.
 const LARGEST: u32 = 1 << 16;
 
-impl<H: Host> Ctx<'_, H> {
+impl<H: Host> AnyCtx<'_, H> {
     /// Reads a set of CPUs; bits beyond those that can exist are dropped.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use xen_abi::errno::Errno;
 use xen_abi::xen as abi;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 
 /// Bytes copied at a time. A serial line takes about ten milliseconds for as many, so other work is
 /// looked at after each.
@@ -13,7 +13,7 @@ const CHUNK: usize = 128;
 ///
 /// # Errors
 /// `EPERM` for all but the control domain, `E2BIG` for a count beyond 32 bits (of keys: 31), `EFAULT`, `ENOSYS`.
-pub fn console_io<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn console_io<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     let count = u32::try_from(args[1]).map_err(|_| Errno::E2BIG)?;
     match args[0] as u32 {
@@ -25,7 +25,7 @@ pub fn console_io<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     }
 }
 
-fn write<H: Host>(cx: &Ctx<'_, H>, [cmd, mut left, mut at, ..]: Args) -> Reply {
+fn write<H: Host>(cx: &AnyCtx<'_, H>, [cmd, mut left, mut at, ..]: Args) -> Reply {
     let mut chunk = [0; CHUNK];
     while left != 0 {
         let text = &mut chunk[..left.min(CHUNK as u64) as usize];
@@ -41,7 +41,7 @@ fn write<H: Host>(cx: &Ctx<'_, H>, [cmd, mut left, mut at, ..]: Args) -> Reply {
 }
 
 /// Returns how many keys were there. What cannot be copied out is lost, as keys without a reader are.
-fn read<H: Host>(cx: &Ctx<'_, H>, count: usize, at: u64) -> Reply {
+fn read<H: Host>(cx: &AnyCtx<'_, H>, count: usize, at: u64) -> Reply {
     let mut chunk = [0; CHUNK];
     let mut done = 0;
     while done < count {

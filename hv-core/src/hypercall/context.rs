@@ -10,7 +10,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::base::{CpuId, DomId};
 use crate::domain::{Domain, Hypervisor, Vcpu};
+use crate::hvm::state::HvmState;
 use crate::mm::PtMachine;
+use crate::mm::pins::OwedPuts;
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::PvState;
 use crate::sched::CpuSet;
@@ -153,8 +155,56 @@ pub enum TaskSwitched {
     Clear,
 }
 
-/// One hypercall's surroundings.
-pub struct Ctx<'a, H: Host> {
+/// The state of a caller of either kind.
+pub enum AnyState<'a> {
+    /// Of a PV vCPU.
+    Pv(&'a mut PvState),
+    /// Of a vCPU in a hardware container.
+    Hvm(&'a mut HvmState),
+}
+
+impl AnyState<'_> {
+    /// The state of a PV caller.
+    #[must_use]
+    pub fn pv(&mut self) -> Option<&mut PvState> {
+        match self {
+            Self::Pv(state) => Some(state),
+            Self::Hvm(_) => None,
+        }
+    }
+
+    /// The state of a caller in a container.
+    #[must_use]
+    pub fn hvm(&mut self) -> Option<&mut HvmState> {
+        match self {
+            Self::Pv(_) => None,
+            Self::Hvm(state) => Some(state),
+        }
+    }
+
+    /// References to page tables whose dropping was interrupted.
+    #[inline(always)]
+    pub fn owed_puts(&mut self) -> &mut OwedPuts {
+        match self {
+            Self::Pv(state) => &mut state.owed_puts,
+            Self::Hvm(state) => &mut state.owed_puts,
+        }
+    }
+
+    /// The same for a shorter time.
+    pub fn reborrow(&mut self) -> AnyState<'_> {
+        match self {
+            Self::Pv(state) => AnyState::Pv(state),
+            Self::Hvm(state) => AnyState::Hvm(state),
+        }
+    }
+}
+
+/// The surroundings of a call that both kinds of guests make.
+pub type AnyCtx<'a, H> = Ctx<'a, H, AnyState<'a>>;
+
+/// One hypercall's surroundings; of a PV caller, where nothing else is said.
+pub struct Ctx<'a, H: Host, S = &'a mut PvState> {
     /// All domains.
     pub hv: &'static Hypervisor,
     /// The CPU under the caller.
@@ -164,12 +214,45 @@ pub struct Ctx<'a, H: Host> {
     /// The caller.
     pub vcpu: &'a Vcpu,
     /// The caller's state, owned by this CPU while it runs.
-    pub state: &'a mut PvState,
+    pub state: S,
     /// The caller's registers.
     pub regs: &'a mut GuestFrame,
 }
 
 impl<H: Host> Ctx<'_, H> {
+    /// As calls see it that others may make as well.
+    #[inline(always)]
+    #[must_use]
+    pub fn any(&mut self) -> AnyCtx<'_, H> {
+        Ctx {
+            hv: self.hv,
+            host: self.host,
+            domain: self.domain,
+            vcpu: self.vcpu,
+            state: AnyState::Pv(self.state),
+            regs: self.regs,
+        }
+    }
+}
+
+impl<H: Host> AnyCtx<'_, H> {
+    /// As calls see it that only PV guests make; `None` for another caller.
+    #[inline(always)]
+    #[must_use]
+    pub fn pv(&mut self) -> Option<Ctx<'_, H>> {
+        let state = self.state.pv()?;
+        Some(Ctx {
+            hv: self.hv,
+            host: self.host,
+            domain: self.domain,
+            vcpu: self.vcpu,
+            state,
+            regs: self.regs,
+        })
+    }
+}
+
+impl<H: Host, S> Ctx<'_, H, S> {
     /// The first word of the caller's `vcpu_info`, with the pending and the mask byte of its upcalls; `None`
     /// while it has none.
     #[inline(always)]

@@ -3,13 +3,13 @@
 
 use xen_abi::errno::Errno;
 
-use super::context::{Args, Ctx, Host, Reply};
+use super::context::{AnyCtx, Args, Host, Reply};
 
 /// xenpmu_op(cmd, argument): there are no virtual performance counters.
 ///
 /// # Errors
 /// `EOPNOTSUPP`.
-pub fn xenpmu_op<H: Host>(_cx: &mut Ctx<'_, H>, _args: Args) -> Reply {
+pub fn xenpmu_op<H: Host>(_cx: &mut AnyCtx<'_, H>, _args: Args) -> Reply {
     Err(Errno::EOPNOTSUPP)
 }
 
@@ -17,7 +17,7 @@ pub fn xenpmu_op<H: Host>(_cx: &mut Ctx<'_, H>, _args: Args) -> Reply {
 ///
 /// # Errors
 /// `EPERM`; `ENODATA` without buffers, the first of which is the operation; `ENOSYS` for any operation.
-pub fn dm_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn dm_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     Err(if args[1] as u32 == 0 {
         Errno::ENODATA

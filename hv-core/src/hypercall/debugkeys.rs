@@ -10,6 +10,7 @@ use crate::base::Nanos;
 use crate::console::ConsoleSink;
 use crate::domain::{Domain, Hypervisor, RunFlags, Vcpu};
 use crate::events;
+use crate::pv::state::Mode;
 use crate::time::wallclock::Civil;
 
 /// A key and what it shows.
@@ -164,13 +165,24 @@ fn help(out: &mut dyn Write) -> fmt::Result {
 fn waiting(domain: &Domain, out: &mut dyn Write) -> fmt::Result {
     for vcpu in domain.vcpus() {
         // Copied, so that nothing is printed under the lock.
-        let saved = vcpu.state.lock().as_ref().map(|s| (s.regs, s.mode));
+        let saved = vcpu
+            .state
+            .lock()
+            .as_ref()
+            .map(|s| (*s.regs(), s.pv().map(|pv| pv.mode)));
         write!(out, "  d{}v{}: ", domain.id, vcpu.id)?;
         match saved {
             Some((r, mode)) => writeln!(
                 out,
-                "{mode:?} mode, rip {:016x} rsp {:016x} rflags {:08x}",
-                r.rip, r.rsp, r.rflags
+                "{}, rip {:016x} rsp {:016x} rflags {:08x}",
+                match mode {
+                    Some(Mode::Kernel) => "kernel mode",
+                    Some(Mode::User) => "user mode",
+                    None => "in a container",
+                },
+                r.rip,
+                r.rsp,
+                r.rflags
             )?,
             None if vcpu.flags() & RunFlags::UNINITIALISED != 0 => {
                 writeln!(out, "never initialised")?;

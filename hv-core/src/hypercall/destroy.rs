@@ -4,10 +4,10 @@ use alloc::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::context::{Ctx, Host};
+use super::context::{AnyCtx, Host};
 use super::grant_host::Caller;
 use crate::base::Mfn;
-use crate::domain::{Domain, Vcpu};
+use crate::domain::{Domain, Vcpu, VcpuState};
 use crate::events;
 use crate::grants::teardown;
 use crate::mm::{PtResult, Stop};
@@ -17,8 +17,8 @@ use crate::pv::context;
 const HANDLES: u32 = 64;
 
 /// Takes a domain apart, as far as there is time. Restart: call again.
-pub(super) fn destroy<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtResult {
-    cx.state.owed_puts.finish(cx.host)?;
+pub(super) fn destroy<H: Host>(cx: &mut AnyCtx<'_, H>, domain: &Arc<Domain>) -> PtResult {
+    cx.state.owed_puts().finish(cx.host)?;
     if domain.begin_to_die() {
         cx.hv.settle_wallclock();
     }
@@ -34,7 +34,7 @@ pub(super) fn destroy<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtR
     release_grants(cx, domain)?;
     for vcpu in domain.vcpus() {
         cx.hv.retire_vcpu(domain, vcpu);
-        release_state(cx.host, vcpu)?;
+        release_state(cx.host, domain, vcpu)?;
     }
     domain.sched.forget_domain(domain.id);
     cx.hv.irqs.release_domain(domain);
@@ -85,7 +85,7 @@ fn repeat<H: Host>(host: &H, mut last: impl FnMut() -> bool) -> PtResult {
 }
 
 /// Lets go of what the domain has mapped of others.
-fn release_grants<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtResult {
+fn release_grants<H: Host>(cx: &mut AnyCtx<'_, H>, domain: &Arc<Domain>) -> PtResult {
     let host = cx.host;
     let dying = Caller::dying(cx, domain);
     repeat(host, || {
@@ -94,11 +94,17 @@ fn release_grants<H: Host>(cx: &mut Ctx<'_, H>, domain: &Arc<Domain>) -> PtResul
 }
 
 /// Lets go of the tables of a vCPU whose state rests. What is interrupted is kept in that.
-pub(super) fn release_state<H: Host>(host: &H, vcpu: &Vcpu) -> PtResult {
+pub(super) fn release_state<H: Host>(host: &H, domain: &Domain, vcpu: &Vcpu) -> PtResult {
     let Some(mut state) = vcpu.state.lock().take() else {
         return Ok(());
     };
-    let done = context::dismantle(host, &mut state);
+    let done = match &mut state {
+        VcpuState::Pv(state) => context::dismantle(host, state),
+        VcpuState::Hvm(state) => {
+            domain.machine.free_page(state.block);
+            Ok(())
+        }
+    };
     if done.is_err() {
         *vcpu.state.lock() = Some(state);
     }

@@ -15,7 +15,7 @@ use xen_abi::errno::Errno;
 use xen_abi::xen::DOMID_FIRST_RESERVED;
 
 use super::arguments::{argument, edit, store};
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use super::interface::{Interface, spoken};
 use super::{destroy, domain_info};
 use crate::base::{PAGE_SHIFT, VcpuId};
@@ -28,7 +28,7 @@ use crate::sched::{Affinity, CpuSet, Params, Unit};
 /// `EPERM` for all but the control domain, `EACCES` for an interface version that is not spoken,
 /// `ESRCH`, `EFAULT`, those of the operations; `EOPNOTSUPP` for what is not implemented, `ENOSYS`
 /// for an unknown operation.
-pub fn domctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn domctl<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     let at = args[0];
     let mut op: Domctl = cx.read(at)?;
@@ -57,7 +57,7 @@ enum After {
     Again,
 }
 
-fn run<H: Host>(cx: &mut Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
+fn run<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     if op.cmd == abi::XEN_DOMCTL_getdomaininfo {
         return describe(cx, op);
     }
@@ -151,7 +151,7 @@ fn run<H: Host>(cx: &mut Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
 }
 
 /// The errno for what is not done, and its name on the log.
-fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
+fn refuse<H: Host>(cx: &AnyCtx<'_, H>, cmd: u32) -> Errno {
     let Some(name) = missing(cmd) else {
         return Errno::ENOSYS;
     };
@@ -211,7 +211,7 @@ fn refused(domain: &Domain, what: &str, why: &str, errno: Errno) -> Errno {
 }
 
 /// The first domain whose number is at least the one asked for; tools compare.
-fn describe<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
+fn describe<H: Host>(cx: &AnyCtx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     if op.domain >= DOMID_FIRST_RESERVED {
         return Err(Errno::ESRCH);
     }
@@ -221,7 +221,7 @@ fn describe<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     Ok(After::WriteBack)
 }
 
-fn pause<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>) -> Result<After, Errno> {
+fn pause<H: Host>(cx: &AnyCtx<'_, H>, domain: &Arc<Domain>) -> Result<After, Errno> {
     if domain.id == cx.domain.id {
         return Err(refused(
             domain,
@@ -236,7 +236,7 @@ fn pause<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>) -> Result<After, Errno>
     Ok(After::Nothing)
 }
 
-fn unpause<H: Host>(cx: &Ctx<'_, H>, domain: &Domain) -> Result<After, Errno> {
+fn unpause<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) -> Result<After, Errno> {
     policy::fix(cx, domain);
     let last = domain
         .unpause_by_tool()
@@ -275,7 +275,7 @@ fn checked_flags(request: &abi::DomctlVcpuAffinity) -> Result<(bool, bool), Errn
 
 /// Sets where a vCPU may run; the sets in effect, of the CPUs that are online, are written back.
 fn set_affinity<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &abi::DomctlVcpuAffinity,
 ) -> Result<After, Errno> {
@@ -316,7 +316,7 @@ fn set_affinity<H: Host>(
 
 /// The affinity as it was set, CPUs that are not online included.
 fn get_affinity<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &abi::DomctlVcpuAffinity,
 ) -> Result<After, Errno> {
@@ -333,13 +333,13 @@ fn get_affinity<H: Host>(
 }
 
 /// The nodes whose memory a domain prefers: there is one, number 0.
-fn nodes<H: Host>(cx: &Ctx<'_, H>, request: &abi::DomctlNodeAffinity) -> Result<After, Errno> {
+fn nodes<H: Host>(cx: &AnyCtx<'_, H>, request: &abi::DomctlNodeAffinity) -> Result<After, Errno> {
     cx.write_cpus(&request.nodemap, &CpuSet::single(0))?;
     Ok(After::Nothing)
 }
 
 fn set_nodes<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &abi::DomctlNodeAffinity,
 ) -> Result<After, Errno> {
@@ -399,10 +399,10 @@ fn send_trigger(domain: &Domain, request: abi::DomctlSendTrigger) -> Result<Afte
     Ok(After::Nothing)
 }
 
-/// Bits of a PV domain's words.
+/// Bits of a domain's words.
 const fn word_size(domain: &Domain) -> u32 {
     match domain.kind {
-        DomainKind::Pv64 => 64,
+        DomainKind::Pv64 | DomainKind::Hvm => 64,
     }
 }
 

@@ -8,7 +8,7 @@ use xen_abi::event_channel as abi;
 use xen_abi::xen::DOMID_SELF;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use crate::base::DomId;
 use crate::domain::Domain;
 use crate::events::{self, PirqSharing, PortNumber, Progress};
@@ -18,7 +18,7 @@ use crate::events::{self, PirqSharing, PortNumber, Progress};
 /// # Errors
 /// Those of the sub-operations, `ESRCH` and `EPERM` for the domain named, `EFAULT`, `ENOSYS` for an
 /// unknown command.
-pub fn event_channel_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn event_channel_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let at = args[1];
     match args[0] as u32 {
         abi::EVTCHNOP_send => {
@@ -70,7 +70,7 @@ fn done(result: Result<(), Errno>) -> Reply {
 ///
 /// A port that the guest cannot be told of is closed again.
 fn make<H: Host, T: FromBytes + IntoBytes + Immutable>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     at: u64,
     owner: &Domain,
     mut request: T,
@@ -88,7 +88,7 @@ fn make<H: Host, T: FromBytes + IntoBytes + Immutable>(
     DONE
 }
 
-fn alloc_unbound<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn alloc_unbound<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::EvtchnAllocUnbound = cx.read(at)?;
     let owner = cx.target(request.dom)?;
     let remote = own_if_self(cx, request.remote_dom);
@@ -96,7 +96,7 @@ fn alloc_unbound<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     make(cx, at, &owner, request, |r| &mut r.port, port)
 }
 
-fn bind_interdomain<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn bind_interdomain<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::EvtchnBindInterdomain = cx.read(at)?;
     // No right is needed: the remote domain chose whom its port waits for.
     let remote = cx.named(request.remote_dom)?;
@@ -104,19 +104,19 @@ fn bind_interdomain<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     make(cx, at, cx.domain, request, |r| &mut r.local_port, port)
 }
 
-fn bind_virq<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn bind_virq<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::EvtchnBindVirq = cx.read(at)?;
     let port = events::bind_virq(&**cx.domain, request.virq, request.vcpu);
     make(cx, at, cx.domain, request, |r| &mut r.port, port)
 }
 
-fn bind_ipi<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn bind_ipi<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::EvtchnBindIpi = cx.read(at)?;
     let port = events::bind_ipi(&**cx.domain, request.vcpu);
     make(cx, at, cx.domain, request, |r| &mut r.port, port)
 }
 
-fn bind_pirq<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn bind_pirq<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::EvtchnBindPirq = cx.read(at)?;
     // Devices are the control domain's; others have no such numbers.
     if request.pirq < cx.hv.irqs.line_count() {
@@ -131,7 +131,7 @@ fn bind_pirq<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     make(cx, at, cx.domain, request, |r| &mut r.port, port)
 }
 
-fn status<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn status<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let mut request: abi::EvtchnStatus = cx.read(at)?;
     let domain = cx.target(request.dom)?;
     events::status(&*domain, request.port)?.fill(&mut request);
@@ -141,7 +141,7 @@ fn status<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
 
 /// Closes all ports of a domain. Of another domain only while the toolstack keeps it paused: its
 /// vCPUs must not bind while this runs.
-fn reset<H: Host>(cx: &Ctx<'_, H>, args: Args) -> Reply {
+fn reset<H: Host>(cx: &AnyCtx<'_, H>, args: Args) -> Reply {
     let request: abi::EvtchnReset = cx.read(args[1])?;
     let domain: Arc<Domain> = cx.target(request.dom)?;
     if domain.id != cx.domain.id && !domain.is_paused_by_tool() {
@@ -155,7 +155,7 @@ fn reset<H: Host>(cx: &Ctx<'_, H>, args: Args) -> Reply {
     DONE
 }
 
-fn init_control<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn init_control<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let mut request: abi::EvtchnInitControl = cx.read(at)?;
     // Page and offset are the guest's for good now: a fault below changes nothing about that.
     request.link_bits = events::init_control(
@@ -168,6 +168,6 @@ fn init_control<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     DONE
 }
 
-fn own_if_self<H: Host>(cx: &Ctx<'_, H>, id: DomId) -> DomId {
+fn own_if_self<H: Host>(cx: &AnyCtx<'_, H>, id: DomId) -> DomId {
     if id == DOMID_SELF { cx.domain.id } else { id }
 }

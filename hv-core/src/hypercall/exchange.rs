@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 use xen_abi::errno::Errno;
 use xen_abi::memory::MemoryExchange;
 
-use super::context::{Args, Ctx, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, Host, Outcome, Reply};
 use super::memory::{address_bits, hand_over};
 use crate::base::{Mfn, PAGE_SHIFT};
 use crate::domain::Domain;
@@ -34,7 +34,7 @@ struct Chunk {
 /// # Errors
 /// `EINVAL`, `EPERM`, `ESRCH`, `EFAULT`; `ENOMEM` when the chunk that is asked for does not exist (the
 /// domain keeps the pages of that chunk).
-pub fn exchange<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn exchange<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let at = args[1];
     let mut request: MemoryExchange = cx.read(at)?;
     let target = cx.target(request.r#in.domid)?;
@@ -104,7 +104,7 @@ fn check(request: &MemoryExchange, permitted: u32) -> Result<Chunk, Errno> {
 }
 
 fn one_chunk<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     target: &Domain,
     request: &MemoryExchange,
     chunk: &Chunk,
@@ -161,7 +161,7 @@ fn reserve<T>(count: usize) -> Result<Vec<T>, Errno> {
 
 /// Takes the pages of the chunk's inputs from the domain; each must be used by nobody.
 fn take_old<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     target: &Domain,
     request: &MemoryExchange,
     chunk: &Chunk,

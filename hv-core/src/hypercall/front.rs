@@ -3,7 +3,7 @@
 use xen_abi::errno::Errno;
 use xen_abi::hypercall as nr;
 
-use super::context::{Args, Ctx, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, Ctx, Host, Outcome, Reply};
 use super::{
     callback, console, control, descriptors, domctl, event, grant, hypfs, mca, memory, misc, mmu,
     multicall, physdev, platform, sched, sysctl, vcpu, version,
@@ -106,13 +106,16 @@ fn restart(regs: &mut GuestFrame, call: u64, args: Args) {
     [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8] = [first, second, third, fourth, fifth];
 }
 
-/// Runs one call. Calls that are not in the table do not exist.
+/// Runs one call of either kind of guest. Calls that are not in its table do not exist.
 ///
 /// # Errors
 /// The handler's; `ENOSYS` for a call that does not exist.
 #[inline(never)]
-pub fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
-    dispatch_here(cx, call, args)
+pub fn dispatch<H: Host>(cx: &mut AnyCtx<'_, H>, call: u64, args: Args) -> Reply {
+    match cx.pv() {
+        Some(mut cx) => dispatch_here(&mut cx, call, args),
+        None => contained(cx, call, args),
+    }
 }
 
 #[inline(always)]
@@ -130,21 +133,38 @@ fn dispatch_here<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_set_debugreg => misc::set_debugreg(cx, args),
         nr::__HYPERVISOR_get_debugreg => misc::get_debugreg(cx, args),
         nr::__HYPERVISOR_update_descriptor => descriptors::update_descriptor(cx, args),
-        nr::__HYPERVISOR_memory_op => memory::memory_op(cx, args),
-        nr::__HYPERVISOR_multicall => multicall::multicall(cx, args),
         nr::__HYPERVISOR_update_va_mapping => mmu::update_va_mapping(cx, args),
         nr::__HYPERVISOR_update_va_mapping_otherdomain => {
             mmu::update_va_mapping_otherdomain(cx, args)
         }
-        nr::__HYPERVISOR_set_timer_op => vcpu::set_timer_op(cx, args),
-        nr::__HYPERVISOR_vm_assist => misc::vm_assist(cx, args),
         nr::__HYPERVISOR_iret => iret::iret(cx),
-        nr::__HYPERVISOR_vcpu_op => vcpu::vcpu_op(cx, args),
         nr::__HYPERVISOR_set_segment_base => misc::set_segment_base(cx, args),
         nr::__HYPERVISOR_mmuext_op => mmu::mmuext_op(cx, args),
         nr::__HYPERVISOR_nmi_op => callback::nmi_op(cx, args),
-        nr::__HYPERVISOR_sched_op => sched::sched_op(cx, args),
         nr::__HYPERVISOR_callback_op => callback::callback_op(cx, args),
+        nr::__HYPERVISOR_mca => mca::mca(&mut cx.any(), args),
+        _ => shared(&mut cx.any(), number, args),
+    }
+}
+
+/// The calls of a guest in a container.
+fn contained<H: Host>(cx: &mut AnyCtx<'_, H>, call: u64, args: Args) -> Reply {
+    match u32::try_from(call) {
+        Ok(number) => shared(cx, number, args),
+        Err(_) => Err(Errno::ENOSYS),
+    }
+}
+
+/// The calls that both kinds of guests have.
+#[inline(always)]
+fn shared<H: Host>(cx: &mut AnyCtx<'_, H>, number: u32, args: Args) -> Reply {
+    match number {
+        nr::__HYPERVISOR_memory_op => memory::memory_op(cx, args),
+        nr::__HYPERVISOR_multicall => multicall::multicall(cx, args),
+        nr::__HYPERVISOR_set_timer_op => vcpu::set_timer_op(cx, args),
+        nr::__HYPERVISOR_vm_assist => misc::vm_assist(cx, args),
+        nr::__HYPERVISOR_vcpu_op => vcpu::vcpu_op(cx, args),
+        nr::__HYPERVISOR_sched_op => sched::sched_op(cx, args),
         nr::__HYPERVISOR_xen_version => version::xen_version(cx, args),
         nr::__HYPERVISOR_console_io => console::console_io(cx, args),
         nr::__HYPERVISOR_event_channel_op => event::event_channel_op(cx, args),
@@ -155,17 +175,16 @@ fn dispatch_here<H: Host>(cx: &mut Ctx<'_, H>, call: u64, args: Args) -> Reply {
         nr::__HYPERVISOR_domctl => domctl::domctl(cx, args),
         nr::__HYPERVISOR_xenpmu_op => control::xenpmu_op(cx, args),
         nr::__HYPERVISOR_dm_op => control::dm_op(cx, args),
-        nr::__HYPERVISOR_mca => mca::mca(cx, args),
         nr::__HYPERVISOR_hypfs_op => hypfs::hypfs_op(cx, args),
         _ => {
-            note_missing(cx, call);
+            note_missing(cx, number.into());
             Err(Errno::ENOSYS)
         }
     }
 }
 
 /// Logs the name of a call that does not exist, once.
-fn note_missing<H: Host>(cx: &Ctx<'_, H>, call: u64) {
+fn note_missing<H: Host>(cx: &AnyCtx<'_, H>, call: u64) {
     let Some(name) = NAMES.get(call as usize) else {
         return;
     };

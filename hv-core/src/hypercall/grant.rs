@@ -12,7 +12,7 @@ use xen_abi::grant_table as abi;
 use xen_abi::xen::DOMID_SELF;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, transmute};
 
-use super::context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Flush, Host, Outcome, Reply};
 use super::grant_host::Caller;
 use super::memory::charge;
 use crate::base::{DomId, Mfn, PhysAddr};
@@ -41,9 +41,9 @@ const COPY_STATUS: u64 = offset_of!(abi::GnttabCopy, status) as u64;
 /// # Errors
 /// `EINVAL` for a count that makes no sense, `EFAULT`, `EOPNOTSUPP` for what is not implemented,
 /// `ENOSYS` for an unknown command. What becomes of an element is in its status.
-pub fn grant_table_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn grant_table_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     // What is owed of page tables comes before anything else with them.
-    if cx.state.owed_puts.finish(cx.host).is_err() {
+    if cx.state.owed_puts().finish(cx.host).is_err() {
         return Ok(Outcome::Restart(args));
     }
     let (cmd, from) = (
@@ -79,9 +79,9 @@ impl<T: FromBytes + IntoBytes + Immutable> Element for T {}
 
 /// Runs over a batch; the position is kept in the guest's own arguments.
 fn each<H: Host, T: Element>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     [cmd, mut at, mut left, ..]: Args,
-    mut work: impl FnMut(&mut Ctx<'_, H>, &mut T),
+    mut work: impl FnMut(&mut AnyCtx<'_, H>, &mut T),
 ) -> Reply {
     let mut op = T::new_zeroed();
     while left != 0 {
@@ -90,7 +90,7 @@ fn each<H: Host, T: Element>(
         cx.write(at, &op)?;
         at = cx.element::<T>(at, 1)?;
         left -= 1;
-        let owing = cx.state.owed_puts.finish(cx.host).is_err();
+        let owing = cx.state.owed_puts().finish(cx.host).is_err();
         if left != 0 && (owing || cx.host.preempt_pending()) {
             return Ok(Outcome::Restart([cmd, at, left, 0, 0, 0]));
         }
@@ -100,9 +100,9 @@ fn each<H: Host, T: Element>(
 
 /// Runs an operation that is made for one element only.
 fn single<H: Host, T: Element>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     args: Args,
-    work: fn(&mut Ctx<'_, H>, &mut T) -> Result<(), Errno>,
+    work: fn(&mut AnyCtx<'_, H>, &mut T) -> Result<(), Errno>,
 ) -> Reply {
     if args[2] != 1 {
         return Err(Errno::EINVAL);
@@ -113,7 +113,7 @@ fn single<H: Host, T: Element>(
     DONE
 }
 
-fn map<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabMapGrantRef) {
+fn map<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut abi::GnttabMapGrantRef) {
     let result = map_grant_ref(&Caller::new(cx), &MapRequest::from(&*op));
     op.status = code(&result);
     if let Ok(mapped) = result {
@@ -124,7 +124,7 @@ fn map<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabMapGrantRef) {
 
 /// Gives a page of the caller's away, to a domain that accepts it at one of its entries. Whatever comes of it, the page is
 /// the caller's no longer, unless it was none that it could give (grant_table.h).
-fn transfer<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabTransfer) {
+fn transfer<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut abi::GnttabTransfer) {
     let (machine, mfn) = (cx.domain.machine, Mfn(op.mfn));
     // A page that is used by anything, a mapping for one, cannot be taken from its owner.
     if machine.steal(mfn, &cx.domain.holdings).is_err() {
@@ -141,7 +141,7 @@ fn transfer<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabTransfer) {
 }
 
 /// Gives a page that is nobody's to who accepts it.
-fn give<H: Host>(cx: &Ctx<'_, H>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<(), GrantError> {
+fn give<H: Host>(cx: &AnyCtx<'_, H>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<(), GrantError> {
     let to = cx.hv.domain(op.domid).ok_or(GrantError::BadDomain)?;
     charge(&to, 1).map_err(|_| GrantError::General)?;
     let accepted = to.grants.commit_transfer(op.r#ref, cx.domain.id);
@@ -156,7 +156,7 @@ fn give<H: Host>(cx: &Ctx<'_, H>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<
     given
 }
 
-fn copy<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+fn copy<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let host = cx.host;
     let caller = Caller::new(cx);
     let mut copies = Copies::default();
@@ -190,7 +190,7 @@ fn copy_list<H: Host>(
     DONE
 }
 
-fn swap<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabSwapGrantRef) {
+fn swap<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut abi::GnttabSwapGrantRef) {
     op.status = code(&cx.domain.grants.swap(op.ref_a, op.ref_b));
 }
 
@@ -221,7 +221,7 @@ impl UnmapOp for abi::GnttabUnmapAndReplace {
 }
 
 /// Unmaps in groups: remove the entries, flush once, let go of the pages, report.
-fn unmap<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, [cmd, mut at, mut left, ..]: Args) -> Reply {
+fn unmap<H: Host, T: UnmapOp>(cx: &mut AnyCtx<'_, H>, [cmd, mut at, mut left, ..]: Args) -> Reply {
     while left != 0 {
         let size = left.min(UNMAPS as u64);
         let mut ops: [T; UNMAPS] = FromZeros::new_zeroed();
@@ -231,7 +231,7 @@ fn unmap<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, [cmd, mut at, mut left, ..]: 
         cx.write(at, &ops[..done])?;
         at = cx.element::<T>(at, done as u64)?;
         left -= done as u64;
-        if left != 0 && (!cx.state.owed_puts.is_empty() || cx.host.preempt_pending()) {
+        if left != 0 && (!cx.state.owed_puts().is_empty() || cx.host.preempt_pending()) {
             return Ok(Outcome::Restart([cmd, at, left, 0, 0, 0]));
         }
     }
@@ -239,7 +239,7 @@ fn unmap<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, [cmd, mut at, mut left, ..]: 
 }
 
 /// Unmaps a group; returns how many elements were dealt with, at least one.
-fn unmap_group<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, ops: &mut [T]) -> usize {
+fn unmap_group<H: Host, T: UnmapOp>(cx: &mut AnyCtx<'_, H>, ops: &mut [T]) -> usize {
     let mut pending: ArrayVec<PendingUnmap<Arc<Domain>>, UNMAPS> = ArrayVec::new();
     let mut done = 0;
     for op in ops {
@@ -247,7 +247,7 @@ fn unmap_group<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, ops: &mut [T]) -> usize
         op.set_status(code(&result));
         pending.extend(result);
         done += 1;
-        if cx.state.owed_puts.finish(cx.host).is_err() {
+        if cx.state.owed_puts().finish(cx.host).is_err() {
             break;
         }
     }
@@ -262,7 +262,7 @@ fn unmap_group<H: Host, T: UnmapOp>(cx: &mut Ctx<'_, H>, ops: &mut [T]) -> usize
 }
 
 /// The domain whose table is meant, with the status that tells why it cannot be.
-fn table_of<H: Host>(cx: &Ctx<'_, H>, id: DomId) -> Result<Arc<Domain>, GrantError> {
+fn table_of<H: Host>(cx: &AnyCtx<'_, H>, id: DomId) -> Result<Arc<Domain>, GrantError> {
     if id == DOMID_SELF {
         return Ok(cx.domain.clone());
     }
@@ -272,7 +272,7 @@ fn table_of<H: Host>(cx: &Ctx<'_, H>, id: DomId) -> Result<Arc<Domain>, GrantErr
     })
 }
 
-fn query_size<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabQuerySize) -> Result<(), Errno> {
+fn query_size<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut abi::GnttabQuerySize) -> Result<(), Errno> {
     let found = table_of(cx, op.dom).map(|d| d.grants.query_size());
     op.status = code(&found);
     if let Ok(size) = found {
@@ -282,13 +282,19 @@ fn query_size<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabQuerySize) -> Re
     Ok(())
 }
 
-fn get_version<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabGetVersion) -> Result<(), Errno> {
+fn get_version<H: Host>(
+    cx: &mut AnyCtx<'_, H>,
+    op: &mut abi::GnttabGetVersion,
+) -> Result<(), Errno> {
     // This operation alone has no status: errors are the call's.
     op.version = cx.target(op.dom)?.grants.version().number();
     Ok(())
 }
 
-fn setup_table<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabSetupTable) -> Result<(), Errno> {
+fn setup_table<H: Host>(
+    cx: &mut AnyCtx<'_, H>,
+    op: &mut abi::GnttabSetupTable,
+) -> Result<(), Errno> {
     let grown = table_of(cx, op.dom).and_then(|domain| {
         domain
             .grants
@@ -305,7 +311,7 @@ fn setup_table<H: Host>(cx: &mut Ctx<'_, H>, op: &mut abi::GnttabSetupTable) -> 
 }
 
 fn status_frames<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     op: &mut abi::GnttabGetStatusFrames,
 ) -> Result<(), Errno> {
     let checked = table_of(cx, op.dom).and_then(|domain| {
@@ -333,7 +339,7 @@ enum Listed {
 ///
 /// Errors: `EFAULT` for a list at addresses that cannot be the guest's.
 fn list_frames<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     kind: FrameKind,
     count: u32,
@@ -353,7 +359,7 @@ fn list_frames<H: Host>(
 }
 
 /// Reports the version in effect also when it could not be changed.
-fn set_version<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+fn set_version<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     if args[2] != 1 {
         return Err(Errno::EINVAL);
     }
@@ -372,7 +378,7 @@ fn set_version<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// Caches are coherent with devices on x86: the lines of the page are written back, which is all that both operations
 /// ask for.
 fn flush_cache<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     [_, mut at, mut left, ..]: Args,
     mut from: GrantHandle,
 ) -> Reply {

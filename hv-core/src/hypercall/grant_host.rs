@@ -6,7 +6,7 @@ use core::cell::RefCell;
 
 use xen_abi::xen::DOMID_FIRST_RESERVED;
 
-use super::context::{Ctx, Host};
+use super::context::{AnyCtx, Host};
 use crate::base::{DomId, Gfn, GuestVa, Mfn, PhysAddr};
 use crate::domain::{Domain, Hypervisor};
 use crate::grants::{
@@ -38,24 +38,24 @@ pub(super) struct Caller<'a, H: Host> {
 }
 
 impl<'a, H: Host> Caller<'a, H> {
-    pub fn new(cx: &'a mut Ctx<'_, H>) -> Self {
+    pub fn new(cx: &'a mut AnyCtx<'_, H>) -> Self {
         Self {
             hv: cx.hv,
             host: cx.host,
             domain: cx.domain,
-            root: cx.state.roots.kernel,
-            owed: RefCell::new(&mut cx.state.owed_puts),
+            root: cx.state.pv().and_then(|state| state.roots.kernel),
+            owed: RefCell::new(cx.state.owed_puts()),
         }
     }
 
     /// A domain that is taken apart by the control domain. It has no address space any more.
-    pub fn dying(cx: &'a mut Ctx<'_, H>, domain: &'a Arc<Domain>) -> Self {
+    pub fn dying(cx: &'a mut AnyCtx<'_, H>, domain: &'a Arc<Domain>) -> Self {
         Self {
             hv: cx.hv,
             host: cx.host,
             domain,
             root: None,
-            owed: RefCell::new(&mut cx.state.owed_puts),
+            owed: RefCell::new(cx.state.owed_puts()),
         }
     }
 

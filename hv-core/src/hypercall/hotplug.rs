@@ -5,13 +5,13 @@ use xen_abi::errno::Errno;
 use xen_abi::platform;
 use xen_abi::sysctl as abi;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use crate::base::CpuId;
 use crate::domain::{CpuChange, CpuWay, Progress};
 
 /// `XEN_SYSCTL_cpu_hotplug`.
 pub(super) fn operation<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     args: Args,
     request: abi::SysctlCpuHotplug,
 ) -> Reply {
@@ -25,7 +25,7 @@ pub(super) fn operation<H: Host>(
 }
 
 /// `XENPF_cpu_online` and `XENPF_cpu_offline`: a CPU that is where it is wanted needs nothing.
-pub(super) fn platform<H: Host>(cx: &Ctx<'_, H>, args: Args, cmd: u32, cpu: CpuId) -> Reply {
+pub(super) fn platform<H: Host>(cx: &AnyCtx<'_, H>, args: Args, cmd: u32, cpu: CpuId) -> Reply {
     let way = if cmd == platform::XENPF_cpu_online {
         CpuWay::In
     } else if cpu == 0 {
@@ -39,7 +39,7 @@ pub(super) fn platform<H: Host>(cx: &Ctx<'_, H>, args: Args, cmd: u32, cpu: CpuI
     }
 }
 
-fn change<H: Host>(cx: &Ctx<'_, H>, args: Args, cpu: CpuId, way: CpuWay) -> Reply {
+fn change<H: Host>(cx: &AnyCtx<'_, H>, args: Args, cpu: CpuId, way: CpuWay) -> Reply {
     let by = (cx.domain.id, cx.vcpu.id);
     match cx.hv.change_cpu(CpuChange { cpu, way, by })? {
         Progress::Done => DONE,
@@ -48,7 +48,7 @@ fn change<H: Host>(cx: &Ctx<'_, H>, args: Args, cpu: CpuId, way: CpuWay) -> Repl
 }
 
 /// All threads of cores but the first, one CPU after the other.
-fn siblings<H: Host>(cx: &Ctx<'_, H>, args: Args, way: CpuWay) -> Reply {
+fn siblings<H: Host>(cx: &AnyCtx<'_, H>, args: Args, way: CpuWay) -> Reply {
     let processor = &cx.hv.facts.processor;
     if processor.threads_per_core() < 2 {
         return Err(Errno::EOPNOTSUPP);

@@ -9,7 +9,7 @@ use xen_abi::hypfs as abi;
 use xen_abi::hypfs::{HypfsDirentry, HypfsDirlistentry};
 use zerocopy::IntoBytes;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use crate::boot::cmdline::ParamValue;
 use crate::domain::{Backing, Identity};
 
@@ -48,7 +48,7 @@ const ROOT: Entry<'_> = Entry {
 /// # Errors
 /// `EPERM`, `EINVAL`, `EFAULT`, `ENOENT`, `ENOBUFS` for a buffer that is too small, `EACCES` for a
 /// write, `EOPNOTSUPP` for an unknown command.
-pub fn hypfs_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn hypfs_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     let [command, path_at, path_len, buffer, size, _] = args;
     if command as u32 == abi::XEN_HYPFS_OP_get_version {
@@ -89,7 +89,7 @@ fn pool_paths(backing: &Backing) -> Result<Vec<PoolPath>, Errno> {
 
 /// Copies the path, whose length counts its zero, and gives it without the slash in front.
 fn read_path<'a, H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     at: u64,
     length: u64,
     bytes: &'a mut [u8],
@@ -230,7 +230,7 @@ fn header(tree: &[Entry<'_>], entry: Entry<'_>) -> HypfsDirentry {
 
 /// Gives the header of an entry, and its contents if they fit too.
 fn read<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     tree: &[Entry<'_>],
     entry: Entry<'_>,
     buffer: u64,

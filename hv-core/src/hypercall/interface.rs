@@ -5,7 +5,7 @@ use xen_abi::domctl::XEN_DOMCTL_INTERFACE_VERSION;
 use xen_abi::errno::Errno;
 use xen_abi::sysctl::XEN_SYSCTL_INTERFACE_VERSION;
 
-use super::context::{Ctx, Host};
+use super::context::{AnyCtx, Host};
 use crate::domain::Family;
 
 /// Interfaces spoken.
@@ -20,7 +20,7 @@ pub enum Interface {
 /// # Errors
 /// `EACCES` for one that is not spoken; the console is told once.
 pub fn spoken<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     family: Family,
     version: u32,
     cmd: u32,

@@ -4,7 +4,7 @@ use xen_abi::errno::Errno;
 use xen_abi::mca::{self as abi, Mc, McFetch, McLogicalCpu, McPhyscpuinfo, McinfoMsr};
 
 use super::arguments::edit;
-use super::context::{Args, Ctx, DONE, Host, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Reply};
 use crate::base::CpuId;
 use crate::domain::machine_check::{MCG_CAP, Urgency};
 use crate::domain::{Family, Processor};
@@ -15,7 +15,7 @@ use crate::pv::cpuid::Which;
 /// # Errors
 /// `EPERM`, `EACCES` for another interface version, `EINVAL`, `EFAULT`; `EOPNOTSUPP` for what is
 /// not implemented, `ENOSYS` for an unknown command.
-pub fn mca<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn mca<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     let at = args[0];
     let mut op: Mc = cx.read(at)?;
@@ -33,7 +33,7 @@ pub fn mca<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     DONE
 }
 
-fn refuse_mca<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
+fn refuse_mca<H: Host>(cx: &AnyCtx<'_, H>, cmd: u32) -> Errno {
     let name = match cmd {
         abi::XEN_MC_msrinject => "mca msrinject",
         abi::XEN_MC_mceinject => "mca mceinject",
@@ -46,7 +46,7 @@ fn refuse_mca<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
 }
 
 /// The oldest block of a queue, or that one is no longer needed.
-fn fetch<H: Host>(cx: &Ctx<'_, H>, request: &mut McFetch) -> Result<(), Errno> {
+fn fetch<H: Host>(cx: &AnyCtx<'_, H>, request: &mut McFetch) -> Result<(), Errno> {
     let urgency = match request.flags & !abi::XEN_MC_ACK {
         abi::XEN_MC_URGENT => Urgency::Urgent,
         abi::XEN_MC_NONURGENT => Urgency::NonUrgent,
@@ -71,7 +71,7 @@ fn fetch<H: Host>(cx: &Ctx<'_, H>, request: &mut McFetch) -> Result<(), Errno> {
     Ok(())
 }
 
-fn list_cpus<H: Host>(cx: &Ctx<'_, H>, request: &mut McPhyscpuinfo) -> Result<(), Errno> {
+fn list_cpus<H: Host>(cx: &AnyCtx<'_, H>, request: &mut McPhyscpuinfo) -> Result<(), Errno> {
     let online = cx.hv.backing.sched.online();
     let mut count = online.len();
     if !request.info.is_null() {

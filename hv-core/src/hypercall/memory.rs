@@ -10,7 +10,7 @@ use xen_abi::memory::{
     self as abi, MachphysMapping, MachphysMfnList, MemoryDomain, MemoryMap, MemoryReservation,
 };
 
-use super::context::{Args, Ctx, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, Host, Outcome, Reply};
 use super::{exchange, physmap};
 use crate::base::Mfn;
 use crate::domain::Domain;
@@ -24,7 +24,7 @@ const MAX_ORDER: u32 = 9;
 ///
 /// # Errors
 /// Those of the sub-operations; `ENOSYS` for the unknown.
-pub fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn memory_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let command = args[0] as u32 & ((1 << COMMAND_BITS) - 1);
     let start = args[0] >> COMMAND_BITS;
     let at = args[1];
@@ -81,7 +81,7 @@ enum Change {
 
 /// Runs over the extents of a reservation; the result is the number done, over all restarts. There are no errors: what
 /// stops it leaves the rest undone.
-fn reservation<H: Host>(cx: &mut Ctx<'_, H>, change: Change, start: u64, args: Args) -> Reply {
+fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, change: Change, start: u64, args: Args) -> Reply {
     let Ok(request) = cx.read::<MemoryReservation>(args[1]) else {
         return Ok(Outcome::Return(start));
     };
@@ -139,7 +139,12 @@ fn tell_of_shortage(target: &Domain, done: u64, of: u64, why: Errno) {
 }
 
 /// Takes the pages of one extent from the domain.
-fn decrease<H: Host>(cx: &Ctx<'_, H>, target: &Domain, at: u64, order: u32) -> Result<(), Errno> {
+fn decrease<H: Host>(
+    cx: &AnyCtx<'_, H>,
+    target: &Domain,
+    at: u64,
+    order: u32,
+) -> Result<(), Errno> {
     let first = cx.read::<u64>(at)?;
     for page in 0..1u64 << order {
         let mfn = Mfn(first.checked_add(page).ok_or(Errno::EINVAL)?);
@@ -150,7 +155,7 @@ fn decrease<H: Host>(cx: &Ctx<'_, H>, target: &Domain, at: u64, order: u32) -> R
 
 /// Gives one more extent to the domain and writes its first frame to the guest's list.
 fn increase<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     target: &Domain,
     request: &MemoryReservation,
     at: u64,
@@ -223,7 +228,7 @@ pub fn hand_over(target: &Domain, first: Mfn, pages: u64, gpfn: Option<u64>) -> 
 }
 
 /// Answers a question about a domain's memory.
-fn account<H: Host>(cx: &Ctx<'_, H>, at: u64, value: impl Fn(&Arc<Domain>) -> u64) -> Reply {
+fn account<H: Host>(cx: &AnyCtx<'_, H>, at: u64, value: impl Fn(&Arc<Domain>) -> u64) -> Reply {
     let which: MemoryDomain = cx.read(at)?;
     Ok(Outcome::Return(value(&cx.target(which.domid)?)))
 }
@@ -237,7 +242,7 @@ fn highest_gpfn(domain: &Arc<Domain>) -> u64 {
         .saturating_sub(1)
 }
 
-fn machphys_mapping<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn machphys_mapping<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let max_mfn = cx.hv.facts.max_page.saturating_sub(1);
     let mapping = MachphysMapping {
         v_start: MACH2PHYS_VIRT_START,
@@ -250,7 +255,7 @@ fn machphys_mapping<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// The frames of the M2P, one for each 2 MiB of it that exists.
-fn machphys_mfn_list<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn machphys_mfn_list<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let mut request: MachphysMfnList = cx.read(at)?;
     let mut last = 0;
     let mut count = 0;
@@ -273,7 +278,7 @@ fn machphys_mfn_list<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     Ok(Outcome::Return(0))
 }
 
-fn machine_memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn machine_memory_map<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     cx.require_control()?;
     let mut request: MemoryMap = cx.read(at)?;
     let entries = &cx.hv.facts.memory_map;

@@ -4,7 +4,7 @@
 use xen_abi::errno::Errno;
 use xen_abi::xen as abi;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply, SegmentBase, TaskSwitched};
+use super::context::{AnyCtx, Args, Ctx, DONE, Host, Outcome, Reply, SegmentBase, TaskSwitched};
 use crate::base::GuestVa;
 use crate::domain::{Domain, Owed};
 use crate::pv::state::{IoplPlace, PvState, ring3};
@@ -49,7 +49,7 @@ pub fn fpu_taskswitch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 ///
 /// # Errors
 /// `EINVAL` for a type that this kind of guest cannot have; `ENOSYS` for an unknown command.
-pub fn vm_assist<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn vm_assist<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     use core::sync::atomic::Ordering::Relaxed;
     let bit = u32::try_from(args[1])
         .ok()
@@ -65,7 +65,9 @@ pub fn vm_assist<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     };
     // The others follow when they next enter the guest.
     cx.domain.vcpus().iter().for_each(|v| v.owe(Owed::ASSISTS));
-    follow_assists(cx.domain, cx.state);
+    if let Some(state) = cx.state.pv() {
+        follow_assists(cx.domain, state);
+    }
     DONE
 }
 

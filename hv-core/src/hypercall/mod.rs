@@ -46,4 +46,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use context::{Args, Ctx, DONE, Flush, Host, Outcome, Reply, SegmentBase, TaskSwitched};
+pub use context::{
+    AnyCtx, AnyState, Args, Ctx, DONE, Flush, Host, Outcome, Reply, SegmentBase, TaskSwitched,
+};

@@ -4,14 +4,14 @@ use xen_abi::errno::Errno;
 use xen_abi::hypercall as nr;
 use xen_abi::xen::MulticallEntry;
 
-use super::context::{Args, Ctx, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, Host, Outcome, Reply};
 use super::front;
 
 /// multicall(list, count): each entry's result is written back into it.
 ///
 /// # Errors
 /// `EFAULT` when an entry cannot be read or written.
-pub fn multicall<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn multicall<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let (mut list, mut left) = (args[0], args[1]);
     while left != 0 {
         if cx.host.preempt_pending() {

@@ -14,7 +14,7 @@ use xen_abi::sched::{self as sch, SchedPoll};
 use xen_abi::{hypercall as nr, vcpu, version};
 use zerocopy::IntoBytes;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, Ctx, DONE, Host, Outcome, Reply};
 use super::front;
 use crate::pv::frame::GuestFrame;
 
@@ -41,7 +41,7 @@ type NarrowPoll = [u32; 4];
 
 /// Handles the hypercall that 32-bit code made with an instruction of `length` bytes; `false` when the domain
 /// must be stopped for it.
-pub fn call<H: Host>(cx: &mut Ctx<'_, H>, length: u8) -> bool {
+pub fn call<H: Host>(cx: &mut AnyCtx<'_, H>, length: u8) -> bool {
     let (number, args) = (cx.regs.rax & 0xffff_ffff, front::args32(cx.regs));
     cx.regs.rax = match dispatch(cx, number, args) {
         Ok(Outcome::Return(value)) => u64::from(narrowed(value)),
@@ -74,7 +74,7 @@ fn restart(regs: &mut GuestFrame, length: u8, args: Args) {
 }
 
 /// Runs one call.
-fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, number: u64, args: Args) -> Reply {
+fn dispatch<H: Host>(cx: &mut AnyCtx<'_, H>, number: u64, args: Args) -> Reply {
     let command = args[0] as u32;
     match number as u32 {
         nr::__HYPERVISOR_xen_version if command == version::XENVER_platform_parameters => {
@@ -103,7 +103,7 @@ fn dispatch<H: Host>(cx: &mut Ctx<'_, H>, number: u64, args: Args) -> Reply {
     }
 }
 
-fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+fn sched_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let number = nr::__HYPERVISOR_sched_op;
     match args[0] as u32 {
         sch::SCHEDOP_yield
@@ -125,7 +125,7 @@ fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     }
 }
 
-fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+fn memory_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let number = nr::__HYPERVISOR_memory_op;
     match args[0] as u32 & ((1 << COMMAND_BITS) - 1) {
         mem::XENMEM_maximum_ram_page
@@ -166,7 +166,7 @@ fn memory_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 }
 
 /// The calls with a list of extents. As for wide callers there are no errors: the result is how many are done.
-fn reservation<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let start = args[0] >> COMMAND_BITS;
     let Ok([list, count, order, flags, who]) = cx.read::<NarrowReservation>(args[1]) else {
         return Ok(Outcome::Return(start));
@@ -190,7 +190,7 @@ fn reservation<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 /// Makes the call with a wide structure in place of its second argument, and with an array of words in the
 /// caller's memory that looks like one of 64-bit words. Also gives the structure as it is after the call.
 fn widened<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     number: u32,
     args: Args,
     structure: &[u8],
@@ -202,7 +202,7 @@ fn widened<H: Host>(
         host: &host,
         domain: cx.domain,
         vcpu: cx.vcpu,
-        state: &mut *cx.state,
+        state: cx.state.reborrow(),
         regs: &mut *cx.regs,
     };
     let [command, pointer, third, fourth, fifth, sixth] = args;

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use xen_abi::errno::Errno;
 use xen_abi::physdev as abi;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use super::physdev_pci;
 use crate::base::{Mfn, PhysAddr};
 use crate::domain::{Domain, Rights};
@@ -20,7 +20,7 @@ const PORTS: u32 = 0x1_0000;
 ///
 /// # Errors
 /// `ENOSYS` for commands that do not exist or are not implemented, and those of each.
-pub fn physdev_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn physdev_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let at = args[1];
     match args[0] as u32 {
         abi::PHYSDEVOP_eoi => eoi(cx, at),
@@ -37,7 +37,7 @@ pub fn physdev_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 }
 
 /// The commands of the domain that owns the devices.
-fn control_op<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Reply {
+fn control_op<H: Host>(cx: &mut AnyCtx<'_, H>, command: u32, at: u64) -> Reply {
     match command {
         abi::PHYSDEVOP_apic_read => apic_read(cx, at),
         abi::PHYSDEVOP_apic_write => apic_write(cx, at),
@@ -52,7 +52,7 @@ fn control_op<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Reply {
 }
 
 /// The interrupt is dealt with.
-fn eoi<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn eoi<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::PhysdevEoi = cx.read(at)?;
     let irqs = cx.hv.irqs;
     irqs.end(cx.domain.id, request.irq)?;
@@ -66,7 +66,7 @@ fn eoi<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// Whether the interrupt wants PHYSDEVOP_eoi, and whether it is shared.
-fn irq_status_query<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn irq_status_query<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let mut request: abi::PhysdevIrqStatusQuery = cx.read(at)?;
     let status = cx.hv.irqs.status(cx.domain.id, request.irq)?;
     request.flags = match status.trigger {
@@ -81,7 +81,7 @@ fn irq_status_query<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// The page of bits that say which interrupts want PHYSDEVOP_eoi.
-fn pirq_eoi_gmfn<H: Host>(cx: &mut Ctx<'_, H>, at: u64, at_end: AtEnd) -> Reply {
+fn pirq_eoi_gmfn<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64, at_end: AtEnd) -> Reply {
     let request: abi::PhysdevPirqEoiGmfn = cx.read(at)?;
     let page = Mfn(request.gmfn);
     cx.hv.irqs.register_eoi_page(cx.domain, page, at_end)?;
@@ -89,9 +89,10 @@ fn pirq_eoi_gmfn<H: Host>(cx: &mut Ctx<'_, H>, at: u64, at_end: AtEnd) -> Reply 
 }
 
 /// The calling vCPU's I/O privilege level.
-fn set_iopl<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn set_iopl<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::PhysdevSetIopl = cx.read(at)?;
-    cx.state.iopl = match request.iopl {
+    let state = cx.state.pv().ok_or(Errno::ENOSYS)?;
+    state.iopl = match request.iopl {
         level @ 0..=3 => level as u8,
         _ => return Err(Errno::EINVAL),
     };
@@ -99,19 +100,20 @@ fn set_iopl<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// The I/O ports that user programs of the calling vCPU may touch. The bits are read when one does.
-fn set_iobitmap<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn set_iobitmap<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::PhysdevSetIobitmap = cx.read(at)?;
     if request.nr_ports > PORTS {
         return Err(Errno::EINVAL);
     }
-    cx.state.port_bitmap = PortBitmap {
+    let state = cx.state.pv().ok_or(Errno::ENOSYS)?;
+    state.port_bitmap = PortBitmap {
         address: request.bitmap.address(),
         ports: request.nr_ports,
     };
     DONE
 }
 
-fn apic_read<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn apic_read<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let mut request: abi::PhysdevApic = cx.read(at)?;
     let address = PhysAddr(request.apic_physbase);
     request.value = cx.hv.irqs.read_chip(address, request.reg)?;
@@ -119,7 +121,7 @@ fn apic_read<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     DONE
 }
 
-fn apic_write<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn apic_write<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::PhysdevApic = cx.read(at)?;
     let address = PhysAddr(request.apic_physbase);
     cx.hv.irqs.write_chip(address, request.reg, request.value)?;
@@ -127,7 +129,7 @@ fn apic_write<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// The real vector is ours and nobody else's business; the number, whatever it is, stands for it.
-fn alloc_irq_vector<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn alloc_irq_vector<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let mut request: abi::PhysdevIrq = cx.read(at)?;
     request.vector = request.irq;
     cx.write(at, &request)?;
@@ -135,7 +137,7 @@ fn alloc_irq_vector<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// A line becomes a domain's, under a number.
-fn map_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn map_pirq<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let mut request: abi::PhysdevMapPirq = cx.read(at)?;
     let target = cx.named(request.domid)?;
     if target.dying.load(Ordering::SeqCst) {
@@ -161,7 +163,7 @@ fn map_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 }
 
 fn map_line<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     target: &Domain,
     request: &abi::PhysdevMapPirq,
 ) -> Result<u32, Errno> {
@@ -175,7 +177,7 @@ fn map_line<H: Host>(
     cx.hv.irqs.map(target.id, numbering, gsi, wanted)
 }
 
-fn unmap_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn unmap_pirq<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::PhysdevUnmapPirq = cx.read(at)?;
     let target = cx.named(request.domid)?;
     let pirq = u32::try_from(request.pirq).map_err(|_| Errno::EINVAL)?;
@@ -184,7 +186,7 @@ fn unmap_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// A number for an interrupt that map_pirq will make.
-fn get_free_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn get_free_pirq<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     // Numbers of one kind are as good for another, so that the kind does not matter.
     let mut request: abi::PhysdevGetFreePirq = cx.read(at)?;
     request.pirq = cx.hv.irqs.reserve(cx.domain.id)?;
@@ -193,7 +195,7 @@ fn get_free_pirq<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// How a line signals, from AML that only dom0 reads.
-fn setup_gsi<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn setup_gsi<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::PhysdevSetupGsi = cx.read(at)?;
     let gsi = u32::try_from(request.gsi).map_err(|_| Errno::EINVAL)?;
     let trigger = match request.triggering {
@@ -212,7 +214,7 @@ fn setup_gsi<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
 
 /// The controller of a USB debug port is reset. We drive no such port, so there is nothing to save or
 /// to restore.
-fn dbgp_op<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn dbgp_op<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::PhysdevDbgpOp = cx.read(at)?;
     let known_op = matches!(
         request.op,

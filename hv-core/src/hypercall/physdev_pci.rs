@@ -3,7 +3,7 @@
 use xen_abi::errno::Errno;
 use xen_abi::physdev as abi;
 
-use super::context::{Ctx, DONE, Host, Reply};
+use super::context::{AnyCtx, DONE, Host, Reply};
 use crate::base::{DomId, PhysAddr};
 use crate::boot::acpi::Mcfg;
 use crate::irq::pci::{PciDevice, PciKind};
@@ -12,7 +12,7 @@ use crate::pci::PciAddress;
 use crate::pci::guard::Reserved;
 
 /// The commands about PCI; the caller may control the devices.
-pub(super) fn operation<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> Reply {
+pub(super) fn operation<H: Host>(cx: &mut AnyCtx<'_, H>, command: u32, at: u64) -> Reply {
     let irqs = cx.hv.irqs;
     match command {
         abi::PHYSDEVOP_manage_pci_add => {
@@ -37,7 +37,7 @@ pub(super) fn operation<H: Host>(cx: &mut Ctx<'_, H>, command: u32, at: u64) -> 
 
 /// Messages of a function become a domain's, under numbers that follow each other.
 pub(super) fn map_messages<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     at: u64,
     mut request: abi::PhysdevMapPirq,
     target: DomId,
@@ -115,7 +115,7 @@ fn kind(virtual_of: Option<abi::PhysdevPhysfn>, other: PciKind) -> PciKind {
     })
 }
 
-fn manage_pci_add_ext<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Result<(), Errno> {
+fn manage_pci_add_ext<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Result<(), Errno> {
     let request: abi::PhysdevManagePciExt = cx.read(at)?;
     if request.is_extfn > 1 || request.is_virtfn > 1 {
         return Err(Errno::EINVAL);
@@ -133,7 +133,7 @@ fn manage_pci_add_ext<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Result<(), Errno
     add(cx, place, kind(physical, other), None)
 }
 
-fn pci_device_add<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Result<(), Errno> {
+fn pci_device_add<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Result<(), Errno> {
     let request: abi::PhysdevPciDeviceAdd = cx.read(at)?;
     let has = |flag| request.flags & flag != 0;
     let proximity = if has(abi::XEN_PCI_DEV_PXM) {
@@ -158,7 +158,7 @@ fn pci_device_add<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Result<(), Errno> {
 
 /// Adds a function; before a virtual one its physical one, if that is not known.
 fn add<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     address: PciAddress,
     kind: PciKind,
     proximity: Option<u32>,
@@ -185,7 +185,7 @@ fn add<H: Host>(
 }
 
 /// Whether the firmware has reserved configuration space in memory; only dom0 can ask it.
-fn mmcfg_reserved<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Result<(), Errno> {
+fn mmcfg_reserved<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Result<(), Errno> {
     let request: abi::PhysdevPciMmcfgReserved = cx.read(at)?;
     let reserved = match request.flags {
         0 => Reserved::No,

@@ -11,7 +11,7 @@ use xen_abi::memory::{
 };
 use xen_abi::xen::DOMID_SELF;
 
-use super::context::{Ctx, DONE, Host, Reply};
+use super::context::{AnyCtx, DONE, Host, Reply};
 use crate::base::DomId;
 use crate::grants::FrameKind;
 
@@ -20,7 +20,7 @@ const MAX_ENTRIES: u32 = 1024;
 
 /// The commands that are here, with the extent to go on with; `None` for any other.
 pub(super) fn command<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     (command, start): (u32, u64),
     at: u64,
 ) -> Option<Reply> {
@@ -45,12 +45,12 @@ pub(super) fn command<H: Host>(
 }
 
 /// `EACCES` for a PV domain that exists: there is nothing to map into.
-fn own_translation<H: Host>(cx: &Ctx<'_, H>, id: DomId) -> Reply {
+fn own_translation<H: Host>(cx: &AnyCtx<'_, H>, id: DomId) -> Reply {
     cx.target(id)?;
     Err(Errno::EACCES)
 }
 
-fn add<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn add<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: AddToPhysmap = cx.read(at)?;
     // Frames of other domains are for the batch command, which has room to name the domain.
     if request.space == abi::XENMAPSPACE_gmfn_foreign {
@@ -60,14 +60,14 @@ fn add<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// Memory that comes on demand needs our translation, too.
-fn pod<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn pod<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: PodTarget = cx.read(at)?;
     cx.target(request.domid)?;
     Err(Errno::EINVAL)
 }
 
 /// Keeps pages free for a domain that is about to be built.
-fn claim<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn claim<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: MemoryReservation = cx.read(at)?;
     cx.require_control()?;
     let target = (request.domid != DOMID_SELF).then(|| cx.hv.domain(request.domid));
@@ -89,7 +89,7 @@ fn claim<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// The map that a toolstack has made for the caller.
-fn memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn memory_map<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let mut map = Vec::new();
     {
         let kept = cx.domain.memory_map.lock();
@@ -111,7 +111,7 @@ fn memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     DONE
 }
 
-fn set_memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn set_memory_map<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: ForeignMemoryMap = cx.read(at)?;
     if request.map.nr_entries > MAX_ENTRIES {
         return Err(Errno::EINVAL);
@@ -126,7 +126,7 @@ fn set_memory_map<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
 }
 
 /// No domain has been given a topology.
-fn vnuma<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn vnuma<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let request: VnumaTopologyInfo = cx.read(at)?;
     if request.pad != 0 {
         return Err(Errno::EINVAL);
@@ -135,7 +135,7 @@ fn vnuma<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
     Err(Errno::EOPNOTSUPP)
 }
 
-fn acquire<H: Host>(cx: &Ctx<'_, H>, start: u64, at: u64) -> Reply {
+fn acquire<H: Host>(cx: &AnyCtx<'_, H>, start: u64, at: u64) -> Reply {
     let mut request: MemAcquireResource = cx.read(at)?;
     if request.pad != 0 {
         return Err(Errno::EINVAL);

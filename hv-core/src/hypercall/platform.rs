@@ -9,7 +9,7 @@ use xen_abi::platform::{self as abi, PlatformOp};
 use xen_abi::xen::XenctlBitmap;
 
 use super::arguments::{argument, edit};
-use super::context::{Args, Ctx, DONE, Host, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Reply};
 use super::hotplug;
 use crate::base::CpuId;
 use crate::domain::{Family, SleepRequest};
@@ -35,7 +35,7 @@ const PDC_NATIVE: u32 = 1 | 1 << 2 | 1 << 8 | 1 << 9;
 /// # Errors
 /// `EPERM`, `EACCES` for another interface version, `EFAULT`, those of the sub-operations;
 /// `EOPNOTSUPP` for what is not implemented, `ENOSYS` for an unknown command.
-pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn platform_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     let at = args[0];
     let mut op: PlatformOp = cx.read(at)?;
@@ -74,7 +74,7 @@ pub fn platform_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 
 /// A CPU's power data, of which none is used here. What dom0 is about to tell its firmware that the
 /// operating system can do loses what the hypervisor would have to do.
-fn power_data<H: Host>(cx: &mut Ctx<'_, H>, info: &abi::PlatformSetProcessorPminfo) -> Reply {
+fn power_data<H: Host>(cx: &mut AnyCtx<'_, H>, info: &abi::PlatformSetProcessorPminfo) -> Reply {
     match info.r#type {
         abi::XEN_PM_PDC => {}
         abi::XEN_PM_CX | abi::XEN_PM_PX | abi::XEN_PM_TX => {
@@ -95,7 +95,7 @@ fn power_data<H: Host>(cx: &mut Ctx<'_, H>, info: &abi::PlatformSetProcessorPmin
 
 /// No CPU is ever parked.
 fn core_parking<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::PlatformCoreParking,
 ) -> Result<(), Errno> {
     match request.r#type {
@@ -109,7 +109,7 @@ fn core_parking<H: Host>(
 }
 
 /// The errno for what is not done, and its name on the log.
-fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
+fn refuse<H: Host>(cx: &AnyCtx<'_, H>, cmd: u32) -> Errno {
     let (name, errno) = match cmd {
         abi::XENPF_add_memtype => ("platform_op add_memtype", Errno::EOPNOTSUPP),
         abi::XENPF_del_memtype => ("platform_op del_memtype", Errno::EOPNOTSUPP),
@@ -131,7 +131,7 @@ fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
 }
 
 /// Sets the time of day for all domains.
-fn set_time<H: Host>(cx: &Ctx<'_, H>, secs: u64, nsecs: u32, system_time: u64) -> Reply {
+fn set_time<H: Host>(cx: &AnyCtx<'_, H>, secs: u64, nsecs: u32, system_time: u64) -> Reply {
     let clock = WallClock::set(secs, nsecs, system_time).inspect_err(|_| {
         log::info!(
             "d{}: platform_op settime: {secs}.{nsecs:09} s is no time",
@@ -142,20 +142,20 @@ fn set_time<H: Host>(cx: &Ctx<'_, H>, secs: u64, nsecs: u32, system_time: u64) -
     DONE
 }
 
-fn set_time64<H: Host>(cx: &Ctx<'_, H>, time: abi::PlatformSettime64) -> Reply {
+fn set_time64<H: Host>(cx: &AnyCtx<'_, H>, time: abi::PlatformSettime64) -> Reply {
     if time.mbz != 0 {
         return Err(Errno::EINVAL);
     }
     set_time(cx, time.secs, time.nsecs, time.system_time)
 }
 
-fn set_time32<H: Host>(cx: &Ctx<'_, H>, time: abi::PlatformSettime32) -> Reply {
+fn set_time32<H: Host>(cx: &AnyCtx<'_, H>, time: abi::PlatformSettime32) -> Reply {
     set_time(cx, time.secs.into(), time.nsecs, time.system_time)
 }
 
 /// Nothing was asked of a BIOS at boot.
 fn firmware_info<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     request: &mut abi::PlatformFirmwareInfo,
 ) -> Result<(), Errno> {
     match request.r#type {
@@ -168,7 +168,7 @@ fn firmware_info<H: Host>(
     }
 }
 
-fn cpu_info<H: Host>(cx: &Ctx<'_, H>, info: &mut abi::PlatformPcpuinfo) -> Result<(), Errno> {
+fn cpu_info<H: Host>(cx: &AnyCtx<'_, H>, info: &mut abi::PlatformPcpuinfo) -> Result<(), Errno> {
     let processor = &cx.hv.facts.processor;
     info.max_present = processor.max_cpu();
     match processor.cpus.get(info.xen_cpuid as usize) {
@@ -186,7 +186,10 @@ fn cpu_info<H: Host>(cx: &Ctx<'_, H>, info: &mut abi::PlatformPcpuinfo) -> Resul
     Ok(())
 }
 
-fn cpu_version<H: Host>(cx: &Ctx<'_, H>, info: &mut abi::PlatformPcpuVersion) -> Result<(), Errno> {
+fn cpu_version<H: Host>(
+    cx: &AnyCtx<'_, H>,
+    info: &mut abi::PlatformPcpuVersion,
+) -> Result<(), Errno> {
     let processor = &cx.hv.facts.processor;
     info.max_present = processor.max_cpu();
     let known = is_online(cx, info.xen_cpuid);
@@ -199,12 +202,15 @@ fn cpu_version<H: Host>(cx: &Ctx<'_, H>, info: &mut abi::PlatformPcpuVersion) ->
     Ok(())
 }
 
-fn is_online<H: Host>(cx: &Ctx<'_, H>, cpu: CpuId) -> bool {
+fn is_online<H: Host>(cx: &AnyCtx<'_, H>, cpu: CpuId) -> bool {
     cx.hv.backing.sched.online().contains(cpu)
 }
 
 /// Idle times of the CPUs asked about; those that are not online are taken out of the set.
-fn idle_time<H: Host>(cx: &Ctx<'_, H>, info: &mut abi::PlatformGetidletime) -> Result<(), Errno> {
+fn idle_time<H: Host>(
+    cx: &AnyCtx<'_, H>,
+    info: &mut abi::PlatformGetidletime,
+) -> Result<(), Errno> {
     let map = XenctlBitmap {
         bitmap: info.cpumap_bitmap,
         nr_bits: info.cpumap_nr_cpus,
@@ -221,7 +227,7 @@ fn idle_time<H: Host>(cx: &Ctx<'_, H>, info: &mut abi::PlatformGetidletime) -> R
 }
 
 /// Enters a sleep state with the values that the control domain took from its ACPI tables.
-fn enter_sleep<H: Host>(cx: &Ctx<'_, H>, request: abi::PlatformEnterAcpiSleep) -> Reply {
+fn enter_sleep<H: Host>(cx: &AnyCtx<'_, H>, request: abi::PlatformEnterAcpiSleep) -> Reply {
     let refused = |why: &str| {
         log::warn!(
             "d{}: platform_op enter_acpi_sleep: state {}: {why}",

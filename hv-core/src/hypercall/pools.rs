@@ -4,7 +4,7 @@ use xen_abi::domctl as schedulers;
 use xen_abi::errno::Errno;
 use xen_abi::sysctl as abi;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use crate::base::{CpuId, DomId};
 use crate::domain::Progress;
 use crate::sched::Scheduler;
@@ -14,7 +14,7 @@ use crate::sched::Scheduler;
 /// # Errors
 /// As sysctl.h names them.
 pub(super) fn operation<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     args: Args,
     request: &mut abi::SysctlCpuPoolOp,
 ) -> Reply {
@@ -58,7 +58,7 @@ pub(super) fn operation<H: Host>(
 }
 
 /// There is one policy.
-fn check_scheduler<H: Host>(cx: &Ctx<'_, H>, id: u32) -> Result<(), Errno> {
+fn check_scheduler<H: Host>(cx: &AnyCtx<'_, H>, id: u32) -> Result<(), Errno> {
     let name = match id {
         schedulers::XEN_SCHEDULER_CREDIT2 => return Ok(()),
         schedulers::XEN_SCHEDULER_CREDIT => "credit",
@@ -76,7 +76,7 @@ fn check_scheduler<H: Host>(cx: &Ctx<'_, H>, id: u32) -> Result<(), Errno> {
 
 /// The CPU that was asked for, or for "any" the one that `any` finds.
 fn chosen<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     asked: u32,
     any: impl FnOnce() -> Option<CpuId>,
 ) -> Result<CpuId, Errno> {
@@ -89,7 +89,7 @@ fn chosen<H: Host>(
 }
 
 /// The first pool from the asked number on; "any" is beyond the last.
-fn info<H: Host>(cx: &Ctx<'_, H>, request: &mut abi::SysctlCpuPoolOp) -> Result<(), Errno> {
+fn info<H: Host>(cx: &AnyCtx<'_, H>, request: &mut abi::SysctlCpuPoolOp) -> Result<(), Errno> {
     let pools = cx.hv.backing.pools;
     let found = pools.pool_from(request.cpupool_id);
     let (id, policy) = found.ok_or(Errno::ENOENT)?;
@@ -101,7 +101,7 @@ fn info<H: Host>(cx: &Ctx<'_, H>, request: &mut abi::SysctlCpuPoolOp) -> Result<
 }
 
 fn move_domain<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &abi::SysctlCpuPoolOp,
 ) -> Result<Progress, Errno> {
     let id = DomId::try_from(request.domid).map_err(|_| Errno::ESRCH)?;

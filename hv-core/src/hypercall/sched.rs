@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use xen_abi::errno::Errno;
 use xen_abi::sched as abi;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use crate::base::CpuId;
 use crate::domain::{RunFlags, ShutdownReason};
 use crate::events::{self, EventHost, PollStart};
@@ -18,7 +18,7 @@ const MAX_POLL_PORTS: u32 = 128;
 ///
 /// # Errors
 /// `ENOSYS` for unknown commands, and those of each.
-pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn sched_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     match args[0] as u32 {
         abi::SCHEDOP_yield => {
             if let Some(unit) = cx.vcpu.unit.get() {
@@ -70,7 +70,7 @@ pub fn sched_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 
 /// Keeps the calling vCPU on one CPU whatever its affinity says, for firmware that must be called there; a negative
 /// number ends that.
-fn pin_override<H: Host>(cx: &Ctx<'_, H>, pcpu: i32) -> Reply {
+fn pin_override<H: Host>(cx: &AnyCtx<'_, H>, pcpu: i32) -> Reply {
     let (sched, now) = (cx.domain.sched, cx.domain.machine.now());
     let unit = cx.vcpu.unit.get().ok_or(Errno::EINVAL)?;
     let mut kept = cx.vcpu.pinned_from.lock();
@@ -100,7 +100,7 @@ fn pin_override<H: Host>(cx: &Ctx<'_, H>, pcpu: i32) -> Reply {
 }
 
 /// Unmasks events and waits for one, unless one is pending (SCHEDOP_block).
-fn block<H: Host>(cx: &mut Ctx<'_, H>) {
+fn block<H: Host>(cx: &mut AnyCtx<'_, H>) {
     if let Some(info) = cx.domain.vcpu_info(cx.vcpu.id) {
         info[0].fetch_and(!(0xff << 8), Ordering::SeqCst);
     }
@@ -113,7 +113,7 @@ fn block<H: Host>(cx: &mut Ctx<'_, H>) {
     }
 }
 
-fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
+fn poll<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
     let request: abi::SchedPoll = cx.read(at)?;
     if request.nr_ports > MAX_POLL_PORTS {
         return Err(Errno::EINVAL);
@@ -140,7 +140,7 @@ fn poll<H: Host>(cx: &mut Ctx<'_, H>, at: u64) -> Reply {
     DONE
 }
 
-fn shutdown<H: Host>(cx: &mut Ctx<'_, H>, reason: u32) -> Reply {
+fn shutdown<H: Host>(cx: &mut AnyCtx<'_, H>, reason: u32) -> Reply {
     let code = ShutdownReason(reason);
     if reason == abi::SHUTDOWN_crash {
         log::error!(

@@ -6,7 +6,7 @@ use xen_abi::errno::Errno;
 use xen_abi::sysctl::{self as abi, Sysctl};
 
 use super::arguments::{argument, edit, store};
-use super::context::{Args, Ctx, DONE, Host, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Reply};
 use super::interface::{Interface, spoken};
 use super::{debugkeys, domain_info, hotplug, pools, sysctl_cpu as cpu, sysctl_power as power};
 use crate::console::{AfterRead, ReadRequest};
@@ -23,7 +23,7 @@ const MAX_KEYS: u32 = 64;
 /// `EPERM` for all but the control domain, `EACCES` for an interface version that is not spoken,
 /// `EFAULT`, those of the operations, and for what is not implemented the errno by which tools
 /// know that.
-pub fn sysctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn sysctl<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     cx.require_control()?;
     let at = args[0];
     let mut op: Sysctl = cx.read(at)?;
@@ -47,7 +47,7 @@ pub fn sysctl<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     DONE
 }
 
-fn run<H: Host>(cx: &Ctx<'_, H>, op: &mut Sysctl) -> Result<(), Errno> {
+fn run<H: Host>(cx: &AnyCtx<'_, H>, op: &mut Sysctl) -> Result<(), Errno> {
     let u = &mut op.u;
     match op.cmd {
         abi::XEN_SYSCTL_readconsole => edit(u, |r| read_console(cx, r)),
@@ -95,7 +95,7 @@ where
 
 /// The errno for what is not done, and its name on the log. The numbers are those by which tools
 /// tell "not built in" from "not on this machine".
-fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
+fn refuse<H: Host>(cx: &AnyCtx<'_, H>, cmd: u32) -> Errno {
     let (name, errno) = match cmd {
         abi::XEN_SYSCTL_tbuf_op => ("sysctl tbuf_op", Errno::ENOSYS),
         abi::XEN_SYSCTL_perfc_op => ("sysctl perfc_op", Errno::ENOSYS),
@@ -113,7 +113,7 @@ fn refuse<H: Host>(cx: &Ctx<'_, H>, cmd: u32) -> Errno {
 }
 
 fn read_console<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlReadConsole,
 ) -> Result<(), Errno> {
     let after = if request.clear != 0 {
@@ -144,7 +144,7 @@ fn read_console<H: Host>(
 }
 
 fn list_domains<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlGetDomainInfoList,
 ) -> Result<(), Errno> {
     let mut next = Some(request.first_domain);
@@ -161,7 +161,10 @@ fn list_domains<H: Host>(
     Ok(())
 }
 
-fn debug_keys<H: Host>(cx: &Ctx<'_, H>, request: &mut abi::SysctlDebugKeys) -> Result<(), Errno> {
+fn debug_keys<H: Host>(
+    cx: &AnyCtx<'_, H>,
+    request: &mut abi::SysctlDebugKeys,
+) -> Result<(), Errno> {
     if request.nr_keys > MAX_KEYS {
         return Err(Errno::E2BIG);
     }

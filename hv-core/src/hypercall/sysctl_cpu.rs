@@ -8,7 +8,7 @@ use xen_abi::sysctl as abi;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::arguments::{argument, edit};
-use super::context::{Ctx, Host};
+use super::context::{AnyCtx, Host};
 use crate::base::PAGE_SHIFT;
 use crate::pv::cpuid::policy::{MAX_LEAVES, MSRS};
 use crate::pv::cpuid::{Policy, Which};
@@ -25,7 +25,7 @@ const MAX_DEVICES: u32 = 1 << 13;
 
 /// The machine at a glance.
 pub(super) fn phys_info<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     info: &mut abi::SysctlPhysInfo,
 ) -> Result<(), Errno> {
     let facts = &cx.hv.facts;
@@ -55,7 +55,7 @@ pub(super) fn phys_info<H: Host>(
 }
 
 pub(super) fn idle_times<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlGetCpuInfo,
 ) -> Result<(), Errno> {
     let count = request
@@ -72,7 +72,7 @@ pub(super) fn idle_times<H: Host>(
 
 /// Free bytes of the machine. Free memory is not counted by address.
 pub(super) fn free_memory<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlAvailHeap,
 ) -> Result<(), Errno> {
     if request.min_bitwidth != 0 || request.max_bitwidth != 0 {
@@ -87,7 +87,7 @@ pub(super) fn free_memory<H: Host>(
 }
 
 pub(super) fn cpu_topology<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlCpuTopoInfo,
 ) -> Result<(), Errno> {
     let online = cx.hv.backing.sched.online();
@@ -119,7 +119,7 @@ pub(super) fn cpu_topology<H: Host>(
 
 /// All memory counts as one node.
 pub(super) fn numa_nodes<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlNumaInfo,
 ) -> Result<(), Errno> {
     if request.meminfo.is_null() && request.distance.is_null() {
@@ -145,7 +145,7 @@ pub(super) fn numa_nodes<H: Host>(
 
 /// Nodes of PCI devices: none is known to the hypervisor.
 pub(super) fn pci_topology<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlPciTopoInfo,
 ) -> Result<(), Errno> {
     if request.num_devs == 0 {
@@ -164,7 +164,7 @@ pub(super) fn pci_topology<H: Host>(
 }
 
 pub(super) fn scheduler<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlSchedulerOp,
 ) -> Result<(), Errno> {
     let pools = cx.hv.backing.pools;
@@ -190,7 +190,7 @@ pub(super) fn scheduler<H: Host>(
 
 /// Feature words. With too little room, as many as fit and `ENOBUFS`.
 pub(super) fn featureset<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlCpuFeatureset,
 ) -> Result<(), Errno> {
     let view = match request.index {
@@ -216,7 +216,7 @@ pub(super) fn featureset<H: Host>(
 
 /// CPUID leaves and MSRs of a view. Without buffers, how much room is enough for any view.
 pub(super) fn policy<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlCpuPolicy,
 ) -> Result<(), Errno> {
     let view = match request.index {
@@ -236,7 +236,7 @@ pub(super) fn policy<H: Host>(
 
 /// Writes the leaves and registers of a policy; to no buffer, how much room is enough for any.
 pub(super) fn list_policy<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     policy: &Policy,
     (leaves, nr_leaves): (GuestHandle<CpuidLeaf>, &mut u32),
     (msrs, nr_msrs): (GuestHandle<MsrEntry>, &mut u32),
@@ -260,7 +260,7 @@ pub(super) fn list_policy<H: Host>(
 /// Writes as much of a list as there is room for; returns how many elements were written (all there
 /// are, when nobody gave room), and `ENOBUFS` if some did not fit.
 fn put_some<H: Host, T: IntoBytes + Immutable>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     room: Option<(u64, u32)>,
     list: &[T],
 ) -> (u32, Result<(), Errno>) {

@@ -5,7 +5,7 @@ use xen_abi::errno::Errno;
 use xen_abi::sysctl as abi;
 
 use super::arguments::{argument, edit, store};
-use super::context::{Ctx, Host};
+use super::context::{AnyCtx, Host};
 use crate::base::CpuId;
 use crate::domain::Family;
 
@@ -16,7 +16,7 @@ const DEEPEST: u32 = STATES - 1;
 
 /// `XEN_SYSCTL_pm_op`.
 pub(super) fn operation<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlPmOp,
 ) -> Result<(), Errno> {
     match request.cmd {
@@ -44,7 +44,7 @@ pub(super) fn operation<H: Host>(
 
 /// `XEN_SYSCTL_get_pmstat`.
 pub(super) fn statistics<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     request: &mut abi::SysctlGetPmstat,
 ) -> Result<(), Errno> {
     let cpu = request.cpuid;
@@ -69,7 +69,7 @@ pub(super) fn statistics<H: Host>(
 
 /// Counts and times of the two states.
 fn idle_states<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     cpu: CpuId,
     stat: &mut abi::PmCxStat,
 ) -> Result<(), Errno> {

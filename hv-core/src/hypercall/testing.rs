@@ -203,7 +203,7 @@ impl Fixture {
 
     /// Makes a hypercall once.
     pub fn call_once(&mut self, number: u32, args: [u64; 6]) -> Result<Outcome, Errno> {
-        self.with(|cx| front::dispatch(cx, number.into(), args))
+        self.with(|cx| front::dispatch(&mut cx.any(), number.into(), args))
     }
 
     /// Does something with what handlers work with.

@@ -8,9 +8,9 @@ use xen_abi::vcpu as abi;
 use xen_abi::xen::{VCPU_INFO_SIZE, VcpuTimeInfo};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use crate::base::{GuestVa, Mfn, PAGE_SIZE};
-use crate::domain::{Domain, Owed, RunFlags, Vcpu};
+use crate::domain::{Domain, Owed, RunFlags, Vcpu, VcpuState};
 use crate::events;
 use crate::pv::context;
 
@@ -18,7 +18,7 @@ use crate::pv::context;
 ///
 /// # Errors
 /// `ENOENT` for a vCPU that does not exist, `ENOSYS` for unknown commands, and those of each.
-pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn vcpu_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let id = u32::try_from(args[1]).map_err(|_| Errno::ENOENT)?;
     let domain = cx.domain.clone();
     let vcpu = domain.vcpu(id).ok_or(Errno::ENOENT)?;
@@ -74,7 +74,7 @@ pub fn vcpu_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 }
 
 /// Which processor a vCPU is, for the ACPI of a control domain whose vCPUs cannot move.
-fn physical_id<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
+fn physical_id<H: Host>(cx: &AnyCtx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let sched = cx.domain.sched;
     let affinity = vcpu.unit.get().and_then(|unit| sched.affinity(unit));
     let allowed = affinity.map(|a| a.hard.intersection(&cx.domain.pool_cpus()));
@@ -103,29 +103,29 @@ fn physical_id<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
 ///
 /// # Errors
 /// None.
-pub fn set_timer_op<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn set_timer_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     cx.domain
         .change_timers(cx.vcpu, |timers, now| Ok(timers.set_timer_op(args[0], now)))?;
     DONE
 }
 
 /// Gives a vCPU that was never up its registers.
-fn initialise<H: Host>(cx: &mut Ctx<'_, H>, vcpu: &Vcpu, args: Args) -> Reply {
+fn initialise<H: Host>(cx: &mut AnyCtx<'_, H>, vcpu: &Vcpu, args: Args) -> Reply {
     let mut wanted = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::ENOMEM)?;
     cx.host.copy_in(wanted.as_mut_bytes(), args[2])?;
     if vcpu.flags() & RunFlags::UNINITIALISED == 0 {
         return Err(Errno::EEXIST);
     }
-    match context::build(cx.host, cx.domain, &wanted, &mut cx.state.owed_puts) {
+    match context::build(cx.host, cx.domain, &wanted, cx.state.owed_puts()) {
         Ok(state) => {
             // Two vCPUs may race to initialise a third: the first wins.
             let mut slot = vcpu.state.lock();
             if vcpu.clear_flags(RunFlags::UNINITIALISED) & RunFlags::UNINITIALISED == 0 {
                 drop(slot);
-                context::give_up(cx.host, state, &mut cx.state.owed_puts);
+                context::give_up(cx.host, state, cx.state.owed_puts());
                 return Err(Errno::EEXIST);
             }
-            *slot = Some(state);
+            *slot = Some(VcpuState::Pv(state));
             DONE
         }
         Err(context::BuildError::Restart) => Ok(Outcome::Restart(args)),
@@ -143,7 +143,7 @@ fn up(domain: &Domain, vcpu: &Vcpu) -> Reply {
     DONE
 }
 
-fn down<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: &Vcpu) -> Reply {
+fn down<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain, vcpu: &Vcpu) -> Reply {
     // The last vCPU that is up cannot take itself down: nobody could bring it back.
     if !domain.vcpus().iter().any(|v| v.id != vcpu.id && v.is_up()) {
         return Err(Errno::EPERM);
@@ -157,7 +157,7 @@ fn down<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: &Vcpu) -> Reply {
     DONE
 }
 
-fn register_runstate<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
+fn register_runstate<H: Host>(cx: &AnyCtx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterRunstateMemoryArea = cx.read(at)?;
     if request.addr != 0 {
         check_area(request.addr, size_of::<abi::VcpuRunstateInfo>())?;
@@ -197,7 +197,7 @@ fn check_area(at: u64, len: usize) -> Result<(), Errno> {
     Ok(())
 }
 
-fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
+fn register_time<H: Host>(cx: &AnyCtx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterTimeMemoryArea = cx.read(at)?;
     check_area(request.addr, size_of::<VcpuTimeInfo>())?;
     vcpu.time_area.store(request.addr, Ordering::Release);
@@ -206,7 +206,7 @@ fn register_time<H: Host>(cx: &Ctx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
 }
 
 /// Moves a vCPU's `vcpu_info` into a page of the guest's own; once in its life.
-fn register_vcpu_info<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: &Vcpu, at: u64) -> Reply {
+fn register_vcpu_info<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterVcpuInfo = cx.read(at)?;
     let offset = request.offset as usize;
     if offset > PAGE_SIZE - VCPU_INFO_SIZE {

@@ -6,7 +6,7 @@ use xen_abi::features as feat;
 use xen_abi::version::{self as abi, BuildId, CompileInfo, FeatureInfo, PlatformParameters};
 use xen_abi::xen::VMASST_TYPE_pae_extended_cr3;
 
-use super::context::{Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use crate::base::PAGE_SIZE;
 use crate::domain::{Domain, DomainKind, Identity};
 
@@ -23,12 +23,20 @@ const PV_FEATURES: u32 = 1 << feat::XENFEAT_mmu_pt_update_preserve_ad
     | 1 << feat::XENFEAT_memory_op_vnode_supported
     | 1 << feat::XENFEAT_direct_mapped;
 
+/// Features of every guest in a container: its memory is translated, and its events come as a vector.
+const HVM_FEATURES: u32 = 1 << feat::XENFEAT_writable_page_tables
+    | 1 << feat::XENFEAT_auto_translated_physmap
+    | 1 << feat::XENFEAT_hvm_callback_vector
+    | 1 << feat::XENFEAT_hvm_safe_pvclock
+    | 1 << feat::XENFEAT_memory_op_vnode_supported
+    | 1 << feat::XENFEAT_not_direct_mapped;
+
 /// xen_version(cmd, argument).
 ///
 /// # Errors
 /// `EFAULT`, `EINVAL` for an unknown word of features, `ENOSYS` for an unknown command, and those
 /// of the build id.
-pub fn xen_version<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+pub fn xen_version<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     // Guests make this call only to have their events looked at: nothing else may happen here.
     if args[0] as u32 == abi::XENVER_version {
         return Ok(Outcome::Return(number(&cx.hv.identity)));
@@ -37,7 +45,7 @@ pub fn xen_version<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
 }
 
 #[inline(never)]
-fn other_than_version<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
+fn other_than_version<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let identity = &cx.hv.identity;
     let at = args[1];
     match args[0] as u32 {
@@ -80,7 +88,7 @@ fn number(identity: &Identity) -> u64 {
 }
 
 fn put<H: Host, T: zerocopy::IntoBytes + zerocopy::Immutable>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     at: u64,
     value: &T,
 ) -> Reply {
@@ -88,7 +96,7 @@ fn put<H: Host, T: zerocopy::IntoBytes + zerocopy::Immutable>(
     DONE
 }
 
-fn put_text<const N: usize, H: Host>(cx: &Ctx<'_, H>, at: u64, text: &str) -> Reply {
+fn put_text<const N: usize, H: Host>(cx: &AnyCtx<'_, H>, at: u64, text: &str) -> Reply {
     put(cx, at, &terminated::<N>(text))
 }
 
@@ -109,7 +117,7 @@ fn compile_info(identity: &Identity) -> CompileInfo {
     }
 }
 
-fn get_features<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn get_features<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     let mut info: FeatureInfo = cx.read(at)?;
     if info.submap_idx >= feat::XENFEAT_NR_SUBMAPS {
         return Err(Errno::EINVAL);
@@ -122,6 +130,7 @@ fn get_features<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
 fn features_of(domain: &Domain) -> u32 {
     let kind = match domain.kind {
         DomainKind::Pv64 => PV_FEATURES,
+        DomainKind::Hvm => HVM_FEATURES,
     };
     let first = if domain.is_control() {
         1 << feat::XENFEAT_dom0
@@ -138,7 +147,7 @@ fn features_of(domain: &Domain) -> u32 {
 }
 
 /// The build id: its length without a buffer, else the bytes behind the header.
-fn build_id<H: Host>(cx: &Ctx<'_, H>, at: u64) -> Reply {
+fn build_id<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     cx.require_control()?;
     let id = &cx.hv.identity.build_id;
     if id.is_empty() {

@@ -178,24 +178,37 @@ pub enum IoplPlace {
 }
 
 /// A state on the heap. `Box::new` would abort where memory has run out, hence the detour by a vector.
-pub struct StateBox(Box<[PvState; 1]>);
+pub struct StateBox<T = PvState>(Box<[T; 1]>);
 
-impl Deref for StateBox {
-    type Target = PvState;
+impl<T> StateBox<T> {
+    /// Puts a state on the heap.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn new(state: T) -> Result<Self, Errno> {
+        filled_once(state).map(Self)
+    }
+}
 
-    fn deref(&self) -> &PvState {
+impl<T> Deref for StateBox<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
         &self.0[0]
     }
 }
 
-impl DerefMut for StateBox {
-    fn deref_mut(&mut self) -> &mut PvState {
+impl<T> DerefMut for StateBox<T> {
+    fn deref_mut(&mut self) -> &mut T {
         &mut self.0[0]
     }
 }
 
-/// `count` copies of a value, or `ENOMEM`.
-fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, Errno> {
+/// `count` copies of a value.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn filled<T: Clone>(value: T, count: usize) -> Result<Vec<T>, Errno> {
     let mut list = Vec::new();
     list.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     list.resize(count, value);
@@ -247,7 +260,7 @@ impl PvState {
             xcr0: 0,
             fpu,
         };
-        Ok(StateBox(filled_once(state)?))
+        StateBox::new(state)
     }
 
     /// CR0 and CR4 as the guest sees them.
@@ -329,7 +342,7 @@ impl PvState {
 }
 
 /// Puts the power-on values into an FPU image: FCW 0x37f, MXCSR 0x1f80 (AMD APM vol. 1, 11.4.4).
-fn reset_fpu(fpu: &mut [FpuLine]) {
+pub fn reset_fpu(fpu: &mut [FpuLine]) {
     if let Some(first) = fpu.first_mut() {
         first.0[0..2].copy_from_slice(&0x37f_u16.to_le_bytes());
         first.0[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());

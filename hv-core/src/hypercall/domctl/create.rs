@@ -11,7 +11,7 @@ use super::{After, refused};
 use crate::domain::{Domain, Limits};
 use crate::grants;
 use crate::hypercall::arguments::argument;
-use crate::hypercall::context::{Ctx, Host};
+use crate::hypercall::context::{AnyCtx, Host};
 
 /// Most vCPUs of a domain.
 const MAX_VCPUS: u32 = 512;
@@ -25,7 +25,7 @@ fn impossible(why: fmt::Arguments<'_>, errno: Errno) -> Errno {
 }
 
 /// Makes a domain: paused once by the toolstack, without vCPUs and memory. Its number is written back.
-pub(super) fn create<H: Host>(cx: &Ctx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
+pub(super) fn create<H: Host>(cx: &AnyCtx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     let config: DomctlCreateDomain = argument(&op.u)?;
     let limits = limits(&config)?;
     let pool = config.cpupool_id;
@@ -133,7 +133,7 @@ fn limits(config: &DomctlCreateDomain) -> Result<Limits, Errno> {
 
 /// Makes the vCPUs whose number the creation fixed.
 pub(super) fn max_vcpus<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Arc<Domain>,
     request: abi::DomctlMaxVcpus,
 ) -> Result<After, Errno> {

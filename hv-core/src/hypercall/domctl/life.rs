@@ -9,7 +9,7 @@ use xen_abi::errno::Errno;
 use super::{After, refused};
 use crate::base::Mfn;
 use crate::domain::Domain;
-use crate::hypercall::context::{Ctx, Host};
+use crate::hypercall::context::{AnyCtx, Host};
 use crate::time::DomainTsc;
 
 /// Bytes of one stub in a hypercall page.
@@ -53,7 +53,7 @@ pub(super) fn hypercall_page(
 
 /// The domain's time of day differs from the machine's.
 pub(super) fn time_offset<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Arc<Domain>,
     request: abi::DomctlSetTimeOffset,
 ) -> Result<After, Errno> {
@@ -67,7 +67,7 @@ pub(super) fn time_offset<H: Host>(
 
 /// What its TSC is.
 pub(super) fn tsc_info<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     info: &mut abi::DomctlTscInfo,
 ) -> Result<(), Errno> {
@@ -78,7 +78,7 @@ pub(super) fn tsc_info<H: Host>(
 
 /// Chooses its TSC, before it runs.
 pub(super) fn set_tsc_info<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     info: abi::DomctlTscInfo,
 ) -> Result<After, Errno> {

@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering;
 use xen_abi::domctl as abi;
 use xen_abi::errno::Errno;
 
-use super::super::context::{Ctx, Host};
+use super::super::context::{AnyCtx, Host};
 use super::{After, refused};
 use crate::base::Mfn;
 use crate::domain::Domain;
@@ -28,7 +28,7 @@ const CHUNK: usize = 1024;
 /// # Errors
 /// `E2BIG` for a list that is too long; `EFAULT`, `ENOMEM`.
 pub(super) fn frame_types<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &abi::DomctlGetPageFrameInfo3,
 ) -> Result<After, Errno> {
@@ -77,7 +77,7 @@ fn frame_type<M: PtMachine>(m: &M, domain: &Domain, mfn: Mfn) -> u32 {
 /// # Errors
 /// `EINVAL` for what does not fit the log's state and for the caller itself, `EOPNOTSUPP` for everything else; `EFAULT`.
 pub(super) fn shadow<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &mut abi::DomctlShadowOp,
 ) -> Result<After, Errno> {
@@ -113,7 +113,7 @@ pub(super) fn shadow<H: Host>(
 
 /// Reports every page as written. `dirty_log` is one more than the chunk to go on with.
 fn report_all<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &mut abi::DomctlShadowOp,
 ) -> Result<After, Errno> {

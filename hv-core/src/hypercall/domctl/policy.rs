@@ -9,25 +9,25 @@ use xen_abi::errno::Errno;
 use super::After;
 use crate::domain::Domain;
 use crate::hypercall::arguments::{argument, store};
-use crate::hypercall::context::{Ctx, Host};
+use crate::hypercall::context::{AnyCtx, Host};
 use crate::hypercall::sysctl_cpu::list_policy;
 use crate::pv::cpuid::Policy;
 use crate::pv::cpuid::features::Words;
 use crate::pv::cpuid::given::{Refused, check_lengths};
 
 /// What a domain has that was given no policy.
-pub(super) fn of_kind<H: Host>(cx: &Ctx<'_, H>, domain: &Domain) -> &'static Policy {
+pub(super) fn of_kind<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) -> &'static Policy {
     cx.hv.services.policies.of_domain(domain.rights)
 }
 
 /// From now on the domain's policy stays: the domain is about to run.
-pub(super) fn fix<H: Host>(cx: &Ctx<'_, H>, domain: &Domain) {
+pub(super) fn fix<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) {
     let _policy = domain.policy.fix(of_kind(cx, domain));
 }
 
 /// The domain's policy; to no buffers, how much room is enough.
 pub(super) fn get<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &mut DomctlCpuPolicy,
 ) -> Result<(), Errno> {
@@ -45,7 +45,7 @@ pub(super) fn get<H: Host>(
 /// Puts leaves and registers over those of a domain that has not run yet; what is wrong with them is told in the
 /// request.
 pub(super) fn set<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     union: &mut [u64],
 ) -> Result<After, Errno> {
@@ -100,7 +100,7 @@ impl From<Errno> for Wrong {
 
 /// Returns the features that were asked for and are not there.
 fn adopt<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &DomctlCpuPolicy,
 ) -> Result<Words, Wrong> {

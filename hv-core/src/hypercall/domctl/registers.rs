@@ -9,15 +9,15 @@ use xen_abi::errno::Errno;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{After, refused};
-use crate::domain::{Domain, RunFlags, Vcpu};
-use crate::hypercall::context::{Ctx, Host};
+use crate::domain::{Domain, RunFlags, Vcpu, VcpuState};
+use crate::hypercall::context::{AnyCtx, Host};
 use crate::hypercall::destroy::release_state;
 use crate::hypercall::misc;
 use crate::pv::context::{self, BuildError};
 
 /// Gives a vCPU its registers.
 pub(super) fn set<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     domain: &Arc<Domain>,
     request: &DomctlVcpuContext,
 ) -> Result<After, Errno> {
@@ -35,8 +35,8 @@ pub(super) fn set<H: Host>(
     }
     let _rest = domain.at_rest();
     if vcpu.flags() & RunFlags::UNINITIALISED != 0 {
-        match context::build(cx.host, domain, &wanted, &mut cx.state.owed_puts) {
-            Ok(state) => *vcpu.state.lock() = Some(state),
+        match context::build(cx.host, domain, &wanted, cx.state.owed_puts()) {
+            Ok(state) => *vcpu.state.lock() = Some(VcpuState::Pv(state)),
             Err(BuildError::Restart) => return Ok(After::Again),
             Err(BuildError::Refused(e)) => {
                 let why = "no page tables, descriptor pages or registers that a PV vCPU can have";
@@ -52,7 +52,8 @@ pub(super) fn set<H: Host>(
     } else {
         domain.fetch_state(vcpu);
         let mut kept = vcpu.state.lock();
-        let state = kept.as_mut().ok_or(Errno::EBUSY)?;
+        let state = kept.as_mut().and_then(VcpuState::pv_mut);
+        let state = state.ok_or(Errno::EBUSY)?;
         context::rebuild(state, &wanted)
             .map_err(|e| refuse("registers that it cannot have, or other tables", e))?;
     }
@@ -62,7 +63,7 @@ pub(super) fn set<H: Host>(
 
 /// Makes a vCPU as it was before it had registers (domctl.h: no context resets it). Its tables are let go of, what the
 /// guest has registered for it stays.
-fn reset<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>, vcpu: &Vcpu) -> Result<After, Errno> {
+fn reset<H: Host>(cx: &AnyCtx<'_, H>, domain: &Arc<Domain>, vcpu: &Vcpu) -> Result<After, Errno> {
     if domain.is_dying() {
         return Err(refused(
             domain,
@@ -75,7 +76,7 @@ fn reset<H: Host>(cx: &Ctx<'_, H>, domain: &Arc<Domain>, vcpu: &Vcpu) -> Result<
     // Where this is interrupted the vCPU has a part of its tables.
     vcpu.set_flags(RunFlags::RESETTING);
     domain.fetch_state(vcpu);
-    if release_state(cx.host, vcpu).is_err() {
+    if release_state(cx.host, domain, vcpu).is_err() {
         return Ok(After::Again);
     }
     domain.make_new(vcpu);
@@ -94,7 +95,7 @@ fn bring(domain: &Domain, vcpu: &Vcpu, up: bool) {
 
 /// Tells a vCPU's registers.
 pub(super) fn get<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Arc<Domain>,
     request: &DomctlVcpuContext,
 ) -> Result<After, Errno> {
@@ -109,7 +110,8 @@ pub(super) fn get<H: Host>(
         let _rest = domain.at_rest();
         domain.fetch_state(vcpu);
         let kept = vcpu.state.lock();
-        context::describe(kept.as_ref().ok_or(Errno::ENODATA)?)?
+        let state = kept.as_ref().and_then(VcpuState::pv);
+        context::describe(state.ok_or(Errno::ENODATA)?)?
     };
     found.vm_assist = domain.assists.load(core::sync::atomic::Ordering::Relaxed);
     if vcpu.is_up() {

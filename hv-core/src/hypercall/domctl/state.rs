@@ -12,9 +12,9 @@ use zerocopy::IntoBytes;
 
 use super::{After, policy, refused};
 use crate::base::{GuestVa, VcpuId};
-use crate::domain::Domain;
+use crate::domain::{Domain, VcpuState};
 use crate::hypercall::arguments::{argument, store};
-use crate::hypercall::context::{Ctx, Host};
+use crate::hypercall::context::{AnyCtx, Host};
 use crate::pv::cpuid::{Policy, Which};
 use crate::pv::msr;
 use crate::pv::state::{Callback, PvState};
@@ -36,20 +36,25 @@ fn at_rest<R>(
     let vcpu = domain.vcpu(vcpu).ok_or(Errno::ESRCH)?;
     let _rest = domain.at_rest();
     domain.fetch_state(vcpu);
-    let done = vcpu.state.lock().as_deref_mut().map(what);
+    let done = vcpu
+        .state
+        .lock()
+        .as_mut()
+        .and_then(VcpuState::pv_mut)
+        .map(what);
     // One that never got registers has no more than those of reset.
     done.ok_or(Errno::ENODATA)
 }
 
 /// What the CPUs of a domain are, if it has this one.
-fn policy_of<H: Host>(cx: &Ctx<'_, H>, domain: &Domain, vcpu: VcpuId) -> Result<Policy, Errno> {
+fn policy_of<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain, vcpu: VcpuId) -> Result<Policy, Errno> {
     domain.vcpu(vcpu).ok_or(Errno::ESRCH)?;
     Ok(domain.policy.now(policy::of_kind(cx, domain)))
 }
 
 /// What of XSAVE's state a vCPU of the domain has.
 fn components<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     vcpu: VcpuId,
 ) -> Result<Components<'static>, Errno> {
@@ -62,7 +67,7 @@ fn components<H: Host>(
 
 /// What is behind XSAVE; to no buffer, its size at most.
 pub(super) fn extended<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &mut DomctlVcpuExtState,
 ) -> Result<(), Errno> {
@@ -84,7 +89,7 @@ pub(super) fn extended<H: Host>(
 
 /// Sets what is behind XSAVE.
 pub(super) fn set_extended<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: &DomctlVcpuExtState,
 ) -> Result<After, Errno> {
@@ -179,7 +184,7 @@ pub(super) fn set_further(domain: &Domain, request: &DomctlExtVcpuContext) -> Re
 
 /// MSRs that are not zero; to no buffer, how many there are at most.
 pub(super) fn registers<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     union: &mut [u64],
 ) -> Result<After, Errno> {
@@ -217,7 +222,7 @@ pub(super) fn registers<H: Host>(
 
 /// Sets MSRs, in order; the first that cannot be set is told.
 pub(super) fn set_registers<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     union: &mut [u64],
 ) -> Result<After, Errno> {

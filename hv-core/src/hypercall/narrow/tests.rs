@@ -12,8 +12,8 @@ use xen_abi::xen::DOMID_SELF;
 use xen_abi::{vcpu, version};
 
 use super::call;
-use crate::hypercall::Ctx;
 use crate::hypercall::testing::{Fixture, GUEST, MAX_PAGES};
+use crate::hypercall::{AnyState, Ctx};
 
 const RIP: u64 = 0x8_0000;
 const STRUCT: u32 = GUEST as u32;
@@ -28,7 +28,7 @@ fn once(f: &mut Fixture) {
         host: &f.host,
         domain: &caller,
         vcpu: &caller.vcpus()[0],
-        state: &mut f.state,
+        state: AnyState::Pv(&mut f.state),
         regs: &mut f.regs,
     };
     assert!(call(&mut cx, 3));

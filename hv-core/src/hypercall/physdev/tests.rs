@@ -26,7 +26,7 @@ where
 {
     world.memory.put(argument.as_bytes());
     let outcome = world.with(by, |cx| {
-        physdev_op(cx, [command.into(), ARGUMENT, 0, 0, 0, 0])
+        physdev_op(&mut cx.any(), [command.into(), ARGUMENT, 0, 0, 0, 0])
     });
     assert_eq!(outcome?, Outcome::Return(0));
     let bytes = world.memory.get(size_of::<T>());
@@ -169,7 +169,7 @@ fn a_guest_may_do_nothing_to_the_machine() {
     let mut allowed = Vec::new();
     for command in 0..64 {
         let args = [command, ARGUMENT, 0, 0, 0, 0];
-        match world.with(&world.guest, |cx| physdev_op(cx, args)) {
+        match world.with(&world.guest, |cx| physdev_op(&mut cx.any(), args)) {
             Ok(_) => allowed.push(command as u32),
             Err(Errno::EPERM | Errno::EINVAL) => {}
             Err(other) => panic!("command {command}: {other}"),
@@ -216,7 +216,7 @@ fn bad_numbers_of_dom0_are_refused() {
     let refused = call(&world, &world.dom0, PHYSDEVOP_map_pirq, stranger);
     assert_eq!(refused, Err(Errno::ESRCH));
     let args = [u64::from(PHYSDEVOP_eoi), 1, 0, 0, 0, 0];
-    let fault = world.with(&world.dom0, |cx| physdev_op(cx, args));
+    let fault = world.with(&world.dom0, |cx| physdev_op(&mut cx.any(), args));
     assert_eq!(fault, Err(Errno::EFAULT));
 }
 
@@ -229,7 +229,7 @@ fn the_io_privilege_level_is_kept() {
     world.memory.put(PhysdevSetIopl { iopl: 1 }.as_bytes());
     let args = [u64::from(PHYSDEVOP_set_iopl), ARGUMENT, 0, 0, 0, 0];
     let iopl = world.with(&world.dom0, |cx| {
-        assert_eq!(physdev_op(cx, args), Ok(Outcome::Return(0)));
+        assert_eq!(physdev_op(&mut cx.any(), args), Ok(Outcome::Return(0)));
         cx.state.iopl
     });
     assert_eq!(iopl, 1);
@@ -252,7 +252,7 @@ fn the_bitmap_of_ports_is_kept() {
     world.memory.put(request.as_bytes());
     let args = [u64::from(PHYSDEVOP_set_iobitmap), ARGUMENT, 0, 0, 0, 0];
     let kept = world.with(&world.dom0, |cx| {
-        assert_eq!(physdev_op(cx, args), Ok(Outcome::Return(0)));
+        assert_eq!(physdev_op(&mut cx.any(), args), Ok(Outcome::Return(0)));
         cx.state.port_bitmap
     });
     assert_eq!(

@@ -10,7 +10,7 @@ use xen_abi::errno::Errno;
 use xen_abi::platform::{self as abi, PlatformEfiRuntimeCall, PlatformFirmwareInfo};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::super::context::{Ctx, Host};
+use super::super::context::{AnyCtx, Host};
 use crate::base::PAGE_SIZE;
 use crate::boot::efi::Service;
 use crate::domain::{EfiArgument, EfiServices};
@@ -48,7 +48,10 @@ mod part {
 /// # Errors
 /// `ENOSYS` where the firmware is not EFI, `ESRCH` for an address in no region, `ENOENT`, `ENODATA` and
 /// `EOPNOTSUPP` for what there is not, `EFAULT`, `EINVAL`.
-pub fn info<H: Host>(cx: &mut Ctx<'_, H>, request: &mut PlatformFirmwareInfo) -> Result<(), Errno> {
+pub fn info<H: Host>(
+    cx: &mut AnyCtx<'_, H>,
+    request: &mut PlatformFirmwareInfo,
+) -> Result<(), Errno> {
     // Kernels take this for "not started by EFI".
     let efi = cx.hv.services.efi.ok_or(Errno::ENOSYS)?;
     let facts = efi.facts();
@@ -96,7 +99,7 @@ fn set_low(word: &mut u64, value: u32) {
 /// # Errors
 /// `EOPNOTSUPP` where there are no services or they have crashed, `ENOSYS` for other functions, `EINVAL` for
 /// flags that a function does not know, `ENOMEM` for values that are too long, `EFAULT`.
-pub fn call<H: Host>(cx: &mut Ctx<'_, H>, op: &mut PlatformEfiRuntimeCall) -> Result<(), Errno> {
+pub fn call<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut PlatformEfiRuntimeCall) -> Result<(), Errno> {
     let efi = cx.hv.services.efi.ok_or(Errno::ENOSYS)?;
     let flags = match op.function {
         abi::XEN_EFI_set_wakeup_time => ENABLE | ENABLE_ONLY,
@@ -210,7 +213,7 @@ fn word(memory: &[u8], at: usize) -> u64 {
 }
 
 /// Copies a name up to its end, page by page: what lies behind it may not be mapped.
-fn read_name<H: Host>(cx: &Ctx<'_, H>, memory: &mut [u8], from: u64) -> Result<(), Errno> {
+fn read_name<H: Host>(cx: &AnyCtx<'_, H>, memory: &mut [u8], from: u64) -> Result<(), Errno> {
     let name = &mut memory[part::NAME..part::NAME + MAX_NAME];
     let mut done = 0;
     while done < MAX_NAME {
@@ -239,7 +242,7 @@ fn end_of(name: &[u8]) -> Option<usize> {
 }
 
 fn get_variable<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     efi: &dyn EfiServices,
     op: &mut PlatformEfiRuntimeCall,
 ) -> Result<u64, Errno> {
@@ -268,7 +271,7 @@ fn get_variable<H: Host>(
 /// The size that the caller is told, of what the firmware has given or would have: he had `asked` for as much as that,
 /// and there was `room` for no more.
 fn give_size<H: Host>(
-    cx: &Ctx<'_, H>,
+    cx: &AnyCtx<'_, H>,
     status: u64,
     memory: &[u8],
     (asked, room): (u64, u64),
@@ -283,7 +286,7 @@ fn give_size<H: Host>(
 }
 
 fn set_variable<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     efi: &dyn EfiServices,
     op: &PlatformEfiRuntimeCall,
 ) -> Result<u64, Errno> {
@@ -305,7 +308,7 @@ fn set_variable<H: Host>(
 }
 
 fn next_name<H: Host>(
-    cx: &mut Ctx<'_, H>,
+    cx: &mut AnyCtx<'_, H>,
     efi: &dyn EfiServices,
     op: &mut PlatformEfiRuntimeCall,
 ) -> Result<u64, Errno> {
@@ -330,7 +333,7 @@ fn next_name<H: Host>(
     Ok(status)
 }
 
-fn too_long<H: Host>(cx: &Ctx<'_, H>, size: u64) -> Errno {
+fn too_long<H: Host>(cx: &AnyCtx<'_, H>, size: u64) -> Errno {
     log::info!(
         "d{}: EFI: a variable of {size:#x} bytes is more than can be passed on",
         cx.domain.id

@@ -11,7 +11,7 @@ use xen_abi::hypercall::__HYPERVISOR_domctl as CALL;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::base::Mfn;
-use crate::domain::{Domain, Machine, RunFlags, ShutdownReason};
+use crate::domain::{Domain, Machine, RunFlags, ShutdownReason, VcpuState};
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE};
 use crate::mm::PtMachine;
 
@@ -322,7 +322,7 @@ proptest! {
         }
         let domain = f.hv.domain(1).unwrap();
         let kept = domain.vcpus()[0].state.lock();
-        let state = kept.as_ref().unwrap();
+        let state = kept.as_ref().and_then(VcpuState::pv).unwrap();
         prop_assert_eq!((state.regs.cs & 3, state.regs.ss & 3, state.kernel_ss & 3), (3, 3, 3));
         // No I/O privilege, no virtual 8086 mode, interrupts on.
         prop_assert_eq!(state.regs.rflags & (3 << 12 | 1 << 17 | 1 << 9), 1 << 9);

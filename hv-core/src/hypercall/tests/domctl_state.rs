@@ -10,7 +10,7 @@ use xen_abi::hypercall::__HYPERVISOR_domctl as CALL;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::domctl::{op, plain, request};
-use crate::domain::Domain;
+use crate::domain::{Domain, VcpuState};
 use crate::hypercall::Host;
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE};
 use crate::pv::cpuid::features::Feature;
@@ -29,12 +29,19 @@ const GUEST_SIZE: u64 = 16 + 832;
 fn with_registers(f: &Fixture, id: u16) -> Arc<Domain> {
     let domain = f.add(id);
     let state = PvState::at_reset(f.host.fpu_lines()).unwrap();
-    *domain.vcpus()[0].state.lock() = Some(state);
+    *domain.vcpus()[0].state.lock() = Some(VcpuState::Pv(state));
     domain
 }
 
 fn inside<R>(domain: &Domain, what: impl FnOnce(&mut PvState) -> R) -> R {
-    what(domain.vcpus()[0].state.lock().as_deref_mut().unwrap())
+    what(
+        domain.vcpus()[0]
+            .state
+            .lock()
+            .as_mut()
+            .and_then(VcpuState::pv_mut)
+            .unwrap(),
+    )
 }
 
 fn buffer(size: u64) -> DomctlVcpuExtState {

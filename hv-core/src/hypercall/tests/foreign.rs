@@ -15,7 +15,7 @@ use crate::base::Mfn;
 use crate::domain::{Hypervisor, Machine};
 use crate::hypercall::destroy::destroy;
 use crate::hypercall::testing::{FakeHost, FakeMachine, Fixture, GUEST, MAX_PAGES, NOWHERE};
-use crate::hypercall::{Ctx, Host};
+use crate::hypercall::{AnyState, Ctx, Host};
 use crate::mm::{Owner, PageType, PtResult, Stop};
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::PvState;
@@ -165,7 +165,7 @@ fn destroy_elsewhere(hv: &'static Hypervisor, machine: &'static FakeMachine) -> 
         host: &host,
         domain: &domain,
         vcpu: &domain.vcpus()[1],
-        state: &mut state,
+        state: AnyState::Pv(&mut state),
         regs: &mut GuestFrame::default(),
     };
     destroy(&mut cx, &hv.domain(BUILT).unwrap())

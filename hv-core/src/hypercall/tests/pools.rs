@@ -9,7 +9,7 @@ use xen_abi::xen::XenctlBitmap;
 
 use super::domains;
 use super::sysctl::{ARRAY, op, request};
-use crate::domain::Domain;
+use crate::domain::{Domain, VcpuState};
 use crate::hypercall::Outcome;
 use crate::hypercall::testing::{Fixture, GUEST};
 use crate::sched::{Affinity, CpuSet};
@@ -247,7 +247,7 @@ fn a_domain_moves_and_runs_there() {
             std::thread::yield_now();
         }
         let state = crate::pv::state::PvState::at_reset(1).unwrap();
-        *other.vcpus()[0].state.lock() = Some(state);
+        *other.vcpus()[0].state.lock() = Some(VcpuState::Pv(state));
         let _elsewhere = other.sched.context_saved(1, unit, 0);
     });
     move_domain(&mut f, 0, 1).unwrap();
@@ -293,7 +293,7 @@ fn a_state_is_fetched_although_a_wake_up_is_late() {
             std::thread::yield_now();
         };
         let state = crate::pv::state::PvState::at_reset(1).unwrap();
-        *other.vcpus()[0].state.lock() = Some(state);
+        *other.vcpus()[0].state.lock() = Some(VcpuState::Pv(state));
         let _elsewhere = sched.context_saved(1, unit, 0);
         (chosen, in_time)
     });

@@ -9,7 +9,7 @@ use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::domains::{ask, config, context, create};
-use crate::domain::{Domain, ShutdownReason};
+use crate::domain::{Domain, ShutdownReason, VcpuState};
 use crate::hypercall::testing::{Fixture, GUEST};
 
 const BUFFER: u64 = GUEST + 0x4000;
@@ -160,7 +160,7 @@ fn two() -> (Fixture, Arc<Domain>, Arc<Domain>) {
     does(&mut f, abi::XEN_DOMCTL_setvcpucontext, 1, &registers_at());
     let (old, new) = (f.hv.domain(1).unwrap(), f.hv.domain(2).unwrap());
     let mut kept = old.vcpus()[0].state.lock();
-    let state = kept.as_mut().unwrap();
+    let state = kept.as_mut().and_then(VcpuState::pv_mut).unwrap();
     state.fpu[3].0 = [0x33; 64];
     state.fpu[8].0[0] = 7;
     state.fpu[9].0 = [0x99; 64];

@@ -160,7 +160,7 @@ pub fn run(input: &[u8]) -> Answer {
     let answer = world.run(input, act);
     for domain in &world.domains {
         world.f.caller = domain.clone();
-        let done = |cx: &mut Ctx<'_, FakeHost>| release_mappings(&Caller::new(cx), 1000);
+        let done = |cx: &mut Ctx<'_, FakeHost>| release_mappings(&Caller::new(&mut cx.any()), 1000);
         while world.f.with(done) == Progress::More {}
         assert_eq!(domain.grants.mappings(), 0, "handles are left");
     }

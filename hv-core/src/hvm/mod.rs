@@ -1,0 +1,4 @@
+//! Guests in hardware containers (PVH and HVM): what a vCPU consists of there and the rules of its processor, without
+//! the hardware and without anything that acts on domains.
+
+pub mod state;
