@@ -102,17 +102,18 @@ const LAYERS: &[&[&str]] = &[
     &["boot", "console"],
     &["mm", "pci", "time"],
     &[
+        "cpuid",
         "domain",
         "sched",
         "events",
         "grants",
+        "hvm",
         "irq",
-        "pv::cpuid",
         "pv::frame",
         "pv::ports",
         "pv::state",
     ],
-    &["hypercall", "pv"],
+    &["container", "hypercall", "pv"],
 ];
 
 /// The row of a path into hv-core: by its first two names where they are listed, else by the first.

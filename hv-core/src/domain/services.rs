@@ -7,7 +7,7 @@ use xen_abi::errno::Errno;
 
 use crate::boot::efi::{EfiFacts, Service};
 use crate::console::ConsoleSink;
-use crate::pv::cpuid::Policies;
+use crate::cpuid::Policies;
 
 /// Machine state in words, for debug keys. Called in a hypercall or in a CPU's run loop, never in
 /// an interrupt handler.

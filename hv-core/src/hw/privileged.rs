@@ -3,14 +3,14 @@
 use core::sync::atomic::Ordering;
 
 use hv_core::base::{DomId, VcpuId};
+use hv_core::cpuid::features::Feature;
+use hv_core::cpuid::guest::{GuestTsc, MachineFacts};
+use hv_core::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, Policy, TscAux, Which};
 use hv_core::domain::{Domain, Machine, Rights, Vcpu};
 use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu};
 use hv_core::mm::Stop;
 use hv_core::mm::pins::RootKind;
 use hv_core::pv::bounce::{self, Undeliverable};
-use hv_core::pv::cpuid::features::Feature;
-use hv_core::pv::cpuid::guest::{GuestTsc, MachineFacts};
-use hv_core::pv::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, Policy, TscAux, Which};
 use hv_core::pv::frame::rflags;
 use hv_core::pv::msr::MsrLog;
 use hv_core::pv::ports::{PortBus, PortMap, SharedPorts, Width};

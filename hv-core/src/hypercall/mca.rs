@@ -6,9 +6,9 @@ use xen_abi::mca::{self as abi, Mc, McFetch, McLogicalCpu, McPhyscpuinfo, Mcinfo
 use super::arguments::edit;
 use super::context::{AnyCtx, Args, DONE, Host, Reply};
 use crate::base::CpuId;
+use crate::cpuid::Which;
 use crate::domain::machine_check::{MCG_CAP, Urgency};
 use crate::domain::{Family, Processor};
-use crate::pv::cpuid::Which;
 
 /// mca(argument).
 ///

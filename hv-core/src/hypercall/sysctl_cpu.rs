@@ -10,8 +10,8 @@ use zerocopy::{Immutable, IntoBytes};
 use super::arguments::{argument, edit};
 use super::context::{AnyCtx, Host};
 use crate::base::PAGE_SHIFT;
-use crate::pv::cpuid::policy::{MAX_LEAVES, MSRS};
-use crate::pv::cpuid::{Policy, Which};
+use crate::cpuid::policy::{MAX_LEAVES, MSRS};
+use crate::cpuid::{Policy, Which};
 use crate::sched::Scheduler;
 
 /// Distance of the only node to itself, as firmware tables have it (ACPI 5.2.17).

@@ -19,14 +19,14 @@ use super::{Ctx, Host, Outcome, front};
 use crate::base::{DomId, VcpuId};
 use crate::boot::cmdline::Parsed;
 use crate::console::{ConsoleSink, LogRing, ReadRequest, ReadResult};
+use crate::cpuid::Policies;
+use crate::cpuid::tests::{ALL_ON, reference_cpu};
 use crate::domain::{
     Backing, CpuPlace, Diagnostics, Domain, DomainKind, EfiServices, Facts, Hypervisor, Identity,
     Limits, PirqLayer, Processor, Rights, RunFlags, Services,
 };
 use crate::events::PirqSharing;
 use crate::irq::tests::machine as wires;
-use crate::pv::cpuid::Policies;
-use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::{PvState, StateBox};
 use crate::sched::{Affinity, Layout, Pools, Scheduler};

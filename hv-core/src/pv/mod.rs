@@ -3,7 +3,6 @@
 
 pub mod bounce;
 pub mod context;
-pub mod cpuid;
 pub mod frame;
 pub mod iret;
 pub mod msr;

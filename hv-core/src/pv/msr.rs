@@ -6,12 +6,12 @@
 
 use arrayvec::ArrayVec;
 
-use super::cpuid::features::Feature;
-use super::cpuid::{Policy, Vendor};
 use super::privop::PrivEnv;
 use super::state::PvState;
 use crate::base::GuestVa;
 use crate::base::lock::{Mutex, rank};
+use crate::cpuid::features::Feature;
+use crate::cpuid::{Policy, Vendor};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
 

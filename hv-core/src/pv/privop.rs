@@ -7,13 +7,13 @@
 
 use xen_abi::errno::Errno;
 
-use super::cpuid::guest::{GuestTsc, MachineFacts, View};
-use super::cpuid::{Policies, Policy};
 use super::frame::{GuestFrame, RETURN_BY_SYSRET, rflags};
 use super::msr::MsrLog;
 use super::ports::{PortBus, PortMap, SharedPorts};
 use super::state::{Mode, PvState};
 use crate::base::{DomId, Mfn, VcpuId};
+use crate::cpuid::guest::{GuestTsc, MachineFacts, View};
+use crate::cpuid::{Policies, Policy};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
 pub(crate) use control::is_valid_xcr0;

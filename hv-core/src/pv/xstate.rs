@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 
 use xen_abi::errno::Errno;
 
-use super::cpuid::Policy;
 use super::privop::is_valid_xcr0;
 use super::state::{FpuLine, PvState};
+use crate::cpuid::Policy;
 
 /// Bytes before the image.
 pub const PREFIX: usize = 16;

@@ -7,13 +7,13 @@ use xen_abi::domctl::DomctlCpuPolicy;
 use xen_abi::errno::Errno;
 
 use super::After;
+use crate::cpuid::Policy;
+use crate::cpuid::features::Words;
+use crate::cpuid::given::{Refused, check_lengths};
 use crate::domain::Domain;
 use crate::hypercall::arguments::{argument, store};
 use crate::hypercall::context::{AnyCtx, Host};
 use crate::hypercall::sysctl_cpu::list_policy;
-use crate::pv::cpuid::Policy;
-use crate::pv::cpuid::features::Words;
-use crate::pv::cpuid::given::{Refused, check_lengths};
 
 /// What a domain has that was given no policy.
 pub(super) fn of_kind<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) -> &'static Policy {

@@ -12,10 +12,10 @@ use zerocopy::IntoBytes;
 
 use super::{After, policy, refused};
 use crate::base::{GuestVa, VcpuId};
+use crate::cpuid::{Policy, Which};
 use crate::domain::{Domain, VcpuState};
 use crate::hypercall::arguments::{argument, store};
 use crate::hypercall::context::{AnyCtx, Host};
-use crate::pv::cpuid::{Policy, Which};
 use crate::pv::msr;
 use crate::pv::state::{Callback, PvState};
 use crate::pv::xstate::Components;

@@ -6,8 +6,8 @@ use xen_abi::hypercall::__HYPERVISOR_domctl as CALL;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::domctl::{op, plain, request};
+use crate::cpuid::Which;
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE, policies};
-use crate::pv::cpuid::Which;
 
 const LEAVES: u64 = GUEST + 0x1000;
 const MSRS: u64 = GUEST + 0x3000;

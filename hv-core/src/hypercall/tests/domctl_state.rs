@@ -10,12 +10,12 @@ use xen_abi::hypercall::__HYPERVISOR_domctl as CALL;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::domctl::{op, plain, request};
+use crate::cpuid::features::Feature;
+use crate::cpuid::tests::{ALL_ON, reference_cpu};
+use crate::cpuid::{Policies, Which};
 use crate::domain::{Domain, VcpuState};
 use crate::hypercall::Host;
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE};
-use crate::pv::cpuid::features::Feature;
-use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
-use crate::pv::cpuid::{Policies, Which};
 use crate::pv::state::{Callback, PvState};
 
 const BUFFER: u64 = GUEST + 0x1000;

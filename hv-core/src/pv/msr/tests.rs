@@ -140,8 +140,8 @@ fn each_register_is_logged_once() {
 
 #[test]
 fn breakpoints_have_masks_where_the_cpu_has_them() {
-    use crate::pv::cpuid::Policies;
-    use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
+    use crate::cpuid::Policies;
+    use crate::cpuid::tests::{ALL_ON, reference_cpu};
     let mut world = World::new(Rights::Guest);
     let (_, mut state) = vcpu();
     let masks = [0xc001_1027, 0xc001_1019, 0xc001_101a, 0xc001_101b];

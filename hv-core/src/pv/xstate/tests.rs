@@ -2,8 +2,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
-use crate::pv::cpuid::{HostSetup, Policies, Which};
+use crate::cpuid::tests::{ALL_ON, reference_cpu};
+use crate::cpuid::{HostSetup, Policies, Which};
 
 /// x87, SSE, AVX.
 const ALL: u64 = 7;

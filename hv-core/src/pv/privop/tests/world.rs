@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use xen_abi::errno::Errno;
 
 use crate::base::{DomId, VcpuId};
+use crate::cpuid::guest::{GuestTsc, MachineFacts};
+use crate::cpuid::tests::{ALL_ON, reference_cpu};
+use crate::cpuid::{Policies, Policy};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
-use crate::pv::cpuid::guest::{GuestTsc, MachineFacts};
-use crate::pv::cpuid::tests::{ALL_ON, reference_cpu};
-use crate::pv::cpuid::{Policies, Policy};
 use crate::pv::frame::{GuestFrame, rflags};
 use crate::pv::msr::MsrLog;
 use crate::pv::ports::{PortBus, PortMap, SharedPorts, Width};

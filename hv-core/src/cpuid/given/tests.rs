@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::pv::cpuid::features::WORDS;
-use crate::pv::cpuid::tests::{ALL_ON, Table, reference_cpu};
+use crate::cpuid::features::WORDS;
+use crate::cpuid::tests::{ALL_ON, Table, reference_cpu};
 
 const XSAVE_BIT: u32 = 1 << 26;
 const AVX_BIT: u32 = 1 << 28;
@@ -135,8 +135,8 @@ fn addresses_are_no_wider_than_the_machines() {
 
 #[test]
 fn hypervisor_leaves_can_end_early() {
+    use crate::cpuid::guest::{MachineFacts, View, answer};
     use crate::domain::Rights;
-    use crate::pv::cpuid::guest::{MachineFacts, View, answer};
     use crate::pv::state::Mode;
     let policies = amd();
     let machine = MachineFacts {
