@@ -12,6 +12,7 @@ pub mod guest;
 pub mod policy;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod xstate;
 
 pub use policy::{Leaf, Policy, Vendor};
 

@@ -16,9 +16,9 @@ use hv_core::boot::efi::{
     Cache, EfiFacts, EfiRevision, EfiSystemTable, RuntimeMapping, Service, kind,
 };
 use hv_core::boot::info::BootInfo;
+use hv_core::cpuid::xstate::FpuLine;
 use hv_core::domain::{EfiArgument, EfiServices};
 use hv_core::pv::frame::GuestFrame;
-use hv_core::pv::state::FpuLine;
 use hv_core::time::wallclock::Civil;
 use spin::Once;
 use xen_abi::errno::Errno;

@@ -4,7 +4,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use hv_core::pv::state::FpuLine;
+use hv_core::cpuid::xstate::FpuLine;
 use x86_64::registers::xcontrol::XCr0;
 
 use super::cpu::{self, cr4};
@@ -126,7 +126,7 @@ fn forget_error_pointers() {
 }
 
 /// Loads the FPU state of this CPU. Images come from `save`, the power-on values or a toolstack; those were checked
-/// (`pv::xstate`, `PvState::takes_fpu`).
+/// (`cpuid::xstate`).
 pub fn restore(image: &[FpuLine]) {
     assert!(
         image.len() >= lines(),

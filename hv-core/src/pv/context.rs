@@ -16,6 +16,7 @@ use super::state::{
     Callback, GDT_PAGES, Mode, PvState, RESET_DEBUG, SegmentBases, StateBox, TrapEntry, ring3,
 };
 use crate::base::{GuestVa, Mfn, PhysAddr};
+use crate::cpuid::xstate::takes_fpu;
 use crate::domain::Domain;
 use crate::hypercall::misc::checked_debug;
 use crate::hypercall::{Host, mmu};
@@ -206,7 +207,7 @@ fn check(wanted: &VcpuGuestContext) -> Result<(), Errno> {
         && !ours;
     // User programs need a root of their own.
     let mode = wanted.flags & VGCF_in_kernel != 0 || wanted.ctrlreg[1] != 0;
-    let fpu = wanted.flags & VGCF_i387_valid == 0 || PvState::takes_fpu(&wanted.fpu_ctxt);
+    let fpu = wanted.flags & VGCF_i387_valid == 0 || takes_fpu(&wanted.fpu_ctxt);
     if canonical && tables && mode && fpu {
         Ok(())
     } else {

@@ -9,4 +9,3 @@ pub mod msr;
 pub mod ports;
 pub mod privop;
 pub mod state;
-pub mod xstate;

@@ -16,7 +16,6 @@ use crate::cpuid::guest::{GuestTsc, MachineFacts, View};
 use crate::cpuid::{Policies, Policy};
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
-pub(crate) use control::is_valid_xcr0;
 use privdecode::Bitness;
 
 mod control;

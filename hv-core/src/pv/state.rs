@@ -10,6 +10,8 @@ use xen_abi::errno::Errno;
 
 use super::frame::GuestFrame;
 use crate::base::Mfn;
+use crate::cpuid::xstate::LEGACY_FPU;
+pub use crate::cpuid::xstate::{FpuLine, reset_fpu};
 use crate::mm::pins::{OwedPuts, Roots};
 use crate::time::Clock;
 
@@ -50,11 +52,6 @@ pub mod cr4 {
 pub const FIXED_CR4: u64 = cr4::PAE | cr4::MCE | cr4::OSFXSR | cr4::OSXMMEXCPT;
 /// CR4 bits that a PV guest may choose.
 pub const GUEST_CR4: u64 = cr4::TSD | cr4::DE | cr4::FSGSBASE | cr4::OSXSAVE;
-/// Bytes of the FPU image that FXSAVE writes.
-const LEGACY_FPU: usize = 512;
-/// Where MXCSR stands there, and its bits that may be set (Intel SDM vol. 1, 10.2.3).
-const MXCSR: core::ops::Range<usize> = 24..28;
-const MXCSR_BITS: u32 = 0xffff;
 
 /// A handler in the guest's kernel for one vector (`trap_info`).
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,11 +104,6 @@ pub struct SegmentBases {
     pub gs_kernel: u64,
     pub gs_user: u64,
 }
-
-/// A cache line of the FPU image.
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-pub struct FpuLine(pub [u8; 64]);
 
 /// State of a PV vCPU at rest.
 pub struct PvState {
@@ -280,14 +272,13 @@ impl PvState {
         self.cr4 = cr4 & GUEST_CR4;
     }
 
-    /// Whether the processor would load what FXSAVE could have written; it checks MXCSR and nothing else.
-    #[must_use]
-    pub fn takes_fpu(image: &[u8; LEGACY_FPU]) -> bool {
-        let mxcsr = image[MXCSR].try_into().map_or(u32::MAX, u32::from_le_bytes);
-        mxcsr & !MXCSR_BITS == 0
+    /// Takes over the XCR0 that the guest chose; `all` is what the machine has. With that it need not be loaded at
+    /// each switch.
+    pub const fn choose_xcr0(&mut self, xcr0: u64, all: u64) {
+        self.xcr0 = if xcr0 == all { 0 } else { xcr0 };
     }
 
-    /// Replaces the FPU state by an image of FXSAVE that passed [`Self::takes_fpu`]; components beyond are as at reset,
+    /// Replaces the FPU state by an image of FXSAVE that passed [`takes_fpu`](crate::cpuid::xstate::takes_fpu); components beyond are as at reset,
     /// but for the image that is there already: then nothing changes. Tools that change one register of a vCPU bring
     /// back what they were told.
     pub fn set_fpu(&mut self, image: &[u8; LEGACY_FPU]) {
@@ -338,14 +329,6 @@ impl PvState {
             Mode::Kernel => self.roots.kernel,
             Mode::User => self.roots.user,
         }
-    }
-}
-
-/// Puts the power-on values into an FPU image: FCW 0x37f, MXCSR 0x1f80 (AMD APM vol. 1, 11.4.4).
-pub fn reset_fpu(fpu: &mut [FpuLine]) {
-    if let Some(first) = fpu.first_mut() {
-        first.0[0..2].copy_from_slice(&0x37f_u16.to_le_bytes());
-        first.0[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
     }
 }
 

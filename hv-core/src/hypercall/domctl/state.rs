@@ -12,13 +12,13 @@ use zerocopy::IntoBytes;
 
 use super::{After, policy, refused};
 use crate::base::{GuestVa, VcpuId};
+use crate::cpuid::xstate::Components;
 use crate::cpuid::{Policy, Which};
 use crate::domain::{Domain, VcpuState};
 use crate::hypercall::arguments::{argument, store};
 use crate::hypercall::context::{AnyCtx, Host};
 use crate::pv::msr;
 use crate::pv::state::{Callback, PvState};
-use crate::pv::xstate::Components;
 
 /// What a guest's MCG_CAP says: two banks, and nothing that they could do more.
 const MACHINE_CHECK: u64 = 2;
@@ -78,7 +78,9 @@ pub(super) fn extended<H: Host>(
         request.size = components.max_len() as u64;
         return Ok(());
     }
-    let image = at_rest(domain, request.vcpu, |state| components.describe(state))??;
+    let image = at_rest(domain, request.vcpu, |state| {
+        components.describe(state.xcr0, &state.fpu)
+    })??;
     if request.size < image.len() as u64 || request.xfeature_mask != components.mask() {
         return Err(Errno::EINVAL);
     }
@@ -100,7 +102,11 @@ pub(super) fn set_extended<H: Host>(
     }
     let image: Vec<u8> = cx.read_array(request.buffer.address(), request.size as usize)?;
     at_rest(domain, request.vcpu, |state| {
-        components.adopt(state, &image)
+        let xcr0 = components.adopt(&mut state.fpu, &image)?;
+        if let Some(xcr0) = xcr0 {
+            state.choose_xcr0(xcr0, components.mask());
+        }
+        Ok(())
     })?
     .map_err(refuse)?;
     Ok(After::Nothing)

@@ -67,16 +67,6 @@ pub(super) fn write<E: PrivEnv>(
     Ok(Step::Done(Effect::Nothing))
 }
 
-/// Whether XCR0 may have a value (Intel SDM vol. 1, 13.3), given the components that there are.
-pub(crate) fn is_valid_xcr0(mask: u64, value: u64) -> bool {
-    const X87: u64 = 1 << 0;
-    const SSE: u64 = 1 << 1;
-    const AVX: u64 = 1 << 2;
-    const AVX512: u64 = 0b111 << 5;
-    let avx512_fits = value & AVX512 == 0 || (value & AVX512 == AVX512 && value & AVX != 0);
-    value & !mask == 0 && value & X87 != 0 && (value & AVX == 0 || value & SSE != 0) && avx512_fits
-}
-
 /// MOV from DR0-DR7; DR4 and DR5 are other names of DR6 and DR7 unless CR4.DE is set.
 pub(super) fn read_debug(state: &PvState, index: u8) -> Option<u64> {
     debug_index(state, index).map(|index| state.debug[index])

@@ -7,6 +7,7 @@ use super::rights::{require_port, require_privilege};
 use super::{Effect, PrivEnv, cr4, strings};
 use crate::base::{GuestVa, Mfn};
 use crate::cpuid::guest;
+use crate::cpuid::xstate::is_valid_xcr0;
 use crate::domain::Rights;
 use crate::hypercall::SegmentBase;
 use crate::pv::frame::GuestFrame;
@@ -134,7 +135,7 @@ fn effect_of<E: PrivEnv>(
         Operation::WriteBackCaches => Ok(Effect::WriteBackCaches),
         Operation::SetXcr => {
             let value = edx_eax(regs);
-            if regs.rcx as u32 != 0 || !control::is_valid_xcr0(env.policy().xcr0_mask(), value) {
+            if regs.rcx as u32 != 0 || !is_valid_xcr0(env.policy().xcr0_mask(), value) {
                 return Err(Refusal::Exception);
             }
             Ok(Effect::SetXcr0(value))

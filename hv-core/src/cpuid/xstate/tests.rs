@@ -4,11 +4,10 @@ use proptest::sample::Index;
 use super::*;
 use crate::cpuid::tests::{ALL_ON, reference_cpu};
 use crate::cpuid::{HostSetup, Policies, Which};
+use crate::pv::state::PvState;
 
 /// x87, SSE, AVX.
 const ALL: u64 = 7;
-/// Where MXCSR stands.
-const MXCSR: usize = 24;
 /// Size of an image with these.
 const IMAGE: usize = 576 + 256;
 
@@ -18,6 +17,17 @@ fn policies(xcr0: u64) -> Policies {
 
 fn state() -> crate::pv::state::StateBox {
     PvState::at_reset(IMAGE / 64).unwrap()
+}
+
+fn describe(components: &Components<'_>, vcpu: &PvState) -> Result<Vec<u8>, Errno> {
+    components.describe(vcpu.xcr0, &vcpu.fpu)
+}
+
+fn adopt(components: &Components<'_>, vcpu: &mut PvState, bytes: &[u8]) -> Result<(), Refused> {
+    if let Some(xcr0) = components.adopt(&mut vcpu.fpu, bytes)? {
+        vcpu.choose_xcr0(xcr0, components.mask());
+    }
+    Ok(())
 }
 
 fn run<R>(xcr0: u64, what: impl FnOnce(&Components<'_>) -> R) -> R {
@@ -32,7 +42,7 @@ fn good() -> Vec<u8> {
     bytes[..8].copy_from_slice(&ALL.to_le_bytes());
     bytes[8..16].copy_from_slice(&ALL.to_le_bytes());
     let image = &mut bytes[PREFIX..];
-    image[MXCSR..MXCSR + 4].copy_from_slice(&0x1f80_u32.to_le_bytes());
+    image[MXCSR].copy_from_slice(&0x1f80_u32.to_le_bytes());
     image[XSTATE_BV] = ALL as u8;
     for at in [0, 32, 160, 576, IMAGE - 1] {
         image[at] = 0x5a;
@@ -45,18 +55,18 @@ fn what_was_adopted_is_described() {
     run(ALL, |components| {
         assert_eq!((components.mask(), components.max_len()), (ALL, 848));
         let mut vcpu = state();
-        let fresh = components.describe(&vcpu).unwrap();
+        let fresh = describe(components, &vcpu).unwrap();
         assert_eq!(fresh.len(), 848);
         assert_eq!((word(&fresh, 0), word(&fresh, 8)), (ALL, ALL));
-        assert_eq!(components.adopt(&mut vcpu, &good()), Ok(()));
+        assert_eq!(adopt(components, &mut vcpu, &good()), Ok(()));
         assert_eq!(vcpu.xcr0, 0, "all there is");
-        assert_eq!(components.describe(&vcpu).unwrap(), good());
+        assert_eq!(describe(components, &vcpu).unwrap(), good());
         // One that had less.
         let mut less = good();
         less[0] = 3;
-        assert_eq!(components.adopt(&mut vcpu, &less), Ok(()));
+        assert_eq!(adopt(components, &mut vcpu, &less), Ok(()));
         assert_eq!(vcpu.xcr0, 3);
-        assert_eq!(components.describe(&vcpu).unwrap(), less);
+        assert_eq!(describe(components, &vcpu).unwrap(), less);
     });
 }
 
@@ -76,14 +86,14 @@ fn components_that_the_guest_has_not_stay_here() {
     let components = Components::new(policies.get(Which::Host), &small);
     assert_eq!(components.max_len(), 848);
     let mut vcpu = state();
-    run(ALL, |all| all.adopt(&mut vcpu, &good()).unwrap());
-    let told = components.describe(&vcpu).unwrap();
+    run(ALL, |all| adopt(all, &mut vcpu, &good()).unwrap());
+    let told = describe(&components, &vcpu).unwrap();
     assert_eq!(told.len(), PREFIX + 576);
     assert_eq!((word(&told, 0), word(&told, 8)), (3, 3));
     assert_eq!(word(&told[PREFIX..], XSTATE_BV), 3);
-    assert_eq!(components.adopt(&mut vcpu, &told), Ok(()));
+    assert_eq!(adopt(&components, &mut vcpu, &told), Ok(()));
     assert_eq!(vcpu.xcr0, 3, "fewer than the machine's");
-    assert!(components.adopt(&mut vcpu, &good()).is_err());
+    assert!(adopt(&components, &mut vcpu, &good()).is_err());
 }
 
 #[test]
@@ -91,10 +101,10 @@ fn without_xsave_there_is_nothing_to_carry() {
     run(0, |components| {
         assert_eq!((components.mask(), components.max_len()), (0, PREFIX));
         let mut vcpu = state();
-        let told = components.describe(&vcpu).unwrap();
+        let told = describe(components, &vcpu).unwrap();
         assert_eq!(told, [0; PREFIX]);
-        assert_eq!(components.adopt(&mut vcpu, &told), Ok(()));
-        assert!(components.adopt(&mut vcpu, &good()).is_err());
+        assert_eq!(adopt(&components, &mut vcpu, &told), Ok(()));
+        assert!(adopt(&components, &mut vcpu, &good()).is_err());
     });
 }
 
@@ -107,7 +117,7 @@ fn what_the_processor_would_refuse_is_refused() {
         (1, 2, Errno::EINVAL),
         (8, 3, Errno::EINVAL),
         (15, 0x80, Errno::EINVAL),
-        (PREFIX + MXCSR + 2, 1, Errno::EINVAL),
+        (PREFIX + MXCSR.start + 2, 1, Errno::EINVAL),
         (PREFIX + XSTATE_BV, 0xf, Errno::EINVAL),
         (PREFIX + XSTATE_BV + 7, 0x40, Errno::EINVAL),
         (PREFIX + XCOMP_BV + 7, 0x80, Errno::EOPNOTSUPP),
@@ -119,14 +129,14 @@ fn what_the_processor_would_refuse_is_refused() {
             let mut bytes = good();
             bytes[at] = value;
             let mut vcpu = state();
-            let refused = components.adopt(&mut vcpu, &bytes).map_err(|why| why.0);
+            let refused = adopt(components, &mut vcpu, &bytes).map_err(|why| why.0);
             assert_eq!(refused, Err(errno), "{at} {value:#x}");
             assert_eq!(vcpu.fpu[0].0[..2], 0x37f_u16.to_le_bytes(), "unchanged");
         }
         for len in [0, 1, PREFIX, PREFIX + 1, PREFIX + 576, 847, 849, 4096] {
             let mut bytes = good();
             bytes.resize(len, 0);
-            assert!(components.adopt(&mut state(), &bytes).is_err(), "{len}");
+            assert!(adopt(components, &mut state(), &bytes).is_err(), "{len}");
         }
     });
 }
@@ -147,16 +157,16 @@ proptest! {
         bytes.resize(len, 0x11);
         run(which, |components| {
             let mut vcpu = state();
-            if components.adopt(&mut vcpu, &bytes).is_ok() && !vcpu.fpu.is_empty() {
-                let told = components.describe(&vcpu).unwrap();
+            if adopt(components, &mut vcpu, &bytes).is_ok() && !vcpu.fpu.is_empty() {
+                let told = describe(components, &vcpu).unwrap();
                 prop_assert!(told.len() <= components.max_len());
                 let mut again = state();
-                prop_assert_eq!(components.adopt(&mut again, &told), Ok(()));
-                prop_assert_eq!(components.describe(&again).unwrap(), told.clone());
+                prop_assert_eq!(adopt(components, &mut again, &told), Ok(()));
+                prop_assert_eq!(describe(components, &again).unwrap(), told.clone());
                 if told.len() > PREFIX {
                     let image = &told[PREFIX..];
                     prop_assert_eq!(word(image, XSTATE_BV) & !components.mask(), 0);
-                    prop_assert_eq!(word(image, MXCSR) as u32 >> 16, 0);
+                    prop_assert_eq!(word(image, MXCSR.start) as u32 >> 16, 0);
                     prop_assert!(image[XCOMP_BV..RESERVED.end].iter().all(|b| *b == 0));
                 }
             }
