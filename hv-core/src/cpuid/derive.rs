@@ -1,11 +1,11 @@
 //! How the policies follow from each other.
 
 use super::features::{
-    AMD_REPEATED, Feature, KNOWN, NEED_AVX, NEED_AVX512, NEED_XSAVE, PV_DEFAULT, PV_MAX, WORDS,
-    Words,
+    AMD_REPEATED, Feature, HVM_DEFAULT, HVM_MAX, KNOWN, NEED_AVX, NEED_AVX512, NEED_XSAVE,
+    PV_DEFAULT, PV_MAX, WORDS, Words,
 };
 use super::policy::{BASIC, EXTENDED, EXTENDED_BASE, FEATURES, Leaf, Policy, STATES};
-use super::{CpuidSource, HostSetup, Lfence, TscAux, Vendor};
+use super::{CpuidSource, HostSetup, HvmSetup, Lfence, TscAux, Vendor};
 
 /// State components: x87 and SSE, which always go together here.
 const X87_SSE: u64 = 0b11;
@@ -13,6 +13,10 @@ const X87_SSE: u64 = 0b11;
 const AVX: u64 = 1 << 2;
 /// The three parts of AVX-512.
 const AVX512: u64 = 0b111 << 5;
+/// PKRU.
+const PROTECTION_KEYS: u64 = 1 << 9;
+/// Widest guest-physical address, in bits: that of nested tables with four levels.
+const NESTED_BITS: u32 = 48;
 /// Size of the legacy area and the header of an XSAVE image (Intel SDM vol. 1, 13.4).
 pub(super) const XSAVE_HEADER_END: u32 = 576;
 /// Extended leaves with facts that are not feature bits and can be passed on.
@@ -85,10 +89,6 @@ fn host_features(raw: &Policy, setup: &HostSetup) -> Words {
     let mut words = masked(raw.featureset(), &KNOWN);
     clear(&mut words, Feature::OSXSAVE);
     clear(&mut words, Feature::OSPKE);
-    if setup.tsc_aux == TscAux::Missing {
-        clear(&mut words, Feature::RDTSCP);
-        clear(&mut words, Feature::RDPID);
-    }
     for (components, needing) in [
         (X87_SSE, &NEED_XSAVE),
         (AVX, &NEED_AVX),
@@ -117,16 +117,32 @@ fn always_dispatches(signature: u32) -> bool {
 }
 
 /// The most for a PV guest.
-pub(super) fn pv_max(host: &Policy) -> Policy {
-    let mut policy = pv(host, &PV_MAX);
+pub(super) fn pv_max(host: &Policy, setup: &HostSetup) -> Policy {
+    let mut policy = pv(host, setup, &PV_MAX);
     policy.basic[1][2] |= Feature::X2APIC.mask;
     policy.features[0][0] = FEATURES as u32 - 1;
     policy
 }
 
 /// What a PV guest gets.
-pub(super) fn pv_default(host: &Policy) -> Policy {
-    let mut policy = pv(host, &PV_DEFAULT);
+pub(super) fn pv_default(host: &Policy, setup: &HostSetup) -> Policy {
+    without_empty_end(pv(host, setup, &PV_DEFAULT))
+}
+
+/// The most for an HVM guest.
+pub(super) fn hvm_max(raw: &Policy, host: &Policy, setup: &HvmSetup) -> Policy {
+    let mut policy = hvm(raw, host, setup, &HVM_MAX);
+    policy.features[0][0] = FEATURES as u32 - 1;
+    policy
+}
+
+/// What an HVM guest gets.
+pub(super) fn hvm_default(raw: &Policy, host: &Policy, setup: &HvmSetup) -> Policy {
+    without_empty_end(hvm(raw, host, setup, &HVM_DEFAULT))
+}
+
+/// Lowers the numbers of the last leaves to those of the last that tell something.
+fn without_empty_end(mut policy: Policy) -> Policy {
     let used = |list: &[Leaf]| list.iter().rposition(|l| *l != [0; 4]).unwrap_or(0) as u32;
     policy.features[0][0] = used(&policy.features);
     let mut basic = policy.basic;
@@ -147,9 +163,43 @@ pub(super) fn control(pv_default: &Policy, host: &Policy) -> Policy {
     policy
 }
 
-fn pv(host: &Policy, mask: &Words) -> Policy {
-    let mut policy = host.clone();
+fn pv(host: &Policy, setup: &HostSetup, mask: &Words) -> Policy {
     let mut words = masked(host.featureset(), mask);
+    if setup.tsc_aux == TscAux::Missing {
+        clear(&mut words, Feature::RDTSCP);
+        clear(&mut words, Feature::RDPID);
+    }
+    guest(host, words)
+}
+
+fn hvm(raw: &Policy, host: &Policy, setup: &HvmSetup, mask: &Words) -> Policy {
+    let mut words = masked(host.featureset(), mask);
+    // Interrupt controllers are emulated, whatever the machine has.
+    set(&mut words, Feature::APIC);
+    set(&mut words, Feature::X2APIC);
+    if host.vendor().is_amd_like() {
+        // Outside long mode, where we are not but the guest may be, AMD CPUs have SYSENTER.
+        if raw.has(Feature::SEP) {
+            set(&mut words, Feature::SEP);
+        }
+        // EFER.LMSLE is refused.
+        set(&mut words, Feature::NO_LMSL);
+    }
+    if host.xcr0_mask() & PROTECTION_KEYS == 0 {
+        clear(&mut words, Feature::PKU);
+    }
+    for feature in setup.unkept {
+        clear(&mut words, *feature);
+    }
+    let mut policy = guest(host, words);
+    let [address_bits, ..] = &mut policy.extended[8];
+    *address_bits = *address_bits & !0xff | (*address_bits & 0xff).min(NESTED_BITS);
+    policy
+}
+
+/// What all guests have in common, with these features.
+fn guest(host: &Policy, mut words: Words) -> Policy {
+    let mut policy = host.clone();
     set(&mut words, Feature::HYPERVISOR);
     // Quirks of the FPU are there for everybody.
     words[5] |= host.featureset()[5] & (Feature::FDP_EXCP_ONLY.mask | Feature::NO_FPU_SEL.mask);
@@ -158,7 +208,7 @@ fn pv(host: &Policy, mask: &Words) -> Policy {
         policy.basic[2] = [0; 4];
         policy.caches = Default::default();
     }
-    // Only five-level paging, which PV has not, makes linear addresses wider; no second address width.
+    // Only five-level paging, which no guest has, makes linear addresses wider; no second address width.
     let address_bits = policy.extended[8][0] & 0xff;
     policy.extended[8][0] = address_bits | 48 << 8;
     policy.extended[8][3] = 0;
@@ -172,7 +222,11 @@ pub(super) fn restrict_states(policy: &mut Policy) {
     let mut mask = 0;
     if policy.has(Feature::XSAVE) {
         mask |= X87_SSE;
-        for (feature, components) in [(Feature::AVX, AVX), (Feature::AVX512F, AVX512)] {
+        for (feature, components) in [
+            (Feature::AVX, AVX),
+            (Feature::AVX512F, AVX512),
+            (Feature::PKU, PROTECTION_KEYS),
+        ] {
             mask |= if policy.has(feature) { components } else { 0 };
         }
     }

@@ -1,8 +1,9 @@
-//! Feature words in the order of xen/arch-x86/cpufeatureset.h, and which features PV guests get.
+//! Feature words in the order of xen/arch-x86/cpufeatureset.h, and which features guests get.
 //!
-//! The masks follow the letters of that header (A and a: for all guests; S and H: not for PV), except
-//! that what would need registers that we do not keep for a guest is left out: the speculation
-//! control MSRs (IBRSB, STIBP, SSBD, PSFD) and ARCH_CAPABILITIES.
+//! The masks follow the letters of that header (A and a: for all guests; S and H: for HVM guests; a small letter: not
+//! by default), except that what would need registers that we do not keep for a guest is left out: the
+//! speculation control MSRs (IBRSB, STIBP, SSBD, PSFD, IBRS and what goes with it), ARCH_CAPABILITIES, MPX; and
+//! virtualisation in the guest (SVM, VMX), which there is not.
 
 /// Words of a feature set.
 pub const WORDS: usize = 19;
@@ -29,11 +30,18 @@ const fn feature(word: usize, bit: u32) -> Feature {
 /// Features that the code asks for (cpufeatureset.h).
 #[allow(missing_docs, reason = "named as in the header")]
 impl Feature {
+    pub const FPU: Self = feature(0, 0);
+    pub const VME: Self = feature(0, 1);
+    pub const DE: Self = feature(0, 2);
+    pub const PSE: Self = feature(0, 3);
+    pub const TSC: Self = feature(0, 4);
+    pub const PAE: Self = feature(0, 6);
+    pub const MCE: Self = feature(0, 7);
+    pub const APIC: Self = feature(0, 9);
     pub const SEP: Self = feature(0, 11);
     pub const MTRR: Self = feature(0, 12);
-    pub const X2APIC: Self = feature(1, 21);
-    pub const FPU: Self = feature(0, 0);
-    pub const TSC: Self = feature(0, 4);
+    pub const PGE: Self = feature(0, 13);
+    pub const PAT: Self = feature(0, 16);
     pub const MMX: Self = feature(0, 23);
     pub const FXSR: Self = feature(0, 24);
     pub const SSE: Self = feature(0, 25);
@@ -41,29 +49,41 @@ impl Feature {
     pub const HTT: Self = feature(0, 28);
     pub const SSE3: Self = feature(1, 0);
     pub const SSSE3: Self = feature(1, 9);
+    pub const PCID: Self = feature(1, 17);
     pub const SSE4_1: Self = feature(1, 19);
+    pub const X2APIC: Self = feature(1, 21);
+    pub const TSC_DEADLINE: Self = feature(1, 24);
     pub const XSAVE: Self = feature(1, 26);
     pub const OSXSAVE: Self = feature(1, 27);
     pub const AVX: Self = feature(1, 28);
     pub const HYPERVISOR: Self = feature(1, 31);
+    pub const SYSCALL: Self = feature(2, 11);
+    pub const NX: Self = feature(2, 20);
+    pub const FFXSR: Self = feature(2, 25);
     pub const RDTSCP: Self = feature(2, 27);
     pub const LM: Self = feature(2, 29);
     pub const AMD_3DNOW: Self = feature(2, 31);
     pub const CMP_LEGACY: Self = feature(3, 1);
+    pub const SVM: Self = feature(3, 2);
     pub const LWP: Self = feature(3, 15);
     pub const DBEXT: Self = feature(3, 26);
     pub const XSAVEC: Self = feature(4, 1);
     pub const XSAVES: Self = feature(4, 3);
     pub const FSGSBASE: Self = feature(5, 0);
+    pub const TSC_ADJUST: Self = feature(5, 1);
     pub const FDP_EXCP_ONLY: Self = feature(5, 6);
+    pub const SMEP: Self = feature(5, 7);
     pub const NO_FPU_SEL: Self = feature(5, 13);
     pub const MPX: Self = feature(5, 14);
     pub const AVX512F: Self = feature(5, 16);
+    pub const SMAP: Self = feature(5, 20);
+    pub const UMIP: Self = feature(6, 2);
     pub const PKU: Self = feature(6, 3);
     pub const OSPKE: Self = feature(6, 4);
     pub const RDPID: Self = feature(6, 22);
     pub const ITSC: Self = feature(7, 8);
     pub const IBPB: Self = feature(8, 12);
+    pub const NO_LMSL: Self = feature(8, 20);
     pub const LFENCE_DISPATCH: Self = feature(11, 2);
 }
 
@@ -113,15 +133,36 @@ pub const PV_DEFAULT: Words = [
     0x0000_0006,
 ];
 
+/// Features that any guest can be given and has not by default: HLE, MOVDIRI, MOVDIR64B, ITSC, AVX512_VP2INTERSECT,
+/// TSXLDTRK.
+const ON_DEMAND: [(usize, u32); 4] = [
+    (5, 0x0000_0010),
+    (6, 0x1800_0000),
+    (7, 0x0000_0100),
+    (9, 0x0001_0100),
+];
+
 /// The most that a PV guest can be given.
-pub const PV_MAX: Words = {
-    let mut words = PV_DEFAULT;
-    words[5] |= 0x0000_0010;
-    words[6] |= 0x1800_0000;
-    words[7] |= 0x0000_0100;
-    words[9] |= 0x0001_0100;
-    words
-};
+pub const PV_MAX: Words = with(PV_DEFAULT, &ON_DEMAND);
+
+/// Features of an HVM guest unless it is told otherwise: those of a PV guest, and VME, PSE, MTRR, PGE, PSE36; PCID,
+/// X2APIC, TSC_DEADLINE; PAGE1GB; CR8_LEGACY; XSAVES; TSC_ADJUST, SMEP, INVPCID, SMAP; UMIP, PKU; NO_LMSL.
+pub const HVM_DEFAULT: Words = with(
+    PV_DEFAULT,
+    &[
+        (0, 0x0002_300a),
+        (1, 0x0122_0000),
+        (2, 0x0400_0000),
+        (3, 0x0000_0010),
+        (4, 0x0000_0008),
+        (5, 0x0010_0482),
+        (6, 0x0000_000c),
+        (8, 0x0010_0000),
+    ],
+);
+
+/// The most that an HVM guest can be given.
+pub const HVM_MAX: Words = with(HVM_DEFAULT, &ON_DEMAND);
 
 /// Bits that AMD CPUs repeat from leaf 1 EDX in leaf 0x8000_0001 EDX (AMD APM vol. 3, appendix E.4).
 pub const AMD_REPEATED: u32 = 0x0183_f3ff;

@@ -1,5 +1,5 @@
-//! A domain's policy: what a toolstack gives it (`XEN_DOMCTL_set_cpu_policy`, domctl.h), within what a PV guest
-//! can have.
+//! A domain's policy: what a toolstack gives it (`XEN_DOMCTL_set_cpu_policy`, domctl.h), within what a guest of its
+//! kind can have.
 
 use alloc::vec::Vec;
 
@@ -15,6 +15,7 @@ use super::policy::{
 };
 use super::{Policies, Vendor, Which};
 use crate::base::lock::{Mutex, rank};
+use crate::domain::DomainKind;
 
 /// No place, in [`Refused`].
 pub const NOWHERE: u32 = u32::MAX;
@@ -147,13 +148,18 @@ impl Policy {
         slot.map(Place::Leaf)
     }
 
-    /// The policy that comes of one that a toolstack has put together, and the features that were asked for and
+    /// The policy that comes of one that a toolstack has put together for a kind of guest, and the features that were asked for and
     /// cannot be had. Those are left out, as are leaves that tell of the machine: toolstacks count on it.
     ///
     /// # Errors
     /// `EINVAL` for another maker's CPU, more leaves, or capabilities beyond those that there are.
-    pub fn settled(mut self, policies: &Policies) -> Result<(Self, Words), Refused> {
-        let (max, host) = (policies.get(Which::PvMax), policies.get(Which::Host));
+    pub fn settled(
+        mut self,
+        policies: &Policies,
+        kind: DomainKind,
+    ) -> Result<(Self, Words), Refused> {
+        let max = policies.get(Which::max_of(kind));
+        let host = policies.get(Which::Host);
         self.check(max)?;
         self.drop_beyond_limits();
         let wanted = self.featureset();

@@ -1,20 +1,27 @@
-//! What a PV guest is told by CPUID.
+//! What guests are told by CPUID.
 //!
-//! Four policies are derived from each other when the hypervisor starts: what the hardware says
-//! (raw), what the hypervisor makes use of and can pass on (host), the most that a PV guest can have
-//! (max) and what it gets (default). A toolstack can give a domain another one within the
-//! maximum (`given`). A guest's CPUID is answered from its policy plus what changes while it runs (`guest`).
+//! Policies are derived from each other when the hypervisor starts: what the hardware says (raw), what the
+//! hypervisor makes use of and can pass on (host), the most that a guest can have (max) and what it gets (default), for
+//! PV and for HVM guests. A toolstack can give a domain another one within the maximum (`given`). A guest's CPUID is
+//! answered from its policy plus what changes while it runs (`guest` for PV, `hvm::cpuid`), and in the leaves by which
+//! it finds us (`xen`). MSRs that go with the policy and are alike for all kinds of guests are in `msr`, what is behind
+//! XSAVE in `xstate`.
 
 pub mod derive;
 pub mod features;
 pub mod given;
 pub mod guest;
+pub mod msr;
 pub mod policy;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod xen;
 pub mod xstate;
 
 pub use policy::{Leaf, Policy, Vendor};
+
+use crate::domain::{DomainKind, Rights};
+use features::Feature;
 
 /// Something that answers CPUID: the hardware, or a table in tests.
 pub trait CpuidSource {
@@ -31,7 +38,7 @@ pub enum Lfence {
     Unknown,
 }
 
-/// Whether each vCPU has its own TSC_AUX, which RDTSCP and RDPID read.
+/// Whether each PV vCPU has its own TSC_AUX, which RDTSCP and RDPID read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "named by their meaning")]
 pub enum TscAux {
@@ -48,6 +55,16 @@ pub struct HostSetup {
     pub tsc_aux: TscAux,
     /// State components that are saved for guests; 0: XSAVE is off.
     pub xcr0: u64,
+    /// How guests run in hardware containers, where they can.
+    pub hvm: Option<HvmSetup>,
+}
+
+/// What containers keep for their vCPUs, as far as guests notice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HvmSetup {
+    /// Features whose registers the change from one vCPU to another would leave as they are (TSC_AUX with RDTSCP and
+    /// RDPID, the breakpoint masks with DBEXT): guests do not have them.
+    pub unkept: &'static [Feature],
 }
 
 /// Which of the policies.
@@ -58,6 +75,19 @@ pub enum Which {
     Host,
     PvMax,
     PvDefault,
+    HvmMax,
+    HvmDefault,
+}
+
+impl Which {
+    /// The most for a kind of guests.
+    #[must_use]
+    pub const fn max_of(kind: DomainKind) -> Self {
+        match kind {
+            DomainKind::Pv64 => Self::PvMax,
+            DomainKind::Hvm => Self::HvmMax,
+        }
+    }
 }
 
 /// All policies of this machine, and the control domain's.
@@ -68,6 +98,9 @@ pub struct Policies {
     pv_max: Policy,
     pv_default: Policy,
     control: Policy,
+    hvm_max: Policy,
+    hvm_default: Policy,
+    has_hvm: bool,
 }
 
 impl Policies {
@@ -76,10 +109,16 @@ impl Policies {
     pub fn new<S: CpuidSource>(cpu: &S, setup: &HostSetup) -> Self {
         let raw = derive::raw(cpu);
         let host = derive::host(&raw, setup);
-        let pv_max = derive::pv_max(&host);
-        let pv_default = derive::pv_default(&host);
+        let pv_max = derive::pv_max(&host, setup);
+        let pv_default = derive::pv_default(&host, setup);
         let control = derive::control(&pv_default, &host);
+        let hvm = setup.hvm.unwrap_or_default();
+        let hvm_max = derive::hvm_max(&raw, &host, &hvm);
+        let hvm_default = derive::hvm_default(&raw, &host, &hvm);
         Self {
+            hvm_max,
+            hvm_default,
+            has_hvm: setup.hvm.is_some(),
             raw,
             host,
             pv_max,
@@ -88,7 +127,13 @@ impl Policies {
         }
     }
 
-    /// One of the policies.
+    /// Whether guests can run in hardware containers.
+    #[must_use]
+    pub const fn has_hvm(&self) -> bool {
+        self.has_hvm
+    }
+
+    /// One of the policies. Those of HVM guests are there, for nobody, where such guests cannot be.
     #[must_use]
     pub fn get(&self, which: Which) -> &Policy {
         match which {
@@ -96,15 +141,18 @@ impl Policies {
             Which::Host => &self.host,
             Which::PvMax => &self.pv_max,
             Which::PvDefault => &self.pv_default,
+            Which::HvmMax => &self.hvm_max,
+            Which::HvmDefault => &self.hvm_default,
         }
     }
 
     /// The policy that a domain has unless it is given another.
     #[must_use]
-    pub fn of_domain(&self, rights: crate::domain::Rights) -> &Policy {
-        match rights {
-            crate::domain::Rights::Control => &self.control,
-            crate::domain::Rights::Guest => &self.pv_default,
+    pub fn of_domain(&self, kind: DomainKind, rights: Rights) -> &Policy {
+        match (kind, rights) {
+            (DomainKind::Pv64, Rights::Control) => &self.control,
+            (DomainKind::Pv64, Rights::Guest) => &self.pv_default,
+            (DomainKind::Hvm, _) => &self.hvm_default,
         }
     }
 }

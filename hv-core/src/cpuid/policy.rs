@@ -144,6 +144,18 @@ impl Policy {
         derive::image_size(self, components)
     }
 
+    /// EBX of leaf 0xd while XCR0 has a value: bytes that XSAVE needs (sub-leaf 0), that XSAVEC or XSAVES need (1).
+    #[must_use]
+    pub fn state_size(&self, subleaf: u32, xcr0: u64) -> u32 {
+        match subleaf {
+            0 if self.xcr0_mask() != 0 => self.image_size(xcr0),
+            1 if self.has(Feature::XSAVEC) || self.has(Feature::XSAVES) => {
+                derive::compact_size(self, xcr0)
+            }
+            _ => 0,
+        }
+    }
+
     /// Width of physical addresses in bits.
     #[must_use]
     pub fn physical_address_bits(&self) -> u32 {

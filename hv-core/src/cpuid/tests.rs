@@ -71,6 +71,7 @@ pub(crate) const ALL_ON: HostSetup = HostSetup {
     lfence: Lfence::Unknown,
     tsc_aux: TscAux::PerVcpu,
     xcr0: !0,
+    hvm: Some(HvmSetup { unkept: &[] }),
 };
 
 fn policies() -> Policies {
@@ -95,7 +96,7 @@ fn view(rights: Rights, mode: Mode) -> View {
 fn shown(rights: Rights, mode: Mode, leaf: u32, subleaf: u32) -> Leaf {
     let policies = policies();
     answer(
-        policies.of_domain(rights),
+        policies.of_domain(DomainKind::Pv64, rights),
         &view(rights, mode),
         leaf,
         subleaf,
@@ -184,7 +185,12 @@ fn sizes_follow_xcr0() {
     let mut view = view(Rights::Guest, Mode::User);
     view.xcr0 = 7;
     assert_eq!(
-        answer(policies.of_domain(Rights::Guest), &view, 0xd, 0),
+        answer(
+            policies.of_domain(DomainKind::Pv64, Rights::Guest),
+            &view,
+            0xd,
+            0
+        ),
         [7, 0x340, 0x340, 0]
     );
 }
@@ -201,7 +207,7 @@ fn a_guest_with_its_own_tsc_is_told() {
         shift: -1,
         ..GuestTsc::default()
     });
-    let policy = policies.of_domain(Rights::Guest);
+    let policy = policies.of_domain(DomainKind::Pv64, Rights::Guest);
     assert_eq!(answer(policy, &view, 0x4000_0003, 0), [1, 0, 0x27ac40, 1]);
     assert_eq!(
         answer(policy, &view, 0x4000_0003, 1),
@@ -269,7 +275,7 @@ fn the_host_featureset_is_that_of_the_reference() {
 fn without_xsave_nothing_that_needs_it_is_left() {
     let setup = HostSetup { xcr0: 0, ..ALL_ON };
     let policies = Policies::new(&reference_cpu(), &setup);
-    let policy = policies.of_domain(Rights::Control);
+    let policy = policies.of_domain(DomainKind::Pv64, Rights::Control);
     assert!(!policy.has(Feature::XSAVE) && !policy.has(Feature::AVX));
     let view = View {
         xcr0: 0,
@@ -295,7 +301,7 @@ fn without_xsave_nothing_that_needs_it_is_left() {
 fn only_sse_in_xcr0_means_no_avx() {
     let setup = HostSetup { xcr0: 3, ..ALL_ON };
     let policies = Policies::new(&reference_cpu(), &setup);
-    let policy = policies.of_domain(Rights::Guest);
+    let policy = policies.of_domain(DomainKind::Pv64, Rights::Guest);
     assert!(policy.has(Feature::XSAVE) && !policy.has(Feature::AVX));
     assert_eq!(policy.xcr0_mask(), 3);
 }
@@ -312,7 +318,7 @@ fn an_intel_cpu_keeps_its_caches_and_loses_its_speculation_controls() {
     cpu.0.push((7, 0, [0, 0xd19ffffb, 0x40000004, 0xbc000400]));
     let policies = Policies::new(&cpu, &ALL_ON);
     assert_eq!(policies.get(Which::Raw).vendor(), Vendor::Intel);
-    let policy = policies.of_domain(Rights::Guest);
+    let policy = policies.of_domain(DomainKind::Pv64, Rights::Guest);
     let view = view(Rights::Guest, Mode::Kernel);
     assert_eq!(
         answer(policy, &view, 4, 0),

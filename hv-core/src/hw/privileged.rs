@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use hv_core::base::{DomId, VcpuId};
 use hv_core::cpuid::features::Feature;
 use hv_core::cpuid::guest::{GuestTsc, MachineFacts};
+use hv_core::cpuid::msr::MsrLog;
 use hv_core::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, Policy, TscAux, Which};
 use hv_core::domain::{Domain, Machine, Rights, Vcpu};
 use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu};
@@ -12,7 +13,6 @@ use hv_core::mm::Stop;
 use hv_core::mm::pins::RootKind;
 use hv_core::pv::bounce::{self, Undeliverable};
 use hv_core::pv::frame::rflags;
-use hv_core::pv::msr::MsrLog;
 use hv_core::pv::ports::{PortBus, PortMap, SharedPorts, Width};
 use hv_core::pv::privop::{
     CodeSegment, Effect, GUEST_CR4, PrivEnv, PrivTables, Stepping, Trap, Verdict, emulate,
@@ -67,6 +67,7 @@ fn host_setup() -> HostSetup {
         // The register is not switched with the vCPU.
         tsc_aux: TscAux::Missing,
         xcr0: fpu::xcr0(),
+        hvm: None,
     }
 }
 
@@ -155,7 +156,9 @@ impl PrivEnv for Env<'_> {
     }
 
     fn policy(&self) -> &Policy {
-        let of_kind = tables().policies.of_domain(self.domain.rights);
+        let of_kind = tables()
+            .policies
+            .of_domain(self.domain.kind, self.domain.rights);
         self.domain.policy.fix(of_kind)
     }
 

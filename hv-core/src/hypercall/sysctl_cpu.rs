@@ -188,6 +188,18 @@ pub(super) fn scheduler<H: Host>(
     }
 }
 
+/// A policy that tools may see.
+///
+/// # Errors
+/// `EOPNOTSUPP` for HVM guests' where there can be none.
+fn listed<H: Host>(cx: &AnyCtx<'_, H>, which: Which) -> Result<&'static Policy, Errno> {
+    let policies = cx.hv.services.policies;
+    match which {
+        Which::HvmMax | Which::HvmDefault if !policies.has_hvm() => Err(Errno::EOPNOTSUPP),
+        _ => Ok(policies.get(which)),
+    }
+}
+
 /// Feature words. With too little room, as many as fit and `ENOBUFS`.
 pub(super) fn featureset<H: Host>(
     cx: &AnyCtx<'_, H>,
@@ -198,12 +210,11 @@ pub(super) fn featureset<H: Host>(
         abi::XEN_SYSCTL_cpu_featureset_host => Which::Host,
         abi::XEN_SYSCTL_cpu_featureset_pv => Which::PvDefault,
         abi::XEN_SYSCTL_cpu_featureset_pv_max => Which::PvMax,
-        abi::XEN_SYSCTL_cpu_featureset_hvm | abi::XEN_SYSCTL_cpu_featureset_hvm_max => {
-            return Err(Errno::EOPNOTSUPP);
-        }
+        abi::XEN_SYSCTL_cpu_featureset_hvm => Which::HvmDefault,
+        abi::XEN_SYSCTL_cpu_featureset_hvm_max => Which::HvmMax,
         _ => return Err(Errno::EINVAL),
     };
-    let words = cx.hv.services.policies.get(view).featureset();
+    let words = listed(cx, view)?.featureset();
     let room = if request.features.is_null() {
         None
     } else {
@@ -224,12 +235,11 @@ pub(super) fn policy<H: Host>(
         abi::XEN_SYSCTL_cpu_policy_host => Which::Host,
         abi::XEN_SYSCTL_cpu_policy_pv_max => Which::PvMax,
         abi::XEN_SYSCTL_cpu_policy_pv_default => Which::PvDefault,
-        abi::XEN_SYSCTL_cpu_policy_hvm_max | abi::XEN_SYSCTL_cpu_policy_hvm_default => {
-            return Err(Errno::EOPNOTSUPP);
-        }
+        abi::XEN_SYSCTL_cpu_policy_hvm_max => Which::HvmMax,
+        abi::XEN_SYSCTL_cpu_policy_hvm_default => Which::HvmDefault,
         _ => return Err(Errno::EINVAL),
     };
-    let policy = cx.hv.services.policies.get(view);
+    let policy = listed(cx, view)?;
     let (leaves, msrs) = (&mut request.nr_leaves, &mut request.nr_msrs);
     list_policy(cx, policy, (request.leaves, leaves), (request.msrs, msrs))
 }

@@ -49,7 +49,7 @@ fn give(
 ) -> Result<(Policy, Words), Refused> {
     let mut policy = policies.get(Which::PvDefault).clone();
     policy.overlay(leaves, msrs)?;
-    policy.settled(policies)
+    policy.settled(policies, DomainKind::Pv64)
 }
 
 /// A leaf of the default, changed.
@@ -324,7 +324,7 @@ proptest! {
             for leaf in &list {
                 let _any = policy.overlay(core::slice::from_ref(leaf), &[]);
             }
-            let _any = policy.settled(&policies);
+            let _any = policy.settled(&policies, DomainKind::Pv64);
         }
     }
 }

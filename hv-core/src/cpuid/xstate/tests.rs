@@ -4,6 +4,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::cpuid::tests::{ALL_ON, reference_cpu};
 use crate::cpuid::{HostSetup, Policies, Which};
+use crate::domain::DomainKind;
 use crate::pv::state::PvState;
 
 /// x87, SSE, AVX.
@@ -82,7 +83,7 @@ fn components_that_the_guest_has_not_stay_here() {
         .unwrap();
     leaf.c &= !(1 << 28);
     small.overlay(&[leaf], &[]).unwrap();
-    let (small, _) = small.settled(&policies).unwrap();
+    let (small, _) = small.settled(&policies, DomainKind::Pv64).unwrap();
     let components = Components::new(policies.get(Which::Host), &small);
     assert_eq!(components.max_len(), 848);
     let mut vcpu = state();

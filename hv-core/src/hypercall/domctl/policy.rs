@@ -17,7 +17,10 @@ use crate::hypercall::sysctl_cpu::list_policy;
 
 /// What a domain has that was given no policy.
 pub(super) fn of_kind<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) -> &'static Policy {
-    cx.hv.services.policies.of_domain(domain.rights)
+    cx.hv
+        .services
+        .policies
+        .of_domain(domain.kind, domain.rights)
 }
 
 /// From now on the domain's policy stays: the domain is about to run.
@@ -110,7 +113,7 @@ fn adopt<H: Host>(
     let msrs: Vec<MsrEntry> = cx.read_array(request.msrs.address(), request.nr_msrs as usize)?;
     let mut policy = domain.policy.now(of_kind(cx, domain));
     policy.overlay(&leaves, &msrs)?;
-    let (policy, missing) = policy.settled(cx.hv.services.policies)?;
+    let (policy, missing) = policy.settled(cx.hv.services.policies, domain.kind)?;
     domain.policy.give(policy).inspect_err(|e| {
         log::info!("d{}: CPU policy: {e:?}: it may run already", domain.id);
     })?;

@@ -165,7 +165,9 @@ impl PrivEnv for World {
         self.rights
     }
     fn policy(&self) -> &Policy {
-        self.tables.policies.of_domain(self.rights)
+        self.tables
+            .policies
+            .of_domain(crate::domain::DomainKind::Pv64, self.rights)
     }
     fn ports(&self) -> &PortMap {
         &self.ports
