@@ -364,18 +364,78 @@ fn lfence_is_as_good_as_the_set_up() {
 #[test]
 fn no_guest_has_more_than_the_cpu() {
     let policies = policies();
-    let (host, max) = (
-        policies.get(Which::Host).featureset(),
-        policies.get(Which::PvMax).featureset(),
-    );
-    let default = policies.get(Which::PvDefault).featureset();
-    for word in 0..features::WORDS {
-        let ours = if word == 1 {
-            Feature::HYPERVISOR.mask | Feature::X2APIC.mask
-        } else {
-            0
-        };
-        assert_eq!(max[word] & !host[word] & !ours, 0);
-        assert_eq!(default[word] & !max[word], 0);
+    let (raw, host) = (policies.get(Which::Raw), policies.get(Which::Host));
+    let emulated = Feature::HYPERVISOR.mask | Feature::X2APIC.mask;
+    for (max, default) in [
+        (Which::PvMax, Which::PvDefault),
+        (Which::HvmMax, Which::HvmDefault),
+    ] {
+        let mut ours = [0; features::WORDS];
+        ours[1] = emulated;
+        if max == Which::HvmMax {
+            // What AMD's CPUs have outside long mode alone, and what they need not tell.
+            ours[0] = Feature::SEP.mask & raw.featureset()[0];
+            ours[8] = Feature::NO_LMSL.mask;
+        }
+        let (max, default) = (
+            policies.get(max).featureset(),
+            policies.get(default).featureset(),
+        );
+        let host = host.featureset();
+        for word in 0..features::WORDS {
+            assert_eq!(max[word] & !host[word] & !ours[word], 0);
+            assert_eq!(default[word] & !max[word], 0);
+        }
     }
+}
+
+#[test]
+fn hvm_guests_are_shown_what_pv_guests_cannot_have() {
+    let policies = policies();
+    let words = |which| policies.get(which).featureset();
+    let (pv, hvm) = (words(Which::PvDefault), words(Which::HvmDefault));
+    for word in 0..features::WORDS {
+        assert_eq!(pv[word] & !hvm[word], 0, "{word}");
+    }
+    let more = [
+        0x0002_3808,
+        0x0020_0000,
+        0x0400_0000,
+        0x0000_0010,
+        0,
+        0x0000_0080,
+        0x0000_000c,
+        0,
+        0x0010_0000,
+    ];
+    let found: Vec<_> = pv.iter().zip(&hvm).map(|(pv, hvm)| hvm & !pv).collect();
+    assert_eq!(found[..9], more);
+    assert_eq!(policies.get(Which::HvmDefault).xcr0_mask(), 0x207);
+    assert!(policies.has_hvm());
+    let none = HostSetup {
+        hvm: None,
+        ..ALL_ON
+    };
+    assert!(!Policies::new(&reference_cpu(), &none).has_hvm());
+    // Where PKRU is not saved, there are no keys.
+    let less = HostSetup { xcr0: 7, ..ALL_ON };
+    let less = Policies::new(&reference_cpu(), &less);
+    assert!(!less.get(Which::HvmMax).has(Feature::PKU));
+    assert_eq!(less.get(Which::HvmMax).xcr0_mask(), 7);
+}
+
+#[test]
+fn tsc_aux_is_told_of_where_it_is_kept() {
+    let cpu = reference_cpu().change(0x8000_0001, [0x0006_0fb1, 0, 0x77, 0xedd3_fbfd]);
+    let hvm = Some(HvmSetup {
+        unkept: &[Feature::DBEXT],
+    });
+    let setup = HostSetup {
+        tsc_aux: TscAux::Missing,
+        hvm,
+        ..ALL_ON
+    };
+    let policies = Policies::new(&cpu, &setup);
+    assert!(!policies.get(Which::PvMax).has(Feature::RDTSCP));
+    assert!(policies.get(Which::HvmDefault).has(Feature::RDTSCP));
 }

@@ -86,7 +86,8 @@ impl Mtrrs {
         let Some(place) = place(msr) else {
             return false;
         };
-        let addresses = (1 << policy.physical_address_bits().clamp(32, 52)) - 1 & !0xfff;
+        let end = 1_u64 << policy.physical_address_bits().clamp(32, 52);
+        let addresses = (end - 1) & !0xfff;
         let is_valid = match place {
             Place::Variable(at) if at.is_multiple_of(2) => {
                 value & !(addresses | TYPE) == 0 && is_type(value as u8)

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cpuid::features::WORDS;
 use crate::cpuid::tests::{ALL_ON, Table, reference_cpu};
+use crate::domain::Rights;
 
 const XSAVE_BIT: u32 = 1 << 26;
 const AVX_BIT: u32 = 1 << 28;
@@ -47,9 +48,19 @@ fn give(
     leaves: &[CpuidLeaf],
     msrs: &[MsrEntry],
 ) -> Result<(Policy, Words), Refused> {
-    let mut policy = policies.get(Which::PvDefault).clone();
+    give_to(DomainKind::Pv64, policies, leaves, msrs)
+}
+
+/// The same for any kind of guest.
+fn give_to(
+    kind: DomainKind,
+    policies: &Policies,
+    leaves: &[CpuidLeaf],
+    msrs: &[MsrEntry],
+) -> Result<(Policy, Words), Refused> {
+    let mut policy = policies.of_domain(kind, Rights::Guest).clone();
     policy.overlay(leaves, msrs)?;
-    policy.settled(policies, DomainKind::Pv64)
+    policy.settled(policies, kind)
 }
 
 /// A leaf of the default, changed.
@@ -124,6 +135,25 @@ fn what_cannot_be_had_is_left_out_and_told() {
 }
 
 #[test]
+fn each_kind_has_its_own_most() {
+    for policies in [amd(), intel()] {
+        for kind in [DomainKind::Pv64, DomainKind::Hvm] {
+            // What a kind has, tools can give to it, and to the other what both have.
+            let own = policies.of_domain(kind, Rights::Guest).leaves().unwrap();
+            let (policy, missing) = give_to(kind, &policies, &own, &[]).unwrap();
+            assert_eq!(&policy, policies.of_domain(kind, Rights::Guest));
+            assert_eq!(missing, [0; WORDS]);
+        }
+        let hvm = policies.get(Which::HvmDefault).leaves().unwrap();
+        let (policy, missing) = give(&policies, &hvm, &[]).unwrap();
+        for feature in [Feature::PSE, Feature::MTRR, Feature::SMEP] {
+            assert!(!policy.has(feature), "{feature:?}");
+            assert_ne!(missing[feature.word] & feature.mask, 0);
+        }
+    }
+}
+
+#[test]
 fn addresses_are_no_wider_than_the_machines() {
     let policies = amd();
     for (wanted, found) in [(0, 36), (30, 36), (38, 38), (40, 40), (52, 40), (255, 40)] {
@@ -136,7 +166,6 @@ fn addresses_are_no_wider_than_the_machines() {
 #[test]
 fn hypervisor_leaves_can_end_early() {
     use crate::cpuid::guest::{MachineFacts, View, answer};
-    use crate::domain::Rights;
     use crate::pv::state::Mode;
     let policies = amd();
     let machine = MachineFacts {
@@ -281,10 +310,13 @@ fn leaves() -> impl Strategy<Value = Vec<CpuidLeaf>> {
 
 proptest! {
     #[test]
-    fn any_list_leads_to_a_refusal_or_to_less_than_the_most(list in leaves()) {
+    fn any_list_leads_to_a_refusal_or_to_less_than_the_most(
+        list in leaves(),
+        kind in prop_oneof![Just(DomainKind::Pv64), Just(DomainKind::Hvm)],
+    ) {
         let policies = amd();
-        let max = policies.get(Which::PvMax);
-        if let Ok((policy, _)) = give(&policies, &list, &[]) {
+        let max = policies.get(Which::max_of(kind));
+        if let Ok((policy, _)) = give_to(kind, &policies, &list, &[]) {
             let mut most = max.featureset();
             for feature in [Feature::HTT, Feature::X2APIC, Feature::CMP_LEGACY] {
                 set(&mut most, feature);
@@ -295,11 +327,13 @@ proptest! {
             prop_assert_eq!(policy.xcr0_mask() & !max.xcr0_mask(), 0);
             prop_assert_eq!(policy.xcr0_mask() == 0, !policy.has(Feature::XSAVE));
             prop_assert_eq!(policy.xcr0_mask() & 4 != 0, policy.has(Feature::AVX));
+            let keys = policy.has(Feature::PKU) && policy.has(Feature::XSAVE);
+            prop_assert_eq!(policy.xcr0_mask() >> 9 & 1 != 0, keys);
             prop_assert_eq!(policy.vendor(), max.vendor());
             // Settled for good, and told as it is.
             let told = policy.leaves().unwrap();
             prop_assert!(told.len() <= MAX_LEAVES);
-            let (again, missing) = give(&policies, &told, &policy.msrs()).unwrap();
+            let (again, missing) = give_to(kind, &policies, &told, &policy.msrs()).unwrap();
             prop_assert_eq!(&again, &policy);
             prop_assert_eq!(missing, [0; WORDS]);
         }
@@ -320,11 +354,13 @@ proptest! {
             .collect();
         for policies in [amd(), intel()] {
             let _any = give(&policies, &list, &msrs);
-            let mut policy = policies.get(Which::PvMax).clone();
-            for leaf in &list {
-                let _any = policy.overlay(core::slice::from_ref(leaf), &[]);
+            for kind in [DomainKind::Pv64, DomainKind::Hvm] {
+                let mut policy = policies.get(Which::max_of(kind)).clone();
+                for leaf in &list {
+                    let _any = policy.overlay(core::slice::from_ref(leaf), &[]);
+                }
+                let _any = policy.settled(&policies, kind);
             }
-            let _any = policy.settled(&policies, DomainKind::Pv64);
         }
     }
 }

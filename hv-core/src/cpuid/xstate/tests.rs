@@ -104,8 +104,8 @@ fn without_xsave_there_is_nothing_to_carry() {
         let mut vcpu = state();
         let told = describe(components, &vcpu).unwrap();
         assert_eq!(told, [0; PREFIX]);
-        assert_eq!(adopt(&components, &mut vcpu, &told), Ok(()));
-        assert!(adopt(&components, &mut vcpu, &good()).is_err());
+        assert_eq!(adopt(components, &mut vcpu, &told), Ok(()));
+        assert!(adopt(components, &mut vcpu, &good()).is_err());
     });
 }
 

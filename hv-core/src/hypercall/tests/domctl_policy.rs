@@ -1,3 +1,5 @@
+use alloc::sync::Arc;
+
 use xen_abi::GuestHandle;
 use xen_abi::arch_x86::{CpuidLeaf, MsrEntry};
 use xen_abi::domctl::{self as abi, Domctl, DomctlCpuPolicy};
@@ -7,6 +9,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::domctl::{op, plain, request};
 use crate::cpuid::Which;
+use crate::cpuid::features::Feature;
+use crate::domain::{Domain, DomainKind, Limits, Rights};
 use crate::hypercall::testing::{Fixture, GUEST, NOWHERE, policies};
 
 const LEAVES: u64 = GUEST + 0x1000;
@@ -148,4 +152,41 @@ fn a_domain_that_runs_keeps_its_policy() {
         Err(Errno::EINVAL),
         "the caller's"
     );
+}
+
+#[test]
+fn a_domain_in_containers_has_the_policy_of_its_kind() {
+    let mut f = Fixture::control();
+    let limits = Limits {
+        vcpus: 1,
+        max_pages: 1,
+        max_port: 1023,
+        pirqs: 16,
+        grants: crate::grants::Limits::default(),
+    };
+    let domain = Domain::new(3, DomainKind::Hvm, Rights::Guest, limits, f.hv.backing).unwrap();
+    f.hv.add(Arc::new(domain)).unwrap();
+    let told = get(&mut f, 3, lists(120, 2)).unwrap();
+    let leaf_1: CpuidLeaf = f.get(LEAVES + size_of::<CpuidLeaf>() as u64);
+    assert_eq!(leaf_1.d & 1 << 12, 1 << 12, "MTRR");
+    // A PV domain can have all of them but what it cannot use.
+    f.add(1);
+    let (done, _) = set(&mut f, 1, lists(told.nr_leaves, told.nr_msrs));
+    assert_eq!(done, Ok(0));
+    let given =
+        f.hv.domain(1)
+            .unwrap()
+            .policy
+            .now(policies().get(Which::PvDefault));
+    assert!(!given.has(Feature::MTRR));
+    // And it again what it had.
+    let (done, _) = set(&mut f, 3, lists(told.nr_leaves, told.nr_msrs));
+    assert_eq!(done, Ok(0));
+    let default = policies().get(Which::HvmDefault);
+    let given =
+        f.hv.domain(3)
+            .unwrap()
+            .policy
+            .now(policies().get(Which::PvDefault));
+    assert_eq!(&given, default);
 }
