@@ -57,7 +57,7 @@ pub fn with_drivers(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
 }
 
 /// What dom0 uses beside `xl` to look at our own guests.
-const MICRO_TOOLS: &[&str] = &["free-pages", "hold-grant", "pool-race"];
+const MICRO_TOOLS: &[&str] = &["domain-race", "free-pages", "hold-grant", "pool-race"];
 
 /// A dom0 image with our own guest kernels behind it.
 pub fn with_micro(layout: &Layout, dom0: &Path) -> Result<PathBuf> {

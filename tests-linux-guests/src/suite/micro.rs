@@ -104,7 +104,7 @@ pub const CASES: &[Case] = &[
         name: "domu-races-1000",
         tier: Tier::Long,
         kernel_args: "XROUNDS=1000",
-        seconds: 10800,
+        script: Script::Guest("domain-race"),
         ..RACES
     },
 ];
