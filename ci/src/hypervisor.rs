@@ -86,11 +86,12 @@ pub fn build(layout: &Layout, profile: Profile) -> Result<Hypervisor> {
     Ok(files)
 }
 
-/// Builds micro-pv, the kernel that checks the hypercall interface, and beside it the small micro-domu.
+/// Builds micro-pv, the kernel that checks the hypercall interface, and beside it the small micro-domu and micro-pvh.
 pub fn build_micro(layout: &Layout) -> Result<PathBuf> {
     let toolchain = Toolchain::select(layout)?;
-    let arguments = ["--quiet", "--release", "--package", "micro-pv"];
-    process::run(toolchain.cargo(layout, "build").args(arguments))?;
+    let mut cargo = toolchain.cargo(layout, "build");
+    cargo.args(["--quiet", "--release"]);
+    process::run(cargo.args(["--package", "micro-pv", "--package", "micro-pvh"]))?;
     let folder = layout.target.join("hv").join(TARGET).join("release");
     Ok(folder.join("micro-pv"))
 }

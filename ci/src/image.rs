@@ -63,7 +63,7 @@ const MICRO_TOOLS: &[&str] = &["domain-race", "free-pages", "hold-grant", "pool-
 pub fn with_micro(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
     let micro = hypervisor::build_micro(layout)?;
     let mut archive = Archive::default();
-    for name in ["micro-pv", "micro-domu"] {
+    for name in ["micro-pv", "micro-domu", "micro-pvh"] {
         archive.copy(&format!("guest/{name}"), &micro.with_file_name(name), 0o644)?;
     }
     for name in MICRO_TOOLS {

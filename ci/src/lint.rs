@@ -64,6 +64,8 @@ fn clippy_hypervisor(layout: &Layout) -> Result<()> {
         "hv-core",
         "--package",
         "micro-pv",
+        "--package",
+        "micro-pvh",
         "--bins",
     ]);
     process::run(clippy.args(["--", "-D", "warnings"]))
@@ -74,7 +76,9 @@ fn clippy_hypervisor(layout: &Layout) -> Result<()> {
 fn may_be_unsafe(path: &Path) -> bool {
     path.starts_with("hv-core/src/hw")
         || path == Path::new("hv-core/src/main.rs")
+        || path.starts_with("tests-linux-guests/micro-base")
         || path.starts_with("tests-linux-guests/micro-pv")
+        || path.starts_with("tests-linux-guests/micro-pvh")
         || path.ends_with("tests.rs")
         || path.components().any(|part| part.as_os_str() == "tests")
 }

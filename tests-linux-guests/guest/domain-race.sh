@@ -5,11 +5,14 @@
 guests_left() { xl list | awk 'NR > 2 { print $1, $2, $5 }'; }
 none_left() { local left; left=$(guests_left); [ -z "$left" ] || { echo "$left"; false; }; }
 
+# In the same emulator Xen 4.17 died of a null pointer in its credit2 (unpark_parked_units) when a domain with a cap went.
+xl dmesg | grep -q Xenolith || uncapped=uncapped
+
 # What the hypervisor sets aside for its first domains it may keep.
-runs domain-race 5
+runs domain-race 5 $uncapped
 eventually "the first ones are gone" 30 none_left
 before=$(free-pages)
-LIMIT=900 run domain-race "${XROUNDS:-100}"
+LIMIT=900 run domain-race "${XROUNDS:-100}" $uncapped
 equal "the race ends well" "$RC" 0
 echo "$OUT" | grep -E '^(ok|FAILED) ' >>"$REPORT"
 echo "$OUT" | grep ' times, refused '

@@ -12,7 +12,14 @@ equal "xl domname of that" "$(xl domname "$id")" one
 equal "a shell answers" "$(guest one 'echo $((6 * 7)) is it')" "42 is it"
 equal "its kernel is Debian's" "$(guest one 'uname -r')" "$(uname -r)"
 equal "it runs on Xen" "$(guest one 'cat /sys/hypervisor/type')" xen
-matches "it runs as a PV guest" "$(guest one dmesg)" 'Hypervisor detected: Xen PV'
+case $XTYPE in
+    pvh)
+        equal "what kind of guest it is" "$(guest one 'cat /sys/hypervisor/guest_type')" PVH
+        matches "its kernel uses the hypervisor's clock" \
+            "$(guest one 'cat /sys/devices/system/clocksource/clocksource0/current_clocksource')" '^(xen|tsc)$'
+        ;;
+    *) matches "it runs as a PV guest" "$(guest one dmesg)" 'Hypervisor detected: Xen PV' ;;
+esac
 lacks "it is not the control domain" "$(guest one 'dmesg')" 'Xen PV dom0|initial domain'
 between "its MemTotal in KiB" "$(guest one "awk '/^MemTotal/ { print \$2 }' /proc/meminfo")" 30000 98304
 runs xl list

@@ -1,13 +1,16 @@
-# Many guests at once, each with a console and a disk; XMANY of them.
+# Many guests at once, each with a console and a disk; XMANY of them. With XTYPE=mixed every other one is a PVH guest.
 . /tests/report.sh
 . /tests/domus.sh
 
 LIMIT=300
 AWAIT=1500
+mixed=$([ "$XTYPE" = mixed ] && echo mixed)
+if [ -n "$mixed" ]; then XTYPE=pvh; fi
 start_backends
 start_counting
 all=$(numbered g "${XMANY:-30}")
 for name in $all; do
+    if [ -n "$mixed" ]; then XTYPE=$([ "$XTYPE" = pvh ] && echo pv || echo pvh); fi
     echo "the disk of $name" >"/run/disk.$name"
     truncate -s 1M "/run/disk.$name"
     configure "$name" 96 "disk = ['file:/run/disk.$name,xvda,w']"

@@ -24,12 +24,14 @@ start_counting() {
     BEFORE=$(free-pages)
 }
 
-# configure NAME MEMORY [LINE...]: writes /tmp/NAME.cfg; lines are added, and win over those before them.
+# configure NAME MEMORY [LINE...]: writes /tmp/NAME.cfg; lines are added, and win over those before them. XTYPE on dom0's
+# command line is what kind of guests these are: pv (as without it) or pvh.
 configure() {
     local name=$1 memory=$2
     shift 2
     {
         echo "name = '$name'"
+        echo "type = '${XTYPE:-pv}'"
         echo "memory = $memory"
         echo "kernel = '/guest/vmlinux.gz'"
         echo "ramdisk = '/guest/initrd.gz'"

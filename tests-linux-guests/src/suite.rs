@@ -9,6 +9,7 @@ mod debian;
 mod domu;
 mod memory;
 mod micro;
+mod pvh;
 
 /// All cases, the quickest of each part first.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
@@ -19,6 +20,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         acts::CASES,
         domu::CASES,
         micro::CASES,
+        pvh::CASES,
     ];
     parts.into_iter().flatten()
 }

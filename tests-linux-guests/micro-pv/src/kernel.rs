@@ -1,10 +1,11 @@
 //! Start and end of the run, and the shared info page.
 
-use core::alloc::{GlobalAlloc, Layout};
 use core::arch::global_asm;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use micro_base::NoHeap;
+pub use micro_base::word;
 use xen_abi::hypercall::{__HYPERVISOR_platform_op, __HYPERVISOR_sched_op};
 use xen_abi::platform::{
     PlatformEnterAcpiSleep, PlatformOp, XENPF_INTERFACE_VERSION, XENPF_enter_acpi_sleep,
@@ -21,18 +22,6 @@ use crate::store::Store;
 use crate::{tables, trap};
 
 global_asm!(include_str!("entry.S"));
-
-/// The kernel has no heap; a crate it uses asks that there be an allocator.
-struct NoHeap;
-
-// SAFETY: it never hands out memory.
-unsafe impl GlobalAlloc for NoHeap {
-    unsafe fn alloc(&self, _: Layout) -> *mut u8 {
-        core::ptr::null_mut()
-    }
-
-    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
-}
 
 #[global_allocator]
 static HEAP: NoHeap = NoHeap;
@@ -85,12 +74,6 @@ pub fn domain() -> u16 {
         KNOWN.store(u32::from(number) + 1, Ordering::Relaxed);
     }
     (KNOWN.load(Ordering::Relaxed) - 1) as u16
-}
-
-/// What stands behind `key=` on the command line.
-pub fn word<'a>(line: &'a str, key: &str) -> Option<&'a str> {
-    line.split_ascii_whitespace()
-        .find_map(|w| w.strip_prefix(key)?.strip_prefix('='))
 }
 
 // SAFETY: each program defines it, with this signature.

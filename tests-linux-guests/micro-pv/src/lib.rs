@@ -20,7 +20,6 @@ pub mod measure;
 pub mod memory;
 pub mod pci;
 pub mod report;
-pub mod shared;
 pub mod shares;
 pub mod store;
 pub mod tables;

@@ -4,9 +4,9 @@
 //! other is, `data/peer`, and the first one the port of the second, `data/port`. The time stamp counter is the clock:
 //! where instructions are counted it tells nanoseconds, one for each.
 
-use core::arch::asm;
 use core::mem::offset_of;
 
+use micro_base::measure::measure;
 use xen_abi::event_channel::*;
 use xen_abi::grant_table::*;
 use xen_abi::hypercall::*;
@@ -15,47 +15,18 @@ use xen_abi::xen::{DOMID_SELF, MulticallEntry};
 use xen_abi::xs_message;
 
 use crate::call::hypercall;
-use crate::checks::{clock, events, granted, mmu, timers, upcall};
+use crate::checks::{events, granted, mmu, timers, upcall};
 use crate::console::println;
 use crate::memory::{self, PAGE, Page};
 use crate::store::{NO_TRANSACTION, Store};
 use crate::tables::Window;
 
-/// Of so many rounds the cheapest counts.
-const ROUNDS: u32 = 5;
 /// Pages that are lent, and calls in a list.
 const MANY: u64 = 16;
 /// The first of their references.
 const REFERENCE: u32 = 16;
 /// The sub-operation of `xen_version` that only returns a number.
 const XENVER: u64 = XENVER_version as u64;
-
-/// Nanoseconds for each operation, and how many there were.
-struct Figure {
-    best: u64,
-    operations: u32,
-}
-
-/// Does the work in rounds of so many times, between marks that the emulator's counters know (`count.c`).
-fn measure(times: u32, mut work: impl FnMut()) -> Figure {
-    work();
-    let mut best = u64::MAX;
-    // SAFETY: a no-operation of seven bytes.
-    unsafe { asm!(".byte 0x0f, 0x1f, 0x80, 0, 0x58, 0x45, 0x4e") };
-    for _ in 0..ROUNDS {
-        let start = clock::tsc();
-        for _ in 0..times {
-            work();
-        }
-        best = best.min((clock::tsc() - start) / u64::from(times));
-    }
-    // SAFETY: the same.
-    unsafe { asm!(".byte 0x0f, 0x1f, 0x80, 1, 0x58, 0x45, 0x4e") };
-    Figure {
-        best,
-        operations: ROUNDS * times,
-    }
-}
 
 /// A number that dom0 has written for us.
 fn told(store: &mut Store, path: &str) -> u32 {
@@ -224,7 +195,7 @@ impl Lent {
                 .get(map + offset_of!(GnttabMapGrantRef, handle) as u64);
             let place = index * UNMAP + offset_of!(GnttabUnmapGrantRef, handle) as u64;
             memory::write(self.unmaps.address() + place, handle);
-            memory::read::<u64>(self.base + index * PAGE);
+            let _: u64 = memory::read(self.base + index * PAGE);
         }
         call(GNTTABOP_unmap_grant_ref, self.unmaps, count);
         let last = (count - 1) * UNMAP + offset_of!(GnttabUnmapGrantRef, status) as u64;

@@ -7,6 +7,8 @@ use xen_abi::arch_x86::MACH2PHYS_VIRT_START;
 use xen_abi::start_info::StartInfo;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+pub use micro_base::memory::{read, write};
+
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
 /// Address of our frame 0; also in the linker script and the notes.
@@ -54,19 +56,6 @@ pub fn start_info() -> StartInfo {
 /// Address in the initial mapping of a machine frame of ours.
 pub fn address_of_frame(machine: u64) -> u64 {
     VIRT_BASE + read::<u64>(MACH2PHYS_VIRT_START + machine * 8) * PAGE
-}
-
-/// Copies a value from an address of ours.
-pub fn read<T: FromBytes>(address: u64) -> T {
-    // SAFETY: callers name mapped memory; a wrong address is a page fault, which ends the run
-    // with a message.
-    unsafe { (address as *const T).read_volatile() }
-}
-
-/// Copies a value to an address of ours.
-pub fn write<T: IntoBytes>(address: u64, value: T) {
-    // SAFETY: as for `read`; callers name pages of the pool.
-    unsafe { (address as *mut T).write_volatile(value) }
 }
 
 /// The machine frame of one of our frames.

@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 use crate::checks::{clock, events, timers, upcall};
 use crate::memory;
-use crate::shared::Shared;
+use micro_base::memory::Shared;
 
 /// No transaction.
 pub const NO_TRANSACTION: u32 = 0;

@@ -1,0 +1,142 @@
+//! Hypercalls with anything in their registers, events to ourselves, parameters.
+
+use xen_abi::hypercall::{__HYPERVISOR_sched_op, __HYPERVISOR_vcpu_op, __HYPERVISOR_xen_version};
+use xen_abi::xen::DOMID_SELF;
+
+use crate::apic::write_msr;
+use crate::call::{hypercall, raw};
+use crate::console::println;
+use crate::pages::{HOLE, PAGE, SCRATCH};
+use crate::random::Random;
+use crate::{events, trap};
+
+/// An event to ourselves, many times.
+pub fn events(_: &mut Random) {
+    events::init();
+    let port = events::to_self();
+    for round in 0..10_000 {
+        assert_eq!(events::notify(port), 0, "an event is sent");
+        if round % 2 == 0 {
+            trap::enable();
+            trap::disable();
+        } else {
+            trap::sleep();
+        }
+        assert!(events::fired(port), "it comes, round {round}");
+    }
+    println!("events to ourselves: all came");
+}
+
+/// Whether the call would end us, stop us, or cut our console off.
+fn is_fatal(number: u64, args: &[u64; 6]) -> bool {
+    let number = number as u32;
+    (number == __HYPERVISOR_sched_op && !matches!(args[0] as u32, 0 | 7..))
+        || (number == __HYPERVISOR_vcpu_op && matches!(args[0] as u32, 0..=2))
+        // Anything that was registered is written to from then on: not to what is ours.
+        || (number == __HYPERVISOR_vcpu_op && matches!(args[0] as u32, 5 | 10 | 13))
+}
+
+/// Every number with anything.
+pub fn hypercalls(random: &mut Random) {
+    let mut answers = [0_u32; 64];
+    for round in 0..60_000_u64 {
+        let page = &SCRATCH[random.below(12) as usize];
+        for _ in 0..8 {
+            page.set_word(random.below(16), argument(random));
+        }
+        let number = match round % 8 {
+            0 => random.edgy(),
+            _ => round / 8 % 64,
+        };
+        let mut args = [0; 6].map(|_| argument(random));
+        args[0] = match random.below(4) {
+            0 => argument(random),
+            _ => random.below(40),
+        };
+        if random.below(2) == 0 {
+            args[1] = page.address();
+        }
+        if is_fatal(number, &args) {
+            continue;
+        }
+        let answer = raw(number, args);
+        answers[usize::from(answer.unsigned_abs() < 64) * (answer.unsigned_abs() & 63) as usize] +=
+            1;
+    }
+    for (error, count) in answers.iter().enumerate().filter(|(_, count)| **count != 0) {
+        println!("answers -{error} and what is no error: {count}");
+    }
+    println!(
+        "version after that: {:#x}",
+        hypercall(__HYPERVISOR_xen_version, [0, 0])
+    );
+}
+
+fn argument(random: &mut Random) -> u64 {
+    match random.below(10) {
+        0 | 1 => random.below(16),
+        2 => random.edgy(),
+        3 => SCRATCH[random.below(12) as usize].address() + random.below(2) * random.below(PAGE),
+        4 => u64::from(DOMID_SELF),
+        5 => HOLE * PAGE,
+        6 => 0x7ff0 + random.below(16),
+        7 => (random.below(8) << 32) | random.below(8),
+        8 => 1 << 47,
+        _ => random.next(),
+    }
+}
+
+/// The hypercall page, and what it does.
+pub fn page(_: &mut Random) {
+    let base = core::arch::x86_64::__cpuid(0x4000_0000);
+    println!("hypervisor leaves to {:#x}", base.eax);
+    let facts = core::arch::x86_64::__cpuid(0x4000_0002);
+    let page = &SCRATCH[5];
+    println!(
+        "{} pages by MSR {:#x}: {:?}",
+        facts.eax,
+        facts.ebx,
+        write_msr(facts.ebx, page.address())
+    );
+    // The first bytes of some entries.
+    for number in [0_u64, 1, 17, 23, 32, 55, 63] {
+        println!("entry {number}: {:x?}", page.word(number * 4).to_le_bytes());
+    }
+    let version: i64;
+    // SAFETY: the page was filled by the hypervisor for that.
+    unsafe {
+        core::arch::asm!("call {}", in(reg) page.address() + 17 * 32, in("rdi") 0, in("rsi") 0, lateout("rax") version);
+    }
+    println!("version by that page: {version:#x}");
+}
+
+/// Every parameter is read, and written with anything.
+pub fn parameters(random: &mut Random) {
+    use xen_abi::hvm_op::{HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN};
+    for index in (0..48).chain([1 << 16, u32::MAX]) {
+        match events::parameter(index) {
+            Some(value) => println!("parameter {index}: {value:#x}"),
+            None => println!("parameter {index}: none"),
+        }
+    }
+    for index in 0..48 {
+        if matches!(index, HVM_PARAM_CONSOLE_PFN | HVM_PARAM_CONSOLE_EVTCHN) {
+            continue;
+        }
+        let old = events::parameter(index);
+        let answers = [
+            old.unwrap_or(0),
+            0,
+            1,
+            random.edgy(),
+            random.next(),
+            1 << 56 | 3,
+            2 << 56 | 0xf3,
+        ]
+        .map(|value| events::set_parameter(index, value));
+        println!("parameter {index} is set: {answers:?}");
+        if let Some(old) = old {
+            events::set_parameter(index, old);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The same scripts with PVH guests: `type="pvh"`, hardware's own virtual machine in place of the PV interface.
+
+use crate::case::{Case, Guests, Script, Tier};
+use crate::devices;
+use crate::emulator::Machine;
+
+/// All of them.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "pvh-boot",
+        script: Script::Guest("domu-boot"),
+        ..PVH
+    },
+    Case {
+        name: "pvh-life",
+        script: Script::Guest("domu-life"),
+        ..PVH
+    },
+    Case {
+        name: "pvh-ends",
+        script: Script::Guest("domu-ends"),
+        // Guests crash, and say so.
+        tolerated: &["Kernel panic", "Call Trace:"],
+        ..PVH
+    },
+    Case {
+        name: "pvh-vcpus",
+        machine: TWO_CPUS,
+        kernel_args: "XTYPE=pvh XMANY=8",
+        script: Script::Guest("domu-vcpus"),
+        ..PVH
+    },
+    Case {
+        name: "pvh-devices",
+        devices: Some(&devices::SERVED),
+        script: Script::Guest("domu-devices"),
+        ..PVH
+    },
+    Case {
+        name: "pvh-memory",
+        script: Script::Guest("domu-memory"),
+        ..PVH
+    },
+    Case {
+        // With a migration to this host.
+        name: "pvh-save",
+        script: Script::Guest("domu-save"),
+        seconds: 1800,
+        ..PVH
+    },
+    Case {
+        name: "smp2-pvh-save",
+        machine: TWO_CPUS,
+        script: Script::Guest("domu-save"),
+        seconds: 1800,
+        ..PVH
+    },
+    Case {
+        name: "pvh-many",
+        kernel_args: "XTYPE=pvh XMANY=6",
+        script: Script::Guest("domu-many"),
+        ..PVH
+    },
+    Case {
+        // Half of them PV.
+        name: "pvh-crowd",
+        machine: Machine {
+            memory_mib: 6144,
+            ..TWO_CPUS
+        },
+        kernel_args: "XTYPE=mixed XMANY=40",
+        script: Script::Guest("domu-many"),
+        seconds: 5400,
+        ..PVH
+    },
+    Case {
+        // Two CPUs, so that vCPUs race.
+        name: "pvh-hostile",
+        guests: Guests::Micro,
+        machine: TWO_CPUS,
+        dom0_mib: 512,
+        script: Script::Guest("pvh-hostile"),
+        seconds: 2400,
+        ..PVH
+    },
+];
+
+/// What they share. The hypervisor does not have such guests yet, so they run where they are asked for by name.
+const PVH: Case = Case {
+    tier: Tier::Named,
+    guests: Guests::Linux,
+    kernel_args: "XTYPE=pvh",
+    seconds: 900,
+    ..Case::BASE
+};
+
+const TWO_CPUS: Machine = Machine {
+    cpus: 2,
+    ..Machine::BASE
+};
