@@ -63,7 +63,8 @@ usage: cargo xtask COMMAND
              --hypervisor xenolith|xen     only on this one
              --devices        disks and networks in dom0
              --guests         PV guests: creating them, their disks and networks, what goes between them
-             --guests --only PART          of that: creation, crowd, micros, wakeups, loops, disks or networks
+             --guests --only PART          of that: creation, crowd, micros, wakeups, loops, disks or networks;
+                              of PVH guests: pvh-micros or pvh-loops
              --debian         only the boot of the Debian disk to its login
   fuzz     random damage to what the boot parses (ACPI tables, what loaders say, kernel files) and to hypercalls
              TARGET           acpi, loader, command-line, microcode, elf or bzimage;

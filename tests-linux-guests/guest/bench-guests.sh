@@ -85,6 +85,29 @@ measure_micros() {
     destroys answering
 }
 
+# What leaving a small PVH kernel costs. dom0 sleeps while it measures.
+measure_pvh_micros() {
+    configure_micro pvh micro-pvh 16 'act=measure' "type = 'pvh'" 'vcpus = 2' "tsc_mode = 'native'"
+    runs xl create -p -e /tmp/pvh.cfg
+    open_console pvh
+    xl unpause pvh
+    if await_line pvh MICRO-MEASURED 120; then
+        ok "the small PVH kernel measures"
+    else
+        fail "the small PVH kernel measures" "$(tail -n 3 "$CONSOLES/guest-pvh.log")"
+    fi
+    tr -d '\r' <"$CONSOLES/guest-pvh.log" | grep -aE '^(BENCH|COUNTED) ' >>/tmp/bench
+    destroys pvh
+}
+
+# What a program of a PVH guest's kernel costs.
+measure_pvh_loops() {
+    configure two 128 "tsc_mode = 'native'"
+    creates two
+    inside two 'PVH: ' loops
+    destroys two
+}
+
 # How late a small kernel that sleeps and works a little wakes beside eight that never sleep.
 measure_wakeups() {
     local name all native="tsc_mode = 'native'"
@@ -129,6 +152,8 @@ measure_networks() {
 
 # wanted PART: whether this part is measured; all are, unless the command line names one.
 wanted() { [ "${XPART:-$1}" = "$1" ]; }
+# named PART: only when the command line does.
+named() { [ "$XPART" = "$1" ]; }
 
 # What measures in guests with Linux needs two of them.
 measure_linux() {
@@ -156,6 +181,8 @@ add_bridge
 if wanted creation; then measure_creation; fi
 if wanted crowd; then measure_crowd; fi
 if wanted micros; then measure_micros; fi
+if named pvh-micros; then measure_pvh_micros; fi
+if named pvh-loops; then measure_pvh_loops; fi
 if wanted wakeups; then measure_wakeups; fi
 if wanted loops || wanted disks || wanted networks; then measure_linux; fi
 dmesg -n 1

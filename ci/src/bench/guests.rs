@@ -29,7 +29,7 @@ const CASE: Case = Case {
 };
 
 /// What can be measured alone, and the word for the script that measures.
-const PARTS: [(&str, &str); 7] = [
+const PARTS: [(&str, &str); 9] = [
     ("creation", "XPART=creation"),
     ("crowd", "XPART=crowd"),
     ("micros", "XPART=micros"),
@@ -37,6 +37,9 @@ const PARTS: [(&str, &str); 7] = [
     ("loops", "XPART=loops"),
     ("disks", "XPART=disks"),
     ("networks", "XPART=networks"),
+    // Only by their names.
+    ("pvh-micros", "XPART=pvh-micros"),
+    ("pvh-loops", "XPART=pvh-loops XTYPE=pvh"),
 ];
 
 /// The boot that measures one part, or all.

@@ -22,6 +22,7 @@ const ACTS: &[Act] = &[
     ("msr-read", registers::msrs_read),
     ("msr-write", registers::msrs_written),
     ("controls", registers::controls),
+    ("roots", registers::roots),
     ("debug", registers::debug),
     ("ports", registers::ports),
     ("instructions", instructions::all),
