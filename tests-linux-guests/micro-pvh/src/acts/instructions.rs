@@ -159,6 +159,8 @@ fn task() {
     }
     let stack = SCRATCH[14].address() + 4096;
     write(task + 4, stack);
+    // No map of ports: all are forbidden to user mode.
+    write(task + 0x66, 0xffff_u16);
     write(SCRATCH[13].address(), 0x3f_u16);
     write(SCRATCH[13].address() + 2, gdt);
     // SAFETY: the same segments as before, and one more.
@@ -172,7 +174,8 @@ pub fn user(_: &mut Random) {
     let codes: &[(&str, &[u8])] = &[
         ("VMMCALL", &[0x0f, 0x01, 0xd9]),
         ("VMCALL", &[0x0f, 0x01, 0xc1]),
-        ("CPUID", &[0x0f, 0xa2]),
+        // rbx is kept, in r15.
+        ("CPUID", &[0x49, 0x89, 0xdf, 0x0f, 0xa2, 0x4c, 0x89, 0xfb]),
         ("RDMSR", &[0x0f, 0x32]),
         ("WRMSR", &[0x0f, 0x30]),
         ("HLT", &[0xf4]),
@@ -209,7 +212,7 @@ pub fn user(_: &mut Random) {
         // Behind each stands UD2: trap 6 there means that it was executed.
         let met = probe!("mov {s}, rsp; push 0x23; push {s}; push 0x2; push 0x2b; push {page}; iretq",
             s = out(reg) _, page = in(reg) page,
-            inout("rax") page => _, out("rcx") _, out("rdx") _, in("rsi") 0xfee0_0020_u64, out("r15") _
+            inout("rax") SCRATCH[7].address() => _, out("rcx") _, out("rdx") _, in("rsi") 0xfee0_0020_u64, out("r15") _
         );
         println!("user mode: {name}: {met:?}");
     }

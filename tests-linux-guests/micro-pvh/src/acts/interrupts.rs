@@ -49,11 +49,11 @@ pub fn registers(random: &mut Random) {
 }
 
 fn print_register(register: u64) {
-    let value = try_read(BASE + register).map(|value| value as u32);
-    match value {
-        Ok(0) => {}
-        Ok(value) => println!("APIC {register:#x}: {value:#x}"),
-        Err(trap) => println!("APIC {register:#x}: {trap:?}"),
+    let value: u32;
+    let met =
+        probe!("mov {v:e}, [{a}]", a = in(reg) BASE + register, v = inout(reg) 0_u32 => value);
+    if value != 0 || met.is_some() {
+        println!("APIC {register:#x}: {value:#x} {met:?}");
     }
 }
 

@@ -185,9 +185,11 @@ pub fn controls(random: &mut Random) {
         all[4].note(
             probe!("xsetbv", in("ecx") 0, in("eax") flip as u32, in("edx") (flip >> 32) as u32),
         );
-        all[5].note(probe!("mov {old}, cr3; or {v}, {old}; mov cr3, {v}; mov cr3, {old}",
-            v = inout(reg) 0xff8 & flip => _, old = out(reg) _
-        ));
+        all[5].note(
+            probe!("mov {old}, cr3; or {v}, {old}; mov cr3, {v}; mov cr3, {old}",
+                v = inout(reg) 0xff8 & flip => _, old = out(reg) _
+            ),
+        );
     }
     for (taken, name) in all.iter().zip(["CR0", "CR4", "CR8", "EFER", "XCR0", "CR3"]) {
         taken.tell(name);
@@ -199,9 +201,11 @@ pub fn controls(random: &mut Random) {
 pub fn roots(_: &mut Random) {
     let mut taken = Taken::default();
     for bit in 40..64 {
-        taken.note(probe!("mov {old}, cr3; or {v}, {old}; mov cr3, {v}; mov cr3, {old}",
-            v = inout(reg) 1_u64 << bit => _, old = out(reg) _
-        ));
+        taken.note(
+            probe!("mov {old}, cr3; or {v}, {old}; mov cr3, {v}; mov cr3, {old}",
+                v = inout(reg) 1_u64 << bit => _, old = out(reg) _
+            ),
+        );
     }
     taken.tell("roots with bits too many");
 }
