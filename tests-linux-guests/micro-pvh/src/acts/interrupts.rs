@@ -101,7 +101,6 @@ pub fn accesses(random: &mut Random) {
             probe!("cmpxchg8b [{a}]", a = in(reg) a, out("eax") _, out("edx") _, out("ecx") _),
             probe!("movdqu xmm0, [{a}]", a = in(reg) a),
             probe!("fld qword ptr [{a}]", a = in(reg) a),
-            probe!("jmp [{a}]", a = in(reg) BASE + 0x380),
         ];
         traps += met.iter().flatten().count() as u32;
     }
