@@ -22,7 +22,7 @@ const ACTS: &[Act] = &[
     ("msr-read", registers::msrs_read),
     ("msr-write", registers::msrs_written),
     ("controls", registers::controls),
-    ("roots", registers::roots),
+    ("unchecked", registers::unchecked),
     ("debug", registers::debug),
     ("ports", registers::ports),
     ("instructions", instructions::all),

@@ -170,7 +170,7 @@ pub fn controls(random: &mut Random) {
         // The value and what it was are in registers: memory may be of no use while it is in effect.
         all[0].note(
             probe!("mov {old}, cr0; xor {v}, {old}; mov cr0, {v}; mov cr0, {old}",
-                v = inout(reg) flip => _, old = out(reg) _
+                v = inout(reg) with_cd(flip) => _, old = out(reg) _
             ),
         );
         all[1].note(
@@ -197,9 +197,23 @@ pub fn controls(random: &mut Random) {
     lmsw(random);
 }
 
-/// Roots of page tables with bits that no address has. QEMU's CPU takes them, and refuses to run such a guest later.
-pub fn roots(_: &mut Random) {
+/// NW only with CD: see [`unchecked`].
+fn with_cd(flip: u64) -> u64 {
+    if flip & NW != 0 { flip | NW << 1 } else { flip }
+}
+
+/// NW in CR0, before CD.
+const NW: u64 = 1 << 29;
+
+/// NW without CD, and roots of page tables with bits that no address has: a CPU refuses them. QEMU's takes them, and
+/// refuses to run such a guest later.
+pub fn unchecked(_: &mut Random) {
     let mut taken = Taken::default();
+    taken.note(
+        probe!("mov {old}, cr0; or {v}, {old}; mov cr0, {v}; mov cr0, {old}",
+            v = inout(reg) NW => _, old = out(reg) _
+        ),
+    );
     for bit in 40..64 {
         taken.note(
             probe!("mov {old}, cr3; or {v}, {old}; mov cr3, {v}; mov cr3, {old}",
@@ -207,7 +221,7 @@ pub fn roots(_: &mut Random) {
             ),
         );
     }
-    taken.tell("roots with bits too many");
+    taken.tell("what a CPU refuses");
 }
 
 /// The old ways to CR0.
