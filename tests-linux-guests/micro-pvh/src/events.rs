@@ -80,6 +80,11 @@ pub fn init() {
     READY.store(true, Ordering::Relaxed);
 }
 
+/// Whether events come by the callback.
+pub fn is_ready() -> bool {
+    READY.load(Ordering::Relaxed)
+}
+
 /// Forgets the page: it was mapped elsewhere.
 pub fn forget() {
     READY.store(false, Ordering::Relaxed);
@@ -104,9 +109,6 @@ pub fn to_self() -> u32 {
 
 /// Takes what is pending; called with interrupts held off.
 pub fn collect() {
-    if !READY.load(Ordering::Relaxed) {
-        return;
-    }
     write(PLACE + VCPU_INFO_UPCALL_PENDING as u64, 0_u8);
     write(PLACE + VCPU_INFO_PENDING_SEL as u64, 0_u64);
     let pending = PLACE + SHARED_INFO_EVTCHN_PENDING as u64;

@@ -167,7 +167,8 @@ extern "C" fn trap_entry(frame: &mut Frame) {
         COUNTS[frame.vector as usize & 255].fetch_add(1, Ordering::AcqRel);
         match frame.vector as u8 {
             2 => {}
-            events::VECTOR => events::collect(),
+            // Not by the APIC, unless we send it so ourselves before there is a callback.
+            events::VECTOR if events::is_ready() => events::collect(),
             _ => apic::end_of_interrupt(),
         }
         return;
@@ -198,10 +199,10 @@ fn unexpected(frame: &Frame) -> ! {
     kernel::shut_down()
 }
 
-/// Takes interrupts from now on.
+/// Takes interrupts from now on, at once what waits: the instruction behind STI is never interrupted.
 pub fn enable() {
     // SAFETY: all of them have handlers.
-    unsafe { asm!("sti") };
+    unsafe { asm!("sti", "nop") };
 }
 
 /// Takes none.
