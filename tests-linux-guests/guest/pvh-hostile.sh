@@ -81,8 +81,9 @@ for act in triple halt root-gone fetch-hole code-gone stack-hole reboot; do
 done
 hostile crash sc
 
-# What ends it where the CPU takes what it should not.
+# What ends it on some machines: where the CPU takes what it should not, and by chance.
 hostile unchecked 'sc?' any
+hostile sipi-nmi 'sc?' any
 
 # What never ends by itself.
 if wanted endless; then

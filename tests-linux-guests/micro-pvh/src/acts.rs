@@ -38,6 +38,7 @@ const ACTS: &[Act] = &[
     ("timer", interrupts::timer),
     ("nmi", interrupts::nmis),
     ("sipi", starts::storm),
+    ("sipi-nmi", starts::storm_with_nmis),
     ("real-mode", starts::real),
     ("two", starts::two),
     ("events", wild::events),
