@@ -55,6 +55,11 @@ static ERROR: AtomicU64 = AtomicU64::new(0);
 /// Interrupts by their vectors.
 static COUNTS: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
 
+/// Behind this one none are taken: with the shortest period there is always another.
+pub const ONE_AT_A_TIME: u8 = 0x70;
+/// The flag that says whether interrupts are taken.
+const INTERRUPTS: u64 = 1 << 9;
+
 /// How many interrupts of this vector were taken.
 pub fn count(vector: u8) -> u32 {
     COUNTS[usize::from(vector)].load(Ordering::Acquire)
@@ -169,7 +174,12 @@ extern "C" fn trap_entry(frame: &mut Frame) {
             2 => {}
             // Not by the APIC, unless we send it so ourselves before there is a callback.
             events::VECTOR if events::is_ready() => events::collect(),
-            _ => apic::end_of_interrupt(),
+            vector => {
+                apic::end_of_interrupt();
+                if vector == ONE_AT_A_TIME {
+                    frame.rflags &= !INTERRUPTS;
+                }
+            }
         }
         return;
     }

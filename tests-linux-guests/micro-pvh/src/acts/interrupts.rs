@@ -6,7 +6,7 @@ use crate::apic::{self, BASE, read_msr, write_msr};
 use crate::console::println;
 use crate::pages::SCRATCH;
 use crate::random::Random;
-use crate::trap::{self, count, probe, try_read, try_write};
+use crate::trap::{self, ONE_AT_A_TIME, count, probe, try_read, try_write};
 
 /// Registers whose value may make this vCPU hear nothing more, or begin anew.
 fn is_command(register: u64) -> bool {
@@ -271,19 +271,18 @@ pub fn timer(random: &mut Random) {
     apic::enable();
     for round in 0..200_u32 {
         apic::set(apic::DIVIDE, random.below(16) as u32);
-        apic::set(apic::TIMER, (round % 4) << 17 | 0x70);
+        apic::set(apic::TIMER, (round % 4) << 17 | u32::from(ONE_AT_A_TIME));
         apic::set(apic::INITIAL, random.one_of(&[1, 2, 100, 10_000, !0]));
         let _ = write_msr(0x6e0, random.one_of(&[0, 1, u64::MAX]));
         for _ in 0..20 {
             let _ = apic::get(apic::CURRENT);
-            // One at a time: with the shortest period there is always another.
             trap::enable();
             trap::disable();
         }
     }
     apic::set(apic::INITIAL, 0);
     apic::set(apic::TIMER, 1 << 16);
-    println!("the timer has fired: {}", count(0x70) > 10);
+    println!("the timer has fired: {}", count(ONE_AT_A_TIME) > 10);
     // And as it should be.
     apic::set(apic::DIVIDE, 0xb);
     apic::set(apic::TIMER, 0x71);

@@ -55,7 +55,7 @@ fn send_many(random: &mut Random, other: u32) {
         apic::command(APIC, command);
         // To vCPUs that are not there.
         apic::command(
-            random.below(256) as u32 | 0x10,
+            0x10 + random.below(0xe0) as u32,
             command & !0x4700 | random.one_of(&[0x4500, 0x4600, 0x400, 0]),
         );
     }
