@@ -77,9 +77,9 @@ done
 
 # What ends it.
 for act in triple halt root-gone fetch-hole code-gone stack-hole reboot; do
-    hostile "$act" s ends
+    hostile "$act" 'sc?' ends
 done
-hostile crash sc
+hostile crash sc ends
 
 # What ends it on some machines: where the CPU takes what it should not, and by chance.
 hostile unchecked 'sc?' any

@@ -53,10 +53,10 @@ pub fn set_parameter(index: u32, value: u64) -> i64 {
 pub fn map(space: u32, idx: u64, gpfn: u64) -> i64 {
     let map = AddToPhysmap {
         domid: DOMID_SELF,
+        size: 1,
         space,
         idx,
         gpfn,
-        ..AddToPhysmap::default()
     };
     memory(XENMEM_add_to_physmap, &map).0
 }

@@ -55,14 +55,18 @@ pub fn physmap(random: &mut Random) {
                     continue;
                 }
                 let mapped = events::map(space, index, frame);
-                if mapped == 0 {
-                    println!("space {space} index {index:#x} at {place}: mapped");
-                    if frame < 1 << 20 && frame != console::frame() {
-                        let _ = try_read(frame * PAGE);
-                        let _ = try_write(frame * PAGE, random.next());
-                    }
-                    println!("  and away: {}", remove(frame));
+                if mapped != 0 {
+                    continue;
                 }
+                println!("space {space} index {index:#x} at {place}: mapped");
+                if frame == console::frame() {
+                    continue;
+                }
+                if frame < 1 << 20 {
+                    let _ = try_read(frame * PAGE);
+                    let _ = try_write(frame * PAGE, random.next());
+                }
+                println!("  and away: {}", remove(frame));
             }
         }
         if frame == console::frame() {

@@ -299,7 +299,7 @@ pub fn timer(random: &mut Random) {
 pub fn nmis(_: &mut Random) {
     apic::enable();
     let before = count(2);
-    for _ in 0..10_000 {
+    for _ in 0..3000 {
         apic::command(0, 1 << 18 | 4 << 8);
         // Between STI and the next instruction.
         apic::to_self(0x44);
