@@ -7,3 +7,11 @@ pub mod hypercall_page;
 pub mod msr;
 pub mod mtrr;
 pub mod state;
+//! The hardware virtual machine of a vCPU: what its virtual devices do, and what the processor is told.
+//!
+//! All of it decides and nothing touches the machine: `container` puts the parts together, `hw/` enters the guest.
+pub mod delivery;
+pub mod inbox;
+pub mod ioapic;
+pub mod lapic;
+pub mod vectors;
