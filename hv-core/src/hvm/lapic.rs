@@ -30,6 +30,7 @@ use self::ipi::Command;
 use self::lvt::{LVTS, MASKED};
 use self::register::Register;
 use self::timer::Timer;
+use super::inbox::Letters;
 use super::vectors::{FIRST_LEGAL, Vectors};
 use crate::base::Nanos;
 
@@ -231,6 +232,16 @@ impl Lapic {
         true
     }
 
+    /// Puts all interrupts of `letters` into IRR; INIT among them is done before, by the caller, and so is all else.
+    pub fn accept_letters(&mut self, letters: &Letters) {
+        for vector in letters.edge.iter() {
+            self.accept(vector, false);
+        }
+        for vector in letters.level.iter() {
+            self.accept(vector, true);
+        }
+    }
+
     /// PPR: the task's priority, or the class of what is in service.
     #[must_use]
     pub fn processor_priority(&self) -> u8 {
@@ -290,8 +301,8 @@ impl Lapic {
 
     /// When [`Self::advance`] is to be called, if nothing changes before. May have passed.
     #[must_use]
-    pub const fn next_deadline(&self) -> Option<Nanos> {
-        self.timer.next_zero()
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        self.timer.next_service()
     }
 
     /// Serves the timer. What fired is in IRR, unless its local vector is masked.
@@ -349,6 +360,8 @@ impl Lapic {
     }
 
     /// Writes a register; bits that cannot be written are dropped, and so are writes to what can only be read.
+    ///
+    /// Before the timer is set otherwise, what is due of it is served, as a real one has by then.
     fn write(&mut self, register: Register, value: u32, time: &impl TimeSource) -> Effect {
         match register {
             Register::TaskPriority => self.task_priority = value as u8,
@@ -372,12 +385,14 @@ impl Lapic {
             Register::CommandHigh => {
                 self.command = self.command & 0xffff_ffff | u64::from(value & 0xff00_0000) << 32;
             }
-            Register::Lvt(local) => return self.write_lvt(local, value),
+            Register::Lvt(local) => return self.write_lvt(local, value, time.now()),
             Register::InitialCount => {
+                let _ = self.advance(time.now());
                 self.timer.set_initial(value, time.now());
                 return Effect::Timer;
             }
             Register::Divide => {
+                let _ = self.advance(time.now());
                 self.timer.set_divide(value, time.now());
                 return Effect::Timer;
             }

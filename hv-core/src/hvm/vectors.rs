@@ -72,8 +72,15 @@ impl Vectors {
     }
 
     /// All vectors, lowest first.
-    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=u8::MAX).filter(|vector| self.contains(*vector))
+    pub fn iter(&self) -> impl Iterator<Item = u8> + use<> {
+        let words = (0..4_u8).zip(self.0);
+        words.flat_map(|(word, mut bits)| {
+            core::iter::from_fn(move || {
+                let bit = u8::try_from(bits.trailing_zeros()).ok()?;
+                bits &= bits.checked_sub(1)?;
+                Some(word * 64 + bit)
+            })
+        })
     }
 
     /// Vectors `32 * index ..` as the 32-bit register of that index holds them; 0 from index 8 on.

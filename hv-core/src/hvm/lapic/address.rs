@@ -106,11 +106,8 @@ pub fn matches(target: &Address, ipi: &Ipi, own: bool) -> bool {
     match ipi.destination {
         Destination::All => true,
         Destination::AllButSelf => !own,
-        Destination::Physical(id) => match target.mode {
-            Mode::X2Apic => target.id == id,
-            // An ID above eight bits has no xAPIC form: nothing else that is reached in xAPIC mode may answer to it.
-            Mode::XApic | Mode::Disabled => target.id & 0xff == id,
-        },
+        // An ID above eight bits has no xAPIC form: xAPIC destinations never name it.
+        Destination::Physical(id) => target.id == id,
         Destination::Logical(wanted) => logically(target, wanted),
     }
 }

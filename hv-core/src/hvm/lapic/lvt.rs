@@ -2,6 +2,7 @@
 //! vol. 2, 16.4).
 
 use super::{Effect, Lapic, SVR_ENABLED, TimerMode};
+use crate::base::Nanos;
 
 /// Number of entries.
 pub(super) const LVTS: usize = 6;
@@ -93,7 +94,7 @@ impl Lapic {
     }
 
     /// Writes an entry. A reserved mode of the timer leaves the mode as it was.
-    pub(super) fn write_lvt(&mut self, local: Local, value: u32) -> Effect {
+    pub(super) fn write_lvt(&mut self, local: Local, value: u32, now: Nanos) -> Effect {
         let mut entry = value & local.writable();
         if self.spurious & SVR_ENABLED == 0 {
             entry |= MASKED;
@@ -102,8 +103,9 @@ impl Lapic {
             self.lvt[local.index()] = entry;
             return Effect::None;
         }
+        let _ = self.advance(now);
         if let Some(mode) = self.timer_mode_of(entry) {
-            self.timer.set_mode(mode);
+            self.timer.set_mode(mode, now);
         } else {
             entry = entry & !TIMER_MODE | self.lvt[local.index()] & TIMER_MODE;
         }

@@ -64,6 +64,7 @@ impl Lapic {
         match index {
             BASE_MSR => return self.write_base(value),
             TSC_DEADLINE_MSR if self.facts.tsc_deadline => {
+                let _ = self.advance(time.now());
                 self.timer.set_tsc_deadline(value, time);
                 return Ok(Effect::Timer);
             }

@@ -71,8 +71,8 @@ impl Lapic {
         let by_software = self.spurious & SVR_ENABLED == 0;
         Record {
             apic_base_msr: self.base,
-            disabled: u32::from(by_base) * DISABLED_BY_BASE
-                | u32::from(by_software) * DISABLED_BY_SOFTWARE,
+            disabled: if by_base { DISABLED_BY_BASE } else { 0 }
+                | if by_software { DISABLED_BY_SOFTWARE } else { 0 },
             timer_divisor: self.timer.divisor(),
             tdt_msr: self.timer.tsc_deadline(),
         }

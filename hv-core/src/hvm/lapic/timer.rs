@@ -51,6 +51,8 @@ pub(super) struct Timer {
     deadline: u64,
     /// When it is zero next; `None` while it stands.
     zero: Option<Nanos>,
+    /// A periodic zero before this time is not served until then.
+    not_before: Nanos,
 }
 
 impl Timer {
@@ -61,6 +63,7 @@ impl Timer {
             divide: 0,
             deadline: 0,
             zero: None,
+            not_before: 0,
         }
     }
 
@@ -113,12 +116,16 @@ impl Timer {
 
     /// To or from the deadline the timer stops. Between the other two modes the count goes on, and the mode that holds
     /// at zero decides.
-    pub fn set_mode(&mut self, mode: TimerMode) {
+    pub fn set_mode(&mut self, mode: TimerMode, now: Nanos) {
         let deadline = TimerMode::TscDeadline;
         if mode != self.mode && (mode == deadline || self.mode == deadline) {
             self.initial = 0;
             self.deadline = 0;
             self.zero = None;
+        }
+        if mode != self.mode && self.mode == TimerMode::Periodic {
+            // Periods that nobody was told of are missed ones, the one that runs is the last.
+            self.zero = self.zero.and_then(|zero| self.following(zero, now));
         }
         self.mode = mode;
     }
@@ -141,8 +148,7 @@ impl Timer {
     pub fn set_divide(&mut self, divide: u32, now: Nanos) {
         let left = self.current(now);
         self.divide = divide & DIVIDE;
-        // A zero that has passed and is not served yet stays due.
-        if self.mode != TimerMode::TscDeadline && self.zero.is_some_and(|zero| zero > now) {
+        if left != 0 {
             self.start(left, now);
         }
     }
@@ -164,9 +170,9 @@ impl Timer {
         let left = match zero.checked_sub(now) {
             Some(left) if left > 0 => left,
             _ if self.mode == TimerMode::OneShot => return 0,
-            // Whole periods are behind us that nobody has been told of yet.
-            _ => match (now - zero).checked_rem(self.period()) {
-                Some(into) => self.period() - into,
+            // Periods are behind us that nobody has been told of yet.
+            _ => match self.following(zero, now) {
+                Some(next) => next - now,
                 None => return 0,
             },
         };
@@ -174,13 +180,17 @@ impl Timer {
     }
 
     /// When to call [`Self::advance`].
-    pub const fn next_zero(&self) -> Option<Nanos> {
-        self.zero
+    pub fn next_service(&self) -> Option<Nanos> {
+        match self.mode {
+            TimerMode::Periodic => self.zero.map(|zero| zero.max(self.not_before)),
+            TimerMode::OneShot | TimerMode::TscDeadline => self.zero,
+        }
     }
 
     /// Serves what has happened until `now`. Periods that were missed count as one.
     pub fn advance(&mut self, now: Nanos) -> Tick {
-        let Some(zero) = self.zero.filter(|zero| *zero <= now) else {
+        let due = self.next_service().is_some_and(|at| at <= now);
+        let Some(zero) = self.zero.filter(|_| due) else {
             return Tick { fired: false };
         };
         self.zero = match self.mode {
@@ -189,23 +199,21 @@ impl Timer {
                 self.deadline = 0;
                 None
             }
-            TimerMode::Periodic => self.following(zero, now),
+            TimerMode::Periodic => {
+                self.not_before = now.saturating_add(SHORTEST_SERVED);
+                self.following(zero, now)
+            }
         };
         Tick { fired: true }
     }
 
-    /// The first zero of the periods that began at `zero` that is after `now` and not too soon.
+    /// The first zero after `now` of the periods that began at `zero`.
     fn following(&self, zero: Nanos, now: Nanos) -> Option<Nanos> {
-        let period = self.period();
-        let earliest = if period < SHORTEST_SERVED {
-            now.saturating_add(SHORTEST_SERVED)
-        } else {
-            now.saturating_add(1)
+        let Some(past) = now.checked_sub(zero) else {
+            return Some(zero);
         };
-        let periods = (earliest - zero)
-            .checked_add(period.checked_sub(1)?)?
-            .checked_div(period)?;
-        zero.checked_add(periods.checked_mul(period)?)
+        let into = past.checked_rem(self.period())?;
+        now.checked_add(self.period() - into)
     }
 
     /// Takes the registers of a record as they are: `left` is what remains of the count. Where that is nothing, as
