@@ -111,8 +111,8 @@ impl Situation {
     }
 }
 
-/// The vector that is due: the parameter `callback_irq` names one, and of the vCPU's `vcpu_info`, `evtchn_upcall_pending` is set and
-/// `evtchn_upcall_mask` is not.
+/// The vector that is due: the parameter `callback_irq` names one, and of the vCPU's `vcpu_info`,
+/// `evtchn_upcall_pending` is set and `evtchn_upcall_mask` is not (xen.h: a mask guarantees that there is no upcall).
 #[must_use]
 pub fn upcall_vector(callback_irq: u64, pending: bool, masked: bool) -> Option<u8> {
     let by_vector = callback_irq >> 56 == HVM_PARAM_CALLBACK_TYPE_VECTOR;

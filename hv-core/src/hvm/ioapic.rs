@@ -149,7 +149,8 @@ impl IoApic {
         }
     }
 
-    /// Reads `size` bytes at `offset` of the window. The registers have 32 bits: narrower reads give the low part, wider ones zeros above.
+    /// Reads `size` bytes at `offset` of the window. The registers have 32 bits: narrower reads give the low part,
+    /// wider ones zeros above.
     #[must_use]
     pub fn read(&self, offset: u32, size: u8) -> u64 {
         let value = match offset {

@@ -1,9 +1,10 @@
 //! The page of registers (Intel SDM vol. 3, "Register Address Space": 32 bits each, 16 bytes apart).
 //!
-//! The manuals want aligned accesses of 32 bits and leave others open. A narrower read gives the part of the register that it names,
-//! a narrower write changes that part of the value that can be read and writes the whole; both as guests of this ABI know it. An access
-//! that is not within the four bytes of one register (bytes 4 to 15 of each 16, crossing, eight bytes wide) reads zeros and
-//! writes nothing. What is no register is an error that the guest can read from the error status register.
+//! The manuals want aligned accesses of 32 bits and leave others open. A narrower read gives the part of the register
+//! that it names, a narrower write changes that part of the value that can be read and writes the whole; both as guests
+//! of this ABI know it. An access that is not within the four bytes of one register (bytes 4 to 15 of each 16,
+//! crossing, eight bytes wide) reads zeros and writes nothing. What is no register is an error that the guest can read
+//! from the error status register.
 
 use super::register::Register;
 use super::{Effect, Lapic, TimeSource, error};
