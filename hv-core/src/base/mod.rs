@@ -1,6 +1,8 @@
 //! Types that every layer uses: no hardware, no state (but which locks are held, in debug builds).
 
 pub mod addr;
+pub mod alu;
+pub mod insn;
 pub mod lock;
 
 pub use addr::{Gfn, GuestVa, Mfn, PAGE_SHIFT, PAGE_SIZE, PhysAddr};

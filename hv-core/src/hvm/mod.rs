@@ -15,3 +15,8 @@ pub mod inbox;
 pub mod ioapic;
 pub mod lapic;
 pub mod vectors;
+//! Guests in hardware containers: what is decided about them, apart from the machine.
+pub mod copies;
+pub mod emulate;
+pub mod insn;
+pub mod walk;
