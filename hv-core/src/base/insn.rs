@@ -9,7 +9,7 @@ mod address;
 pub use address::{Address, ModRm, Operand};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Longest instruction in bytes; a longer one raises #GP.
 pub const MAX_LENGTH: usize = 15;

@@ -136,10 +136,7 @@ fn one_byte(
     Ok(match opcode {
         0x6c | 0x6d => Operation::Ins(string(prefixes, width)),
         0x6e | 0x6f => Operation::Outs(string(prefixes, width)),
-        // With REX.B it is an exchange with R8.
-        0x90 if prefixes.repeat == Repeat::Equal && prefixes.extend_base(0) == 0 => {
-            Operation::Pause
-        }
+        0x90 if prefixes.repeat == Repeat::Equal => Operation::Pause,
         0xcc => Operation::Int3,
         0xcd => Operation::Int(reader.byte()?),
         0xce if !long => Operation::Into,

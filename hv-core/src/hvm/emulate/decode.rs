@@ -249,7 +249,12 @@ fn two_byte(reader: &mut Reader<'_>, p: &Prefixes) -> Result<Parts, Failure> {
             (Op::Bit(BitOp::of(modrm.field), bit), width, address)
         }
         0xba => return Err(Failure::NotOurs),
-        0xc3 => (Op::Store(Source::Reg(reg)), width, address),
+        // It has no form of 16 bits.
+        0xc3 => (
+            Op::Store(Source::Reg(reg)),
+            width.max(Width::Dword),
+            address,
+        ),
         _ => (Op::BitString(BitOp::of(opcode >> 3), reg), width, address),
     })
 }
