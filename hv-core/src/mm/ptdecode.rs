@@ -7,6 +7,10 @@
 //! result says what the instruction would do.
 
 use crate::base::GuestVa;
+use crate::base::alu::{Arith, BitOp};
+use crate::base::insn::{
+    Address, CodeSize, Failure, ModRm, Prefixes, Reader, Reg, Repeat, Segment, Width,
+};
 
 /// The registers an instruction can use.
 pub trait Regs {
@@ -26,126 +30,31 @@ pub trait Regs {
     fn fs_base(&self) -> u64;
     /// Base of GS as the guest's current mode sees it.
     fn gs_base(&self) -> u64;
+
+    /// A register operand, cut to the width.
+    #[inline(always)]
+    fn read(&self, reg: Reg, width: Width) -> u64 {
+        reg.cut(self.gpr(reg.index), width)
+    }
+
+    /// Writes a register operand.
+    #[inline(always)]
+    fn write(&mut self, reg: Reg, width: Width, value: u64) {
+        self.set_gpr(reg.index, reg.merge(self.gpr(reg.index), width, value));
+    }
 }
+
+/// The destination of string instructions.
+pub const RDI: Reg = Reg::whole(7);
 
 /// The instruction is none of those emulated; the guest gets its own fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotHandled;
 
-/// Size of the memory operand.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Width {
-    /// 1 byte.
-    Byte,
-    /// 2 bytes.
-    Word,
-    /// 4 bytes.
-    Dword,
-    /// 8 bytes.
-    Qword,
-}
-
-impl Width {
-    /// Size in bytes.
-    #[must_use]
-    pub const fn bytes(self) -> u64 {
-        self.bits() as u64 / 8
+impl From<Failure> for NotHandled {
+    fn from(_: Failure) -> Self {
+        Self
     }
-
-    /// Size in bits.
-    #[must_use]
-    pub const fn bits(self) -> u32 {
-        match self {
-            Self::Byte => 8,
-            Self::Word => 16,
-            Self::Dword => 32,
-            Self::Qword => 64,
-        }
-    }
-
-    /// All ones of this size.
-    #[must_use]
-    pub const fn mask(self) -> u64 {
-        !0 >> (64 - self.bits())
-    }
-}
-
-/// A register operand: where it is and how much of it counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reg {
-    index: u8,
-    /// Bits 15..8 of a legacy register (AH, CH, DH, BH).
-    high: bool,
-}
-
-impl Reg {
-    const RAX: Self = Self {
-        index: 0,
-        high: false,
-    };
-
-    const RDI: Self = Self {
-        index: 7,
-        high: false,
-    };
-
-    /// Its value, cut to the width.
-    pub fn read(self, regs: &impl Regs, width: Width) -> u64 {
-        let whole = regs.gpr(self.index);
-        (if self.high { whole >> 8 } else { whole }) & width.mask()
-    }
-
-    /// Writes it as the processor does: 32 bits clear the upper half, less leaves the rest.
-    pub fn write(self, regs: &mut impl Regs, width: Width, value: u64) {
-        let whole = regs.gpr(self.index);
-        let shift = if self.high { 8 } else { 0 };
-        let value = match width {
-            Width::Qword => value,
-            Width::Dword => value & width.mask(),
-            Width::Word | Width::Byte => {
-                whole & !(width.mask() << shift) | (value & width.mask()) << shift
-            }
-        };
-        regs.set_gpr(self.index, value);
-    }
-
-    /// The accumulator.
-    #[must_use]
-    pub const fn accumulator() -> Self {
-        Self::RAX
-    }
-
-    /// The destination of string instructions.
-    #[must_use]
-    pub const fn destination() -> Self {
-        Self::RDI
-    }
-}
-
-/// Two-operand arithmetic with a memory destination.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Arith {
-    /// Addition.
-    Add,
-    /// Bitwise or.
-    Or,
-    /// Bitwise and.
-    And,
-    /// Subtraction.
-    Sub,
-    /// Bitwise exclusive or.
-    Xor,
-}
-
-/// Bit test and change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BitOp {
-    /// Sets the bit.
-    Set,
-    /// Clears it.
-    Reset,
-    /// Inverts it.
-    Complement,
 }
 
 /// What happens to the memory operand.
@@ -176,189 +85,6 @@ pub struct Store {
     pub op: Op,
     /// Length of the instruction in bytes.
     pub len: u8,
-}
-
-/// Bytes still to be decoded.
-struct Code<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Code<'_> {
-    /// No instruction is longer (#GP on the processor).
-    const MAX: usize = 15;
-
-    fn byte(&mut self) -> Result<u8, NotHandled> {
-        let b = *self
-            .bytes
-            .get(self.at)
-            .filter(|_| self.at < Self::MAX)
-            .ok_or(NotHandled)?;
-        self.at += 1;
-        Ok(b)
-    }
-
-    /// A little-endian number of `n` bytes, sign-extended.
-    fn signed(&mut self, n: u32) -> Result<u64, NotHandled> {
-        let mut value = 0;
-        for i in 0..n {
-            value |= u64::from(self.byte()?) << (8 * i);
-        }
-        let unused = 64 - 8 * n;
-        Ok(((value << unused) as i64 >> unused) as u64)
-    }
-}
-
-/// Prefixes in front of the opcode.
-#[derive(Default)]
-struct Prefixes {
-    rex: u8,
-    word: bool,
-    lock: bool,
-    base: SegmentBase,
-}
-
-#[derive(Default)]
-enum SegmentBase {
-    /// ES, CS, SS and DS have base 0 in 64-bit mode.
-    #[default]
-    Zero,
-    Fs,
-    Gs,
-}
-
-impl Prefixes {
-    const W: u8 = 8;
-    const R: u8 = 4;
-    const X: u8 = 2;
-    const B: u8 = 1;
-
-    /// Reads prefixes and returns the first opcode byte.
-    fn read(code: &mut Code<'_>) -> Result<(Self, u8), NotHandled> {
-        let mut p = Self::default();
-        loop {
-            match code.byte()? {
-                0x26 | 0x2e | 0x36 | 0x3e => {}
-                0x64 => p.base = SegmentBase::Fs,
-                0x65 => p.base = SegmentBase::Gs,
-                0x66 => p.word = true,
-                0xf0 => p.lock = true,
-                0x67 | 0xf2 | 0xf3 => return Err(NotHandled),
-                rex @ 0x40..=0x4f => {
-                    // REX counts only right before the opcode.
-                    p.rex = rex;
-                    return Ok((p, code.byte()?));
-                }
-                opcode => return Ok((p, opcode)),
-            }
-        }
-    }
-
-    const fn width(&self) -> Width {
-        if self.rex & Self::W != 0 {
-            Width::Qword
-        } else if self.word {
-            Width::Word
-        } else {
-            Width::Dword
-        }
-    }
-
-    const fn extend(&self, bit: u8, index: u8) -> u8 {
-        if self.rex & bit != 0 {
-            index + 8
-        } else {
-            index
-        }
-    }
-}
-
-/// A ModRM byte that names memory, with all that follows it.
-struct Memory {
-    /// The middle field, without REX.R: a register or part of the opcode.
-    field: u8,
-    /// Base register plus scaled index plus displacement, without segment base; for RIP-relative
-    /// operands, relative to the end of the instruction.
-    offset: u64,
-    rip_relative: bool,
-}
-
-impl Memory {
-    fn read(code: &mut Code<'_>, p: &Prefixes, regs: &impl Regs) -> Result<Self, NotHandled> {
-        let modrm = code.byte()?;
-        let (mode, field, rm) = (modrm >> 6, modrm >> 3 & 7, modrm & 7);
-        if mode == 3 {
-            return Err(NotHandled);
-        }
-        let mut rip_relative = false;
-        let mut offset = match (rm, mode) {
-            (4, _) => Self::scaled(code, p, regs, mode)?,
-            (5, 0) => {
-                rip_relative = true;
-                code.signed(4)?
-            }
-            _ => regs.gpr(p.extend(Prefixes::B, rm)),
-        };
-        match mode {
-            1 => offset = offset.wrapping_add(code.signed(1)?),
-            2 => offset = offset.wrapping_add(code.signed(4)?),
-            _ => {}
-        }
-        Ok(Self {
-            field,
-            offset,
-            rip_relative,
-        })
-    }
-
-    /// The SIB byte.
-    fn scaled(
-        code: &mut Code<'_>,
-        p: &Prefixes,
-        regs: &impl Regs,
-        mode: u8,
-    ) -> Result<u64, NotHandled> {
-        let sib = code.byte()?;
-        let base = match (sib & 7, mode) {
-            (5, 0) => code.signed(4)?,
-            (base, _) => regs.gpr(p.extend(Prefixes::B, base)),
-        };
-        // Index 4 without REX.X means none.
-        let index = match p.extend(Prefixes::X, sib >> 3 & 7) {
-            4 => 0,
-            index => regs.gpr(index) << (sib >> 6),
-        };
-        Ok(base.wrapping_add(index))
-    }
-
-    fn address(&self, p: &Prefixes, regs: &impl Regs, len: usize) -> u64 {
-        let base = match p.base {
-            SegmentBase::Zero => 0,
-            SegmentBase::Fs => regs.fs_base(),
-            SegmentBase::Gs => regs.gs_base(),
-        };
-        let next = if self.rip_relative {
-            regs.rip().wrapping_add(len as u64)
-        } else {
-            0
-        };
-        self.offset.wrapping_add(next).wrapping_add(base)
-    }
-
-    /// The middle field as a register.
-    const fn reg(&self, p: &Prefixes, width: Width) -> Reg {
-        // Without any REX, 4 to 7 are the second bytes of the first four registers.
-        if matches!(width, Width::Byte) && p.rex == 0 && self.field >= 4 {
-            return Reg {
-                index: self.field - 4,
-                high: true,
-            };
-        }
-        Reg {
-            index: p.extend(Prefixes::R, self.field),
-            high: false,
-        }
-    }
 }
 
 /// Whether a lock prefix is allowed (elsewhere it raises #UD).
@@ -397,17 +123,15 @@ fn whole_entry(bytes: &[u8], regs: &impl Regs) -> Option<Store> {
     if modrm & 6 == 4 {
         return None;
     }
-    let reg = Reg {
-        index: modrm >> 3 | (rex & Prefixes::R) << 1,
-        high: false,
-    };
+    // REX.R and REX.B.
+    let reg = Reg::whole(modrm >> 3 | (rex & 4) << 1);
     let op = if opcode == 0x87 {
         Op::Xchg(reg)
     } else {
         Op::Mov(regs.gpr(reg.index))
     };
     Some(Store {
-        va: GuestVa(regs.gpr(modrm & 7 | (rex & Prefixes::B) << 3)),
+        va: GuestVa(regs.gpr(modrm & 7 | (rex & 1) << 3)),
         width: Width::Qword,
         op,
         len: 3,
@@ -415,17 +139,20 @@ fn whole_entry(bytes: &[u8], regs: &impl Regs) -> Option<Store> {
 }
 
 fn decode_any(bytes: &[u8], regs: &impl Regs) -> Result<Store, NotHandled> {
-    let code = &mut Code { bytes, at: 0 };
-    let (p, opcode) = Prefixes::read(code)?;
+    let reader = &mut Reader::new(bytes);
+    let (p, opcode) = Prefixes::read(reader, CodeSize::Bits64)?;
+    if p.address_size || p.repeat != Repeat::None {
+        return Err(NotHandled);
+    }
     let (memory, width, op, lock) = match opcode {
-        0xaa | 0xab => return stos(&p, opcode, code.at, regs),
-        0x0f => two_byte(code, &p, regs)?,
-        _ => one_byte(code, &p, regs, opcode)?,
+        0xaa | 0xab => return stos(&p, opcode, reader.length(), regs),
+        0x0f => two_byte(reader, &p, regs)?,
+        _ => one_byte(reader, &p, regs, opcode)?,
     };
     if p.lock && lock == Lock::Forbidden {
         return Err(NotHandled);
     }
-    let mut va = memory.address(&p, regs, code.at);
+    let mut va = address(&memory, regs, reader.length());
     let op = match op {
         Form::Plain(op) => op,
         Form::BitString(op, offset) => {
@@ -440,32 +167,42 @@ fn decode_any(bytes: &[u8], regs: &impl Regs) -> Result<Store, NotHandled> {
         va: GuestVa(va),
         width,
         op,
-        len: code.at as u8,
+        len: reader.length(),
     })
 }
 
+/// Linear address of an operand of an instruction that has this length.
+fn address(memory: &Address, regs: &impl Regs, len: u8) -> u64 {
+    // ES, CS, SS and DS have base 0 in 64-bit mode.
+    let base = match memory.segment {
+        Segment::Fs => regs.fs_base(),
+        Segment::Gs => regs.gs_base(),
+        Segment::Es | Segment::Cs | Segment::Ss | Segment::Ds => 0,
+    };
+    let next = regs.rip().wrapping_add(u64::from(len));
+    memory
+        .offset(|index| regs.gpr(index), next)
+        .wrapping_add(base)
+}
+
 /// STOS, once: its destination is in ES, whatever the prefixes say.
-fn stos(p: &Prefixes, opcode: u8, len: usize, regs: &impl Regs) -> Result<Store, NotHandled> {
+fn stos(p: &Prefixes, opcode: u8, len: u8, regs: &impl Regs) -> Result<Store, NotHandled> {
     /// RFLAGS.DF.
     const DOWN: u64 = 1 << 10;
     if p.lock {
         return Err(NotHandled);
     }
-    let width = if opcode == 0xaa {
-        Width::Byte
-    } else {
-        p.width()
-    };
+    let width = p.width_by(opcode);
     let step = if regs.flags() & DOWN == 0 {
         width.bytes()
     } else {
         width.bytes().wrapping_neg()
     };
     Ok(Store {
-        va: GuestVa(Reg::destination().read(regs, Width::Qword)),
+        va: GuestVa(regs.read(RDI, Width::Qword)),
         width,
         op: Op::Stos(step),
-        len: len as u8,
+        len,
     })
 }
 
@@ -476,52 +213,51 @@ enum Form {
     BitString(BitOp, u64),
 }
 
-type Decoded = (Memory, Width, Form, Lock);
+type Decoded = (Address, Width, Form, Lock);
 
 fn one_byte(
-    code: &mut Code<'_>,
+    reader: &mut Reader<'_>,
     p: &Prefixes,
     regs: &impl Regs,
     opcode: u8,
 ) -> Result<Decoded, NotHandled> {
-    let width = if opcode & 1 == 0 {
-        Width::Byte
-    } else {
-        p.width()
-    };
     let arith = match opcode {
-        0x00 | 0x01 => Some(Arith::Add),
-        0x08 | 0x09 => Some(Arith::Or),
-        0x20 | 0x21 => Some(Arith::And),
-        0x28 | 0x29 => Some(Arith::Sub),
-        0x30 | 0x31 => Some(Arith::Xor),
+        0x00 | 0x01 | 0x08 | 0x09 | 0x20 | 0x21 | 0x28 | 0x29 | 0x30 | 0x31 => {
+            Some(Arith::of(opcode >> 3))
+        }
         0x80 | 0x81 | 0x83 | 0x86..=0x89 | 0xc6 | 0xc7 => None,
         _ => return Err(NotHandled),
     };
-    let memory = Memory::read(code, p, regs)?;
-    let reg = memory.reg(p, width);
+    let width = p.width_by(opcode);
+    let modrm = ModRm::read(reader, p)?;
+    let memory = modrm.memory()?;
+    let reg = p.reg(modrm.field, width);
     let (op, lock) = match (arith, opcode) {
-        (Some(arith), _) => (Op::Arith(arith, reg.read(regs, width)), Lock::Allowed),
+        (Some(arith), _) => (Op::Arith(arith, regs.read(reg, width)), Lock::Allowed),
         (None, 0x86 | 0x87) => (Op::Xchg(reg), Lock::Allowed),
-        (None, 0x88 | 0x89) => (Op::Mov(reg.read(regs, width)), Lock::Forbidden),
-        (None, 0xc6 | 0xc7) if memory.field == 0 => {
-            (Op::Mov(immediate(code, width)?), Lock::Forbidden)
+        (None, 0x88 | 0x89) => (Op::Mov(regs.read(reg, width)), Lock::Forbidden),
+        (None, 0xc6 | 0xc7) if modrm.field == 0 => {
+            (Op::Mov(reader.immediate(width)?), Lock::Forbidden)
         }
         (None, 0x80 | 0x81) => (
-            Op::Arith(group_1(memory.field)?, immediate(code, width)?),
+            Op::Arith(group_1(modrm.field)?, reader.immediate(width)?),
             Lock::Allowed,
         ),
         (None, 0x83) => {
-            let value = code.signed(1)? & width.mask();
-            (Op::Arith(group_1(memory.field)?, value), Lock::Allowed)
+            let value = reader.signed(Width::Byte)? & width.mask();
+            (Op::Arith(group_1(modrm.field)?, value), Lock::Allowed)
         }
         _ => return Err(NotHandled),
     };
     Ok((memory, width, Form::Plain(op), lock))
 }
 
-fn two_byte(code: &mut Code<'_>, p: &Prefixes, regs: &impl Regs) -> Result<Decoded, NotHandled> {
-    let opcode = code.byte()?;
+fn two_byte(
+    reader: &mut Reader<'_>,
+    p: &Prefixes,
+    regs: &impl Regs,
+) -> Result<Decoded, NotHandled> {
+    let opcode = reader.byte()?;
     let width = if opcode == 0xb0 {
         Width::Byte
     } else {
@@ -530,50 +266,28 @@ fn two_byte(code: &mut Code<'_>, p: &Prefixes, regs: &impl Regs) -> Result<Decod
     if !matches!(opcode, 0xab | 0xb0 | 0xb1 | 0xb3 | 0xba | 0xbb) {
         return Err(NotHandled);
     }
-    let memory = Memory::read(code, p, regs)?;
-    let reg = memory.reg(p, width);
+    let modrm = ModRm::read(reader, p)?;
+    let memory = modrm.memory()?;
+    let reg = p.reg(modrm.field, width);
     let form = match opcode {
         0xb0 | 0xb1 => Form::Plain(Op::Cmpxchg(reg)),
-        0xba => {
-            let op = group_8(memory.field)?;
-            let bit = u32::from(code.byte()?) & (width.bits() - 1);
-            Form::Plain(Op::Bit(op, bit))
+        0xba if modrm.field > 4 => {
+            let bit = u32::from(reader.byte()?) & (width.bits() - 1);
+            Form::Plain(Op::Bit(BitOp::of(modrm.field), bit))
         }
+        0xba => return Err(NotHandled),
         other => {
-            let op = match other {
-                0xab => BitOp::Set,
-                0xb3 => BitOp::Reset,
-                _ => BitOp::Complement,
-            };
-            let unused = 64 - width.bits();
-            let offset = (reg.read(regs, width) << unused) as i64 >> unused;
-            Form::BitString(op, offset as u64)
+            let offset = width.extend(regs.read(reg, width));
+            Form::BitString(BitOp::of(other >> 3), offset)
         }
     };
     Ok((memory, width, form, Lock::Allowed))
 }
 
-/// An immediate of the operand's size; of 4 bytes, sign-extended, for 8.
-fn immediate(code: &mut Code<'_>, width: Width) -> Result<u64, NotHandled> {
-    Ok(code.signed(width.bytes().min(4) as u32)? & width.mask())
-}
-
+/// Those of the operations after 80 to 83 that kernels use on entries.
 fn group_1(field: u8) -> Result<Arith, NotHandled> {
-    match field {
-        0 => Ok(Arith::Add),
-        1 => Ok(Arith::Or),
-        4 => Ok(Arith::And),
-        5 => Ok(Arith::Sub),
-        6 => Ok(Arith::Xor),
-        _ => Err(NotHandled),
-    }
-}
-
-fn group_8(field: u8) -> Result<BitOp, NotHandled> {
-    match field {
-        5 => Ok(BitOp::Set),
-        6 => Ok(BitOp::Reset),
-        7 => Ok(BitOp::Complement),
-        _ => Err(NotHandled),
+    match Arith::of(field) {
+        op @ (Arith::Add | Arith::Or | Arith::And | Arith::Sub | Arith::Xor) => Ok(op),
+        Arith::Adc | Arith::Sbb | Arith::Cmp => Err(NotHandled),
     }
 }

@@ -7,9 +7,11 @@
 
 use super::entries::Whose;
 use super::pins::OwedPuts;
-use super::ptdecode::{Arith, BitOp, NotHandled, Op, Reg, Regs, Store, Width, decode};
+use super::ptdecode::{NotHandled, Op, RDI, Regs, Store, decode};
 use super::update::{Hold, Swap, hold_l1, look_up, read_entry, release_table, swap_entry};
 use super::{PtMachine, Stop};
+use crate::base::alu::{Arith, combine, flag};
+use crate::base::insn::{Reg, Width};
 use crate::base::{DomId, GuestVa, Mfn};
 
 /// Times the entry may change under the emulation before it restarts.
@@ -24,17 +26,6 @@ pub enum WriteFault {
     NotHandled,
     /// Interrupted: return to the guest, which faults again. Registers are untouched.
     Restart,
-}
-
-/// Status flags of RFLAGS.
-mod flag {
-    pub const CF: u64 = 1 << 0;
-    pub const PF: u64 = 1 << 2;
-    pub const AF: u64 = 1 << 4;
-    pub const ZF: u64 = 1 << 6;
-    pub const SF: u64 = 1 << 7;
-    pub const OF: u64 = 1 << 11;
-    pub const ARITHMETIC: u64 = CF | PF | AF | ZF | SF | OF;
 }
 
 /// What an instruction does with an operand that holds a given value.
@@ -150,7 +141,7 @@ fn finish(regs: &mut impl Regs, store: &Store, effect: &Effect) {
             Op::Stos(_) => Width::Qword,
             _ => store.width,
         };
-        reg.write(regs, width, value);
+        regs.write(reg, width, value);
     }
     let (mask, value) = effect.flags;
     regs.set_flags(regs.flags() & !mask | value);
@@ -168,29 +159,30 @@ fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
         },
         Op::Stos(step) => stos(regs, width, step),
         Op::Xchg(reg) => Effect {
-            store: Some(reg.read(regs, width)),
+            store: Some(regs.read(reg, width)),
             load: Some((reg, old)),
             flags: (0, 0),
         },
         Op::Cmpxchg(reg) => {
-            let expected = Reg::accumulator().read(regs, width);
-            let flags = (flag::ARITHMETIC, subtraction_flags(expected, old, width));
+            let expected = regs.read(Reg::RAX, width);
+            let (_, flags) = combine(Arith::Cmp, expected, old, false, width);
+            let flags = (flag::ARITHMETIC, flags);
             if expected == old {
                 Effect {
-                    store: Some(reg.read(regs, width)),
+                    store: Some(regs.read(reg, width)),
                     load: None,
                     flags,
                 }
             } else {
                 Effect {
                     store: None,
-                    load: Some((Reg::accumulator(), old)),
+                    load: Some((Reg::RAX, old)),
                     flags,
                 }
             }
         }
         Op::Arith(arith, value) => {
-            let (result, flags) = combine(arith, old, value, width);
+            let (result, flags) = combine(arith, old, value, false, width);
             Effect {
                 store: Some(result),
                 load: None,
@@ -198,13 +190,7 @@ fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
             }
         }
         Op::Bit(op, bit) => {
-            let one = 1 << bit;
-            let result = match op {
-                BitOp::Set => old | one,
-                BitOp::Reset => old & !one,
-                BitOp::Complement => old ^ one,
-            };
-            let carry = if old & one != 0 { flag::CF } else { 0 };
+            let (result, carry) = op.apply(old, bit);
             Effect {
                 store: Some(result),
                 load: None,
@@ -215,73 +201,10 @@ fn effect_of(store: &Store, regs: &impl Regs, old: u64) -> Effect {
 }
 
 fn stos(regs: &impl Regs, width: Width, step: u64) -> Effect {
-    let destination = Reg::destination();
-    let next = destination.read(regs, Width::Qword).wrapping_add(step);
+    let next = regs.read(RDI, Width::Qword).wrapping_add(step);
     Effect {
-        store: Some(Reg::accumulator().read(regs, width)),
-        load: Some((destination, next)),
+        store: Some(regs.read(Reg::RAX, width)),
+        load: Some((RDI, next)),
         flags: (0, 0),
     }
-}
-
-fn combine(arith: Arith, old: u64, value: u64, width: Width) -> (u64, u64) {
-    let logic = |result: u64| (result, result_flags(result, width));
-    match arith {
-        Arith::And => logic(old & value),
-        Arith::Or => logic(old | value),
-        Arith::Xor => logic(old ^ value),
-        Arith::Add => {
-            let result = old.wrapping_add(value) & width.mask();
-            let overflow = (old ^ result) & (value ^ result);
-            let carry = (old & value | (old | value) & !result) & sign(width) != 0;
-            (
-                result,
-                result_flags(result, width) | carries(old ^ value ^ result, overflow, carry, width),
-            )
-        }
-        Arith::Sub => {
-            let result = old.wrapping_sub(value) & width.mask();
-            (result, subtraction_flags(old, value, width))
-        }
-    }
-}
-
-const fn sign(width: Width) -> u64 {
-    1 << (width.bits() - 1)
-}
-
-fn subtraction_flags(left: u64, right: u64, width: Width) -> u64 {
-    let result = left.wrapping_sub(right) & width.mask();
-    let overflow = (left ^ right) & (left ^ result);
-    result_flags(result, width) | carries(left ^ right ^ result, overflow, left < right, width)
-}
-
-/// CF, OF and AF from the bits they are made of.
-fn carries(half: u64, overflow: u64, carry: bool, width: Width) -> u64 {
-    let mut flags = 0;
-    if carry {
-        flags |= flag::CF;
-    }
-    if overflow & sign(width) != 0 {
-        flags |= flag::OF;
-    }
-    if half & 0x10 != 0 {
-        flags |= flag::AF;
-    }
-    flags
-}
-
-/// ZF, SF and PF of a result; the others are clear.
-fn result_flags(result: u64, width: Width) -> u64 {
-    let mut flags = 0;
-    if result == 0 {
-        flags |= flag::ZF;
-    }
-    if result & sign(width) != 0 {
-        flags |= flag::SF;
-    }
-    if (result as u8).count_ones().is_multiple_of(2) {
-        flags |= flag::PF;
-    }
-    flags
 }

@@ -1,9 +1,10 @@
 //! Decoder for the instructions that are emulated (Intel SDM vol. 2; AMD APM vol. 3, 1 and appendix A).
 
+use crate::base::insn::{self, CodeSize, Prefixes, Reader};
 use crate::pv::ports::Width;
 
-/// Longest instruction.
-pub const MAX_LENGTH: usize = 15;
+pub use crate::base::insn::{Failure, MAX_LENGTH};
+
 /// `ud2; "xen"`: what a PV guest puts before CPUID to have it emulated.
 pub const FORCED_PREFIX: [u8; 5] = [0x0f, 0x0b, b'x', b'e', b'n'];
 
@@ -14,15 +15,6 @@ pub enum Bitness {
     Long,
     /// 32-bit code.
     Compatible,
-}
-
-/// Why nothing was decoded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Failure {
-    /// The bytes end inside the instruction.
-    TooShort,
-    /// None of the instructions that are emulated.
-    NotOurs,
 }
 
 /// A general register, 0 (rax) to 15 (r15).
@@ -128,45 +120,17 @@ pub struct Decoded {
     pub length: u8,
 }
 
-/// Prefixes seen.
-struct Prefixes {
-    bitness: Bitness,
-    operand_size: bool,
-    address_size: bool,
-    lock: bool,
-    repeat: bool,
-    segment: Segment,
-    rex: u8,
-}
-
-const REX_W: u8 = 8;
-const REX_R: u8 = 4;
-const REX_B: u8 = 1;
-
-/// Goes through the bytes of one instruction.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Reader<'_> {
-    fn byte(&mut self) -> Result<u8, Failure> {
-        if self.at >= MAX_LENGTH {
-            return Err(Failure::NotOurs);
-        }
-        let byte = *self.bytes.get(self.at).ok_or(Failure::TooShort)?;
-        self.at += 1;
-        Ok(byte)
-    }
-}
-
 /// Decodes the instruction at the start of `bytes`.
 ///
 /// # Errors
 /// See `Failure`.
 pub fn decode(bytes: &[u8], bitness: Bitness) -> Result<Decoded, Failure> {
-    let mut reader = Reader { bytes, at: 0 };
-    let (prefixes, opcode) = prefixes(&mut reader, bitness)?;
+    let mut reader = Reader::new(bytes);
+    let code = match bitness {
+        Bitness::Long => CodeSize::Bits64,
+        Bitness::Compatible => CodeSize::Bits32,
+    };
+    let (prefixes, opcode) = Prefixes::read(&mut reader, code)?;
     // LOCK is not allowed with any of them; AMD gives MOV CR0 with it another meaning, not ours.
     if prefixes.lock {
         return Err(Failure::NotOurs);
@@ -177,77 +141,40 @@ pub fn decode(bytes: &[u8], bitness: Bitness) -> Result<Decoded, Failure> {
     };
     Ok(Decoded {
         operation,
-        length: reader.at as u8,
+        length: reader.length(),
     })
 }
 
-/// Reads prefixes up to the first byte of the opcode.
-fn prefixes(reader: &mut Reader<'_>, bitness: Bitness) -> Result<(Prefixes, u8), Failure> {
-    let mut seen = Prefixes {
-        bitness,
-        operand_size: false,
-        address_size: false,
-        lock: false,
-        repeat: false,
-        segment: Segment::Flat,
-        rex: 0,
-    };
-    loop {
-        let byte = reader.byte()?;
-        let rex = core::mem::take(&mut seen.rex);
-        match byte {
-            0x66 => seen.operand_size = true,
-            0x67 => seen.address_size = true,
-            0xf0 => seen.lock = true,
-            0xf2 | 0xf3 => seen.repeat = true,
-            0x64 => seen.segment = Segment::Fs,
-            0x65 => seen.segment = Segment::Gs,
-            // Without meaning in 64-bit code; they do not take FS or GS back there.
-            0x26 | 0x2e | 0x36 | 0x3e => {}
-            // A REX prefix counts only directly before the opcode.
-            0x40..=0x4f if bitness == Bitness::Long => seen.rex = byte,
-            _ => {
-                seen.rex = rex;
-                return Ok((seen, byte));
-            }
-        }
+/// The width of what goes through a port: at most 32 bits.
+const fn width_of(prefixes: &Prefixes, opcode: u8) -> Width {
+    match prefixes.width_by(opcode) {
+        insn::Width::Byte => Width::Byte,
+        insn::Width::Word => Width::Word,
+        insn::Width::Dword | insn::Width::Qword => Width::Dword,
     }
 }
 
-impl Prefixes {
-    fn width(&self) -> Width {
-        if self.operand_size && self.rex & REX_W == 0 {
-            Width::Word
-        } else {
-            Width::Dword
-        }
+fn string(prefixes: &Prefixes, width: Width) -> Result<StringIo, Failure> {
+    // Segments of 32-bit code have bases and limits that are not looked at here.
+    if prefixes.code != CodeSize::Bits64 {
+        return Err(Failure::NotOurs);
     }
-
-    fn address(&self) -> AddressSize {
-        if self.address_size {
-            AddressSize::Bits32
-        } else {
-            AddressSize::Bits64
-        }
-    }
-
-    fn string(&self, width: Width) -> Result<StringIo, Failure> {
-        // Segments of 32-bit code have bases and limits that are not looked at here.
-        if self.bitness == Bitness::Compatible {
-            return Err(Failure::NotOurs);
-        }
-        let repeat = if self.repeat {
-            Repeat::Counted
-        } else {
-            Repeat::Once
-        };
-        Ok(StringIo {
-            width,
-            repeat,
-            size: self.address(),
-            segment: self.segment,
-        })
-    }
+    Ok(StringIo {
+        width,
+        repeat: match prefixes.repeat {
+            insn::Repeat::None => Repeat::Once,
+            insn::Repeat::Equal | insn::Repeat::NotEqual => Repeat::Counted,
+        },
+        size: match prefixes.address_width() {
+            insn::Width::Dword => AddressSize::Bits32,
+            _ => AddressSize::Bits64,
+        },
+        segment: match prefixes.segment {
+            Some(insn::Segment::Fs) => Segment::Fs,
+            Some(insn::Segment::Gs) => Segment::Gs,
+            _ => Segment::Flat,
+        },
+    })
 }
 
 fn one_byte(
@@ -255,14 +182,10 @@ fn one_byte(
     prefixes: &Prefixes,
     opcode: u8,
 ) -> Result<Operation, Failure> {
-    let width = if opcode & 1 == 0 {
-        Width::Byte
-    } else {
-        prefixes.width()
-    };
+    let width = width_of(prefixes, opcode);
     Ok(match opcode {
-        0x6c | 0x6d => Operation::InString(prefixes.string(width)?),
-        0x6e | 0x6f => Operation::OutString(prefixes.string(width)?),
+        0x6c | 0x6d => Operation::InString(string(prefixes, width)?),
+        0x6e | 0x6f => Operation::OutString(string(prefixes, width)?),
         0xe4 | 0xe5 => Operation::In {
             width,
             port: PortOperand::Immediate(reader.byte()?),
@@ -294,8 +217,8 @@ fn two_byte(reader: &mut Reader<'_>, prefixes: &Prefixes) -> Result<Operation, F
         0x20..=0x23 => {
             // The mod field is ignored: the operand is always a register.
             let modrm = reader.byte()?;
-            let index = (modrm >> 3 & 7) | if prefixes.rex & REX_R != 0 { 8 } else { 0 };
-            let register = Register((modrm & 7) | if prefixes.rex & REX_B != 0 { 8 } else { 0 });
+            let index = prefixes.extend_reg(modrm >> 3 & 7);
+            let register = Register(prefixes.extend_base(modrm & 7));
             match opcode {
                 0x20 => Operation::ReadControl {
                     index,
@@ -327,7 +250,9 @@ fn two_byte(reader: &mut Reader<'_>, prefixes: &Prefixes) -> Result<Operation, F
 fn group_7(reader: &mut Reader<'_>, prefixes: &Prefixes) -> Result<Operation, Failure> {
     let modrm = reader.byte()?;
     match modrm {
-        0xd1 if prefixes.operand_size || prefixes.repeat => Err(Failure::NotOurs),
+        0xd1 if prefixes.operand_size || prefixes.repeat != insn::Repeat::None => {
+            Err(Failure::NotOurs)
+        }
         0xd1 => Ok(Operation::SetXcr),
         0xf9 => Ok(Operation::ReadTscAndAux),
         _ => Err(Failure::NotOurs),
