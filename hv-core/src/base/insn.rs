@@ -1,8 +1,8 @@
 //! What all x86 instructions share: bytes, prefixes, ModRM, SIB and displacement (AMD APM vol. 3, 1; Intel SDM vol. 2,
 //! 2.1 and 2.2).
 //!
-//! The decoders of a few instructions each (`hvm::insn`, `hvm::emulate`) are built of these parts. Nothing here looks at
-//! registers or memory, but where it is given values.
+//! The decoders of a few instructions each (`mm::ptdecode`, `pv::privop`, `hvm::insn`, `hvm::emulate`) are built of these
+//! parts. Nothing here looks at registers or memory, but where it is given values.
 
 mod address;
 

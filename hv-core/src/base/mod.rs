@@ -1,4 +1,5 @@
-//! Types that every layer uses: no hardware, no state (but which locks are held, in debug builds).
+//! What every layer uses, with neither hardware nor state (but which locks are held, in debug builds): address types, locks,
+//! and the parts of which decoders and emulators of instructions are built ([`insn`], [`alu`]).
 
 pub mod addr;
 pub mod alu;
