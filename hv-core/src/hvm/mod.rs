@@ -20,3 +20,12 @@ pub mod copies;
 pub mod emulate;
 pub mod insn;
 pub mod walk;
+//! The hardware container of a vCPU that is not PV: what the processor's virtualization offers, in words that do not
+//! name a vendor, and the devices that a guest finds in it.
+//! All of it decides and keeps; entering the guest is `hw/svm.rs`. Whoever runs a vCPU owns its container: nothing
+//! here is shared between CPUs but where a module says so.
+pub mod asid;
+pub mod exit;
+pub mod processor;
+pub mod svm_facts;
+pub mod vmcb;

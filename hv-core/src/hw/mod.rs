@@ -39,6 +39,7 @@ pub mod setup;
 pub mod setup_hv;
 pub mod smp;
 pub mod start;
+pub mod svm;
 pub mod tables;
 pub mod tlb;
 pub mod traps;

@@ -11,12 +11,14 @@ use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{CpuId, Nanos};
 use hv_core::domain::Domain;
 use hv_core::domain::machine_check::Slot;
+use hv_core::hvm::asid::Asids;
 use hv_core::irq::service::InService;
 use hv_core::time::DeadlineHeap;
 use hv_core::time::heartbeat::Watch;
 
 use super::cpuinfo::{self, CpuInfo};
 use super::start::short_of_ram;
+use super::svm;
 
 /// Most vCPUs of all domains together.
 pub const MAX_UNITS: u32 = 1024;
@@ -125,6 +127,10 @@ pub struct PerCpu {
     pub watch: Cell<Watch>,
     /// Vector of the fault that an IRET into the guest ended with.
     pub failed_vector: Cell<u32>,
+    /// Tags of HVM guests' translations.
+    pub asids: Asids,
+    /// What AMD-V needs of this CPU.
+    pub svm: svm::HostState,
     /// Counters for the benchmarks' reports.
     pub counts: Counts,
     /// Locks that this CPU holds.
@@ -197,6 +203,8 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         next_watch: AtomicU64::new(0),
         watch: Cell::new(Watch::new()),
         failed_vector: Cell::new(0),
+        asids: Asids::new(svm::asids()),
+        svm: svm::HostState::default(),
         counts: Counts::default(),
         #[cfg(debug_assertions)]
         held: RefCell::default(),

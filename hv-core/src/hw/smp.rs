@@ -278,6 +278,9 @@ extern "C" fn ap_start(id: CpuId) -> ! {
     join();
     percpu::this().begin();
     super::microcode::follow();
+    if let Err(why) = super::svm::enable_here() {
+        log::error!("CPU {id}: no AMD-V: {why}: no HVM guests");
+    }
     super::devices::admit(id);
     tlb::flush_all_here();
     percpu::this().remote.online.store(true, Ordering::SeqCst);

@@ -40,7 +40,8 @@ pub fn globals() -> Globals {
     }
 }
 
-/// Drops all that a guest can have mapped from this CPU's TLB, global entries and paging-structure caches included.
+/// Drops all that a guest can have mapped from this CPU's TLB, global entries, paging-structure caches and nested
+/// translations included.
 pub fn flush_all_here() {
     flush_and_load(None);
 }
@@ -71,6 +72,8 @@ fn flush_and_load(root: Option<u64>) {
             cpu::set_cr4(value);
         }
     }
+    // What HVM guests' tags lead to goes too: they get others.
+    this.asids.renew_all();
     this.remote.flushed_at.store(at, Ordering::SeqCst);
     percpu::count(&this.counts.flushes);
     if on {
