@@ -15,6 +15,7 @@
 //! - [`pins`]: pins, roots and the teardown of one frame.
 //! - [`holdings`]: the list of a domain's frames, and how all of them are taken from it.
 //! - [`ptdecode`] and [`ptwrite`]: stores of the guest into its live tables, caught as faults.
+//! - [`p2m`]: the other kind of tables: those that translate guest frames for the processor (nested paging).
 //! - [`descriptors`]: which segment descriptors a guest may have.
 //!
 //! # References
@@ -48,6 +49,7 @@ pub mod entries;
 pub mod frames;
 pub mod granted;
 pub mod holdings;
+pub mod p2m;
 pub mod pins;
 pub mod ptdecode;
 pub mod pte;
