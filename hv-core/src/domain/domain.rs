@@ -11,6 +11,7 @@ use xen_abi::xen::{SHARED_INFO_VCPU_INFO, SHARED_INFO_WC_VERSION, VCPU_INFO_SIZE
 
 use super::life::Turn;
 use super::machine::{Machine, PirqLayer};
+use super::translated::Translated;
 use super::vcpu::{RunFlags, Vcpu};
 use crate::base::lock::{Mutex, rank};
 use crate::base::{DomId, Mfn, Nanos, VcpuId};
@@ -146,6 +147,8 @@ pub struct Domain {
     pub registered_infos: Mutex<Vec<VcpuId>>,
     /// Its frames.
     pub holdings: Holdings,
+    /// The map of its guest frames, where we translate them. Set before anybody else sees the domain.
+    pub translated: Option<Translated>,
     /// Pages in its account: those charged to it, until each is nobody's.
     pub pages: AtomicU64,
     /// Pages that it may have.
@@ -244,6 +247,7 @@ impl Domain {
             shared_info,
             holdings,
             registered_infos: Mutex::new(rank::VCPU_INFOS, Vec::new()),
+            translated: None,
             pages: AtomicU64::new(0),
             max_pages: AtomicU64::new(limits.max_pages),
             claim: AtomicU64::new(0),

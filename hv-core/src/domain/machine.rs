@@ -33,6 +33,20 @@ pub trait Machine: Send + Sync {
     fn take_writable(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
     /// Drops what `take_writable` took.
     fn drop_writable(&self, mfn: Mfn);
+    /// Whose page it is at this moment; nothing where it is no domain's.
+    fn owner_of(&self, mfn: Mfn) -> Option<DomId>;
+    /// Takes a reference to a domain's page for a mapping of it that is perhaps in another domain's map, or for a
+    /// copy: as writable memory with `write`, else one that only keeps the page.
+    ///
+    /// # Errors
+    /// As [`Self::take_writable`].
+    fn take_mapped(&self, mfn: Mfn, owner: DomId, write: bool) -> Result<(), Errno>;
+    /// Drops what `take_mapped` took.
+    fn drop_mapped(&self, mfn: Mfn, write: bool);
+    /// Makes every CPU that may hold translations of the domain's memory forget them, nested ones included. A CPU that runs a guest of
+    /// the domain has left it when this returns. Waits for other CPUs: not to be called with interrupts off, or with a lock that
+    /// others take with interrupts off.
+    fn flush_domain(&self, domain: &super::Domain);
     /// Gives a page of ours to a domain to see: it owns the page, and our reference keeps it alive.
     ///
     /// # Errors

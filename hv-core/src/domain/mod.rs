@@ -16,6 +16,7 @@ mod pools;
 mod processor;
 mod registry;
 mod services;
+pub mod translated;
 mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
@@ -27,3 +28,5 @@ pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};
 pub use services::{Diagnostics, EfiArgument, EfiServices, Services};
 pub use vcpu::{Owed, RunFlags, UnitSlot, Vcpu, VcpuState};
+pub use translated::{HeldPage, Removed, Step, Translated};
+pub use vcpu::{Owed, RunFlags, UnitSlot, Vcpu};

@@ -260,6 +260,33 @@ impl Machine for Hw {
         }
     }
 
+    fn owner_of(&self, mfn: Mfn) -> Option<DomId> {
+        match self.frame(mfn)?.owner() {
+            Owner::Domain(id) => Some(id),
+            Owner::Free | Owner::Xen | Owner::Io => None,
+        }
+    }
+
+    fn take_mapped(&self, mfn: Mfn, owner: DomId, write: bool) -> Result<(), Errno> {
+        if write {
+            let reach = Reach::Foreign;
+            return get_page_and_type(self, mfn, owner, PageType::Writable, reach).map_err(refused);
+        }
+        refs::get_page(self, mfn, Owner::Domain(owner)).map_err(not_given)
+    }
+
+    fn drop_mapped(&self, mfn: Mfn, write: bool) {
+        if write {
+            self.drop_writable(mfn);
+        } else {
+            refs::put_page(self, mfn);
+        }
+    }
+
+    fn flush_domain(&self, domain: &Domain) {
+        tlb::flush_on(percpu::online().filter(move |c| domain.is_dirty(*c)));
+    }
+
     fn share_with(&self, mfn: Mfn, with: &Holdings) -> Result<(), Errno> {
         refs::share_page(self, mfn, with).map_err(not_given)
     }

@@ -76,6 +76,7 @@ ranks! {
     70 KEYS "the keys typed"
     70 EFI "the firmware's services"
     70 IDT "the making of the IDT"
+    75 TRANSLATED "a domain's map of its memory"
     80 DOMAINS "the list of domains"
     80 UNITS "the list of units"
     90 HOLDINGS "the list of a domain's frames"

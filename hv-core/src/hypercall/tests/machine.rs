@@ -15,7 +15,9 @@ use crate::domain::{
     CpuWay, Domain, Hypervisor, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest,
 };
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
-use crate::mm::refs::{get_page_and_type, put_writable, relinquish_page, unshare_page};
+use crate::mm::refs::{
+    get_page, get_page_and_type, put_page, put_writable, relinquish_page, unshare_page,
+};
 use crate::mm::{
     Frame, Globals, Holdings, IoAccess, Owner, PageType, PtMachine, Reach, RefError, Standing,
     TlbScope,
@@ -134,6 +136,34 @@ impl Machine for FakeMachine {
 
     fn drop_writable(&self, mfn: Mfn) {
         put_writable(self, mfn);
+    }
+
+    fn owner_of(&self, mfn: Mfn) -> Option<DomId> {
+        match self.frame(mfn)?.owner() {
+            Owner::Domain(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    fn take_mapped(&self, mfn: Mfn, owner: DomId, write: bool) -> Result<(), Errno> {
+        if write {
+            get_page_and_type(self, mfn, owner, PageType::Writable, Reach::Foreign)
+                .map_err(|_| Errno::EINVAL)
+        } else {
+            get_page(self, mfn, Owner::Domain(owner)).map_err(|_| Errno::EINVAL)
+        }
+    }
+
+    fn drop_mapped(&self, mfn: Mfn, write: bool) {
+        if write {
+            put_writable(self, mfn);
+        } else {
+            put_page(self, mfn);
+        }
+    }
+
+    fn flush_domain(&self, _: &Domain) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
     }
 
     fn share_with(&self, mfn: Mfn, with: &Holdings) -> Result<(), Errno> {

@@ -88,6 +88,18 @@ impl Machine for Ram {
     fn drop_writable(&self, mfn: Mfn) {
         assert!(self.held.lock().unwrap().remove(&mfn.0));
     }
+    fn owner_of(&self, _: Mfn) -> Option<DomId> {
+        unreachable!()
+    }
+    fn take_mapped(&self, _: Mfn, _: DomId, _: bool) -> Result<(), Errno> {
+        unreachable!()
+    }
+    fn drop_mapped(&self, _: Mfn, _: bool) {
+        unreachable!()
+    }
+    fn flush_domain(&self, _: &crate::domain::Domain) {
+        unreachable!()
+    }
     fn share_with(&self, _: Mfn, _: &Holdings) -> Result<(), Errno> {
         Ok(())
     }
