@@ -20,6 +20,12 @@ pub struct HeldPage<'a> {
 }
 
 impl HeldPage<'_> {
+    /// Where it was found.
+    #[must_use]
+    pub const fn gfn(&self) -> Gfn {
+        self.gfn
+    }
+
     /// The page.
     #[must_use]
     pub const fn mfn(&self) -> Mfn {
