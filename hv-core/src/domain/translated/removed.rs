@@ -47,7 +47,6 @@ impl Removed {
     }
 
     /// What was taken out, in the order in which it was.
-    #[must_use]
     pub fn formers(&self) -> &[Former] {
         &self.formers
     }

@@ -336,3 +336,45 @@ fn no_map_without_memory() {
     assert_eq!(new(49, 8), Some(Errno::EINVAL));
     bank.assert_all_back();
 }
+
+/// Tables come and go, their pages are used otherwise, and look-ups without a lock never see what is in them then.
+#[test]
+fn look_ups_are_not_led_astray() {
+    let bank = Bank::new();
+    let map = map(bank, 12);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                let mut at = 0;
+                while !over.load(Ordering::Relaxed) {
+                    at = (at + 7) % 2048;
+                    if let Some((mfn, kind)) = map.lookup(Gfn(at)) {
+                        assert_eq!((mfn.0, kind), (OWN + at, P2mKind::Ram));
+                    }
+                    if let Some(held) = map.hold(Gfn(at), true) {
+                        assert_eq!(held.mfn().0, OWN + at);
+                    }
+                }
+            });
+        }
+        let mut removed = Removed::new();
+        for round in 0..400 {
+            let gfn = 512 * (round % 4);
+            let page = Mfn(OWN + gfn);
+            map.add_ram(Gfn(gfn), page, 9, &mut removed).unwrap();
+            settle(&map, &mut removed, After::Keep);
+            // A split, and then a table with 511 entries goes.
+            map.remove(Gfn(gfn + 5), 1, &mut removed).unwrap();
+            settle(&map, &mut removed, After::Keep);
+            assert_eq!(map.remove(Gfn(gfn), 512, &mut removed), Ok(512));
+            settle(&map, &mut removed, After::Keep);
+            // Its page goes to somebody who fills it with ones.
+            let _shrunk = map.set_pool(5, 20);
+            assert_eq!(map.set_pool(12, 20), Ok(Step::Done));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    end(&map);
+    bank.assert_all_back();
+}

@@ -29,4 +29,5 @@ mod sched;
 pub(super) mod sysctl;
 mod sysctl_cpu;
 mod sysctl_power;
+mod translated;
 mod version;
