@@ -93,8 +93,6 @@ pub struct Translated {
     generation: AtomicU64,
     max_gfn: AtomicU64,
     logs: AtomicBool,
-    /// The tables are no more.
-    gone: AtomicBool,
 }
 
 impl Translated {
@@ -137,7 +135,6 @@ impl Translated {
             generation: AtomicU64::new(1),
             max_gfn: AtomicU64::new(0),
             logs: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
         })
     }
 
@@ -173,17 +170,11 @@ impl Translated {
     #[must_use]
     pub fn mapping(&self, gfn: Gfn) -> Mapping {
         for _ in 0..TRIES {
-            if self.gone.load(Ordering::SeqCst) {
-                return Mapping::hole(0);
-            }
             if let Ok(found) = self.map.lookup(&self.ram, gfn) {
                 return found;
             }
         }
         let inner = self.inner.lock();
-        if self.gone.load(Ordering::SeqCst) {
-            return Mapping::hole(0);
-        }
         self.map.see(&self.ram, &inner.inventory, gfn)
     }
 
@@ -377,7 +368,7 @@ impl Translated {
             return Err(Errno::EAGAIN);
         }
         let mut inner = self.inner.lock();
-        if self.gone.load(Ordering::SeqCst) {
+        if self.map.is_over() {
             return Err(Errno::EINVAL);
         }
         let inventory = &mut inner.inventory;
@@ -476,7 +467,7 @@ impl Translated {
     fn end_some(&self, removed: &mut Removed) -> Step {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        if self.gone.load(Ordering::SeqCst) {
+        if self.map.is_over() {
             return Step::Done;
         }
         let end = self.limit().min(self.max_gfn().saturating_add(1));
@@ -505,8 +496,7 @@ impl Translated {
                 if pool.pages() > 1 {
                     return Step::More;
                 }
-                self.gone.store(true, Ordering::SeqCst);
-                self.map.unlink();
+                self.map.end();
                 *pool = Pool::new();
                 self.machine().free_page(self.map.root());
                 return Step::Done;

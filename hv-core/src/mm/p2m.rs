@@ -219,12 +219,15 @@ pub const fn level_of(order: u32) -> Option<Level> {
     }
 }
 
+/// Set in the count of unlinked tables when there is no tree any more.
+const OVER: u64 = 1 << 63;
+
 /// The tree of one domain.
 pub struct Radix {
     format: Format,
     root: Mfn,
     limit: u64,
-    /// Counts tables taken out of the tree.
+    /// Counts tables taken out of the tree; [`OVER`] when the root has gone.
     unlinked: AtomicU64,
 }
 
@@ -276,6 +279,10 @@ impl Radix {
             return Ok(Mapping::hole(0));
         }
         let before = self.unlinked.load(Ordering::Acquire);
+        // Seen in the same load: one that begins later does not touch the root.
+        if before & OVER != 0 {
+            return Ok(Mapping::hole(0));
+        }
         let same = || self.unlinked.load(Ordering::Acquire) == before;
         let place = self.descend(m, gfn, Level::L1, same).ok_or(Moved)?;
         Ok(mapping(&place, gfn))
@@ -284,7 +291,7 @@ impl Radix {
     /// As [`Self::lookup`] for who can change the tree.
     #[must_use]
     pub fn see<F: Frames + ?Sized>(&self, m: &F, _: &Inventory, gfn: Gfn) -> Mapping {
-        if gfn.0 >= self.limit {
+        if gfn.0 >= self.limit || self.is_over() {
             return Mapping::hole(0);
         }
         mapping(&self.at(m, gfn, Level::L1), gfn)
@@ -329,10 +336,20 @@ impl Radix {
         }
     }
 
-    /// Notes that a table was taken out of the tree, or that the root is about to go: look-ups that may be in it begin again. To be called before
-    /// its page is used otherwise.
+    /// Notes that a table was taken out of the tree: look-ups that may be in it begin again. To be called before its page is used otherwise.
     pub fn unlink(&self) {
         self.unlinked.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Ends the tree, which is empty: look-ups find nothing from now on, and the root's page may be used otherwise. Nobody changes it any more.
+    pub fn end(&self) {
+        self.unlinked.fetch_or(OVER, Ordering::SeqCst);
+    }
+
+    /// Whether the tree has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.unlinked.load(Ordering::SeqCst) & OVER != 0
     }
 }
 
