@@ -59,6 +59,73 @@ pub struct HvmEvtchnUpcallVector {
     pub _pad0: [u8; 3],
 }
 
+/// Kind of a frame: RAM (hvm/hvm_op.h).
+pub const HVMMEM_ram_rw: u16 = 0;
+/// Kind of a frame: RAM that cannot be written (hvm/hvm_op.h).
+pub const HVMMEM_ram_ro: u16 = 1;
+/// Kind of a frame: no memory (hvm/hvm_op.h).
+pub const HVMMEM_mmio_dm: u16 = 2;
+
+/// Argument of [`HVMOP_get_mem_type`] (hvm/hvm_op.h).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct HvmGetMemType {
+    /// Domain; may be `DOMID_SELF`.
+    pub domid: u16,
+    /// Out: `HVMMEM_*`.
+    pub mem_type: u16,
+    /// Padding.
+    pub pad: [u16; 2],
+    /// Frame.
+    pub pfn: u64,
+}
+
+/// Argument of [`HVMOP_get_time`] (hvm/hvm_op.h).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct HvmGetTime {
+    /// Out: system time (ns).
+    pub now: u64,
+}
+
+/// Argument of [`HVMOP_pagetable_dying`] (hvm/hvm_op.h).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct HvmPagetableDying {
+    /// Domain; may be `DOMID_SELF`.
+    pub domid: u16,
+    /// Padding.
+    pub pad: [u16; 3],
+    /// Guest-physical address of the root.
+    pub gpa: u64,
+}
+
+/// Argument of [`HVMOP_altp2m`] (hvm/hvm_op.h).
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct HvmAltp2mOp {
+    /// Version of the interface.
+    pub version: u32,
+    /// What to do.
+    pub cmd: u32,
+    /// Domain; may be `DOMID_SELF`.
+    pub domain: u16,
+    /// Padding.
+    pub pad1: u16,
+    /// Padding.
+    pub pad2: u32,
+    /// Argument, by `cmd`.
+    pub u: [u64; 8],
+}
+
 /// How events are signalled (hvm/params.h).
 pub const HVM_PARAM_CALLBACK_IRQ: u32 = 0;
 /// Frame of the xenstore page (hvm/params.h).
@@ -131,3 +198,10 @@ pub const HVM_PARAM_CALLBACK_TYPE_GSI: u64 = 0;
 pub const HVM_PARAM_CALLBACK_TYPE_PCI_INTX: u64 = 1;
 /// Callback kind: vector (hvm/params.h).
 pub const HVM_PARAM_CALLBACK_TYPE_VECTOR: u64 = 2;
+
+/// Timer mode: no ticks are missed, the guest's time waits for them (hvm/params.h).
+pub const HVMPTM_delay_for_missed_ticks: u32 = 0;
+/// Timer mode: missed ticks come in one (hvm/params.h).
+pub const HVMPTM_one_missed_tick_pending: u32 = 3;
+/// Nobody may use alternate views (hvm/params.h).
+pub const XEN_ALTP2M_disabled: u32 = 0;

@@ -32,6 +32,8 @@ const HEADERS: &[&str] = &[
     "io/xs_wire.h",
     "hvm/hvm_op.h",
     "hvm/params.h",
+    "hvm/save.h",
+    "hvm/hvm_vcpu.h",
     "xsm/flask_op.h",
 ];
 

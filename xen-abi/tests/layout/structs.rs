@@ -186,12 +186,34 @@ structs! {
     hvm_op {
         "struct xen_hvm_param" HvmParam { domid pad index value }
         "struct xen_hvm_evtchn_upcall_vector" HvmEvtchnUpcallVector { vcpu vector } [_pad0]
+        "struct xen_hvm_get_mem_type" HvmGetMemType { domid mem_type pad pfn }
+        "struct xen_hvm_get_time" HvmGetTime { now }
+        "struct xen_hvm_pagetable_dying" HvmPagetableDying { domid pad gpa }
+        "struct xen_hvm_altp2m_op" HvmAltp2mOp { version cmd domain pad1 pad2 u }
     }
     hvm_start_info {
         "struct hvm_start_info" HvmStartInfo { magic version flags nr_modules modlist_paddr
             cmdline_paddr rsdp_paddr memmap_paddr memmap_entries reserved }
         "struct hvm_modlist_entry" HvmModlistEntry { paddr size cmdline_paddr reserved }
         "struct hvm_memmap_table_entry" HvmMemmapTableEntry { addr size r#type reserved }
+    }
+    hvm_save {
+        "struct hvm_save_descriptor" HvmSaveDescriptor { typecode instance length }
+        "struct hvm_save_header" HvmSaveHeader { magic version changeset cpuid gtsc_khz }
+        "struct hvm_hw_cpu" HvmHwCpu { fpu_regs rax rbx rcx rdx rbp rsi rdi rsp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags cr0 cr2 cr3 cr4 dr0 dr1 dr2 dr3 dr6 dr7 cs_sel ds_sel es_sel fs_sel gs_sel ss_sel tr_sel ldtr_sel cs_limit ds_limit es_limit fs_limit gs_limit ss_limit tr_limit ldtr_limit idtr_limit gdtr_limit cs_base ds_base es_base fs_base gs_base ss_base tr_base ldtr_base idtr_base gdtr_base cs_arbytes ds_arbytes es_arbytes fs_arbytes gs_arbytes ss_arbytes tr_arbytes ldtr_arbytes sysenter_cs sysenter_esp sysenter_eip shadow_gs msr_flags msr_lstar msr_star msr_cstar msr_syscall_mask msr_efer msr_tsc_aux tsc pending_event error_code flags pad0 }
+        "struct hvm_hw_lapic" HvmHwLapic { apic_base_msr disabled timer_divisor tdt_msr }
+        "struct hvm_hw_lapic_regs" HvmHwLapicRegs { data }
+        "struct hvm_hw_mtrr" HvmHwMtrr { msr_pat_cr msr_mtrr_var msr_mtrr_fixed msr_mtrr_cap msr_mtrr_def_type }
+        "struct hvm_hw_cpu_xsave" HvmHwCpuXsave { xfeature_mask xcr0 xcr0_accum save_area }
+        "struct hvm_vmce_vcpu" HvmVmceVcpu { caps mci_ctl2_bank0 mci_ctl2_bank1 mcg_ext_ctl }
+        "struct hvm_tsc_adjust" HvmTscAdjust { tsc_adjust }
+        "struct hvm_msr" HvmMsr { count msr } [_pad0]
+        "struct hvm_msr:msr[0]" HvmOneMsr { index _rsvd val }
+    }
+    hvm_vcpu {
+        "struct vcpu_hvm_x86_32" VcpuHvmX8632 { eax ecx edx ebx esp ebp esi edi eip eflags cr0 cr3 cr4 pad1 efer cs_base ds_base ss_base es_base tr_base cs_limit ds_limit ss_limit es_limit tr_limit cs_ar ds_ar ss_ar es_ar tr_ar pad2 }
+        "struct vcpu_hvm_x86_64" VcpuHvmX8664 { rax rcx rdx rbx rsp rbp rsi rdi rip rflags cr0 cr3 cr4 efer }
+        "struct vcpu_hvm_context" VcpuHvmContext { mode pad cpu_regs }
     }
     hypfs {
         "struct xen_hypfs_direntry" HypfsDirentry { r#type encoding pad content_len max_write_len }
