@@ -60,6 +60,7 @@ impl Feature {
     pub const SYSCALL: Self = feature(2, 11);
     pub const NX: Self = feature(2, 20);
     pub const FFXSR: Self = feature(2, 25);
+    pub const PAGE1GB: Self = feature(2, 26);
     pub const RDTSCP: Self = feature(2, 27);
     pub const LM: Self = feature(2, 29);
     pub const AMD_3DNOW: Self = feature(2, 31);

@@ -9,10 +9,10 @@ use xen_abi::xen::{
     SHARED_INFO_ARCH, SHARED_INFO_EVTCHN_MASK, SHARED_INFO_EVTCHN_PENDING, VIRQ_TIMER,
 };
 
-use super::domain::Domain;
+use super::domain::{Domain, DomainKind};
 use super::machine::Machine;
 use super::vcpu::{Owed, RunFlags, Vcpu};
-use crate::base::{DomId, Mfn, Nanos, VcpuId};
+use crate::base::{DomId, Gfn, Mfn, Nanos, VcpuId};
 use crate::events::{self, Consumer, EventHost, Events, Layout, PirqSharing, PortNumber};
 use crate::grants::{FramePool, SharedFrame};
 use crate::mm::Holdings;
@@ -229,6 +229,27 @@ impl Domain {
         if expired.poll {
             self.end_wait(vcpu, RunFlags::POLLING);
         }
+        if expired.lapic {
+            vcpu.owe(Owed::LAPIC);
+            self.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
+        }
+    }
+
+    /// The same, if it has events that it has not been told of in the present way.
+    pub fn tell_if_due(&self, vcpu: &Vcpu) {
+        if events::upcall_pending(self, vcpu.id) {
+            self.tell_of_events(vcpu);
+        }
+    }
+
+    /// Has a vCPU in a container take the interrupt of the event channels: by its local APIC where it has named a vector,
+    /// else by what is looked at before each entry. A poll ends too; the guest polls again if that was not what it waited
+    /// for.
+    pub fn tell_of_events(&self, vcpu: &Vcpu) {
+        if vcpu.upcall_vector().is_some() {
+            vcpu.owe(Owed::UPCALL);
+        }
+        self.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
     }
 }
 
@@ -236,6 +257,30 @@ impl Domain {
     /// Wakes every vCPU that may run. Call after the last unpause.
     pub fn wake_all(&self) {
         self.vcpus().iter().for_each(|v| self.wake(v));
+    }
+
+    /// Takes a reference, for `Machine::drop_writable`, to the page that the domain names by this number of a frame of its own: a
+    /// guest frame where those are translated, a machine frame otherwise.
+    ///
+    /// # Errors
+    /// `EINVAL` when it is no page of the domain's to be written, `EAGAIN` when that is being decided at this moment.
+    pub fn take_own_page(&self, number: u64) -> Result<Mfn, Errno> {
+        match &self.translated {
+            Some(map) => map.hold_own(Gfn(number)),
+            None => {
+                self.machine.take_writable(Mfn(number), self.id)?;
+                Ok(Mfn(number))
+            }
+        }
+    }
+
+    /// The number by which the domain itself names one of its frames; all ones where it is behind no guest frame.
+    #[must_use]
+    pub fn own_number(&self, mfn: Mfn) -> u64 {
+        match &self.translated {
+            Some(map) => map.gfn_of(mfn).map_or(u64::MAX, |gfn| gfn.0),
+            None => mfn.0,
+        }
     }
 
     /// Where the pages of its grant table come from.
@@ -294,9 +339,7 @@ impl EventHost for Domain {
     }
 
     fn take_page(&self, gfn: u64) -> Result<Mfn, Errno> {
-        let mfn = Mfn(gfn);
-        self.machine.take_writable(mfn, self.id)?;
-        Ok(mfn)
+        self.take_own_page(gfn)
     }
 
     fn release_page(&self, page: Mfn) {
@@ -309,6 +352,10 @@ impl EventHost for Domain {
 
     fn kick(&self, vcpu: VcpuId) {
         if let Some(v) = self.vcpu(vcpu) {
+            if self.kind == DomainKind::Hvm {
+                self.tell_of_events(v);
+                return;
+            }
             // An upcall ends a poll too, unless the guest has masked upcalls: then only its ports do.
             let polls = v.flags() & RunFlags::POLLING != 0 && events::upcall_due(self, vcpu);
             let wait = if polls {

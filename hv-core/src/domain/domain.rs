@@ -9,6 +9,7 @@ use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
 use xen_abi::xen::{SHARED_INFO_VCPU_INFO, SHARED_INFO_WC_VERSION, VCPU_INFO_SIZE};
 
+use super::hvm::HvmDomain;
 use super::life::Turn;
 use super::machine::{Machine, PirqLayer};
 use super::translated::Translated;
@@ -175,6 +176,8 @@ pub struct Domain {
     pub assists: AtomicU64,
     /// CPUs that may hold translations of its address spaces.
     pub dirty_cpus: [AtomicU64; 2],
+    /// What it has beside that in containers.
+    pub hvm: Option<HvmDomain>,
     /// Its CPUID and MSRs, where they are not those of its kind.
     pub policy: DomainPolicy,
     /// Ports that it may use.
@@ -261,6 +264,7 @@ impl Domain {
             memory_map: Mutex::new(rank::DOMAIN_MEMORY_MAP, Vec::new()),
             assists: AtomicU64::new(0),
             dirty_cpus: [const { AtomicU64::new(0) }; 2],
+            hvm: (kind == DomainKind::Hvm).then(HvmDomain::new),
             policy: DomainPolicy::new(),
             ports: PortMap::new(rights),
             created_at: machine.now(),
@@ -286,6 +290,10 @@ impl Domain {
             .map_err(|_| Errno::ENOMEM)?;
         for id in 0..count {
             let vcpu = Vcpu::new(id, Runstate::new(now));
+            if self.kind == DomainKind::Hvm {
+                // Only kernels of PV guests find a ticking timer.
+                let _idle = vcpu.timers.lock().stop_periodic(now);
+            }
             if (id as usize) < xen_abi::arch_x86::XEN_LEGACY_MAX_VCPUS as usize {
                 vcpu.set_info_place(
                     self.shared_info,

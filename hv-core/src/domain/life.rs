@@ -14,6 +14,7 @@ use xen_abi::xen::{DOMID_FIRST_RESERVED, VIRQ_DOM_EXC};
 use super::domain::{Domain, DomainKind, Limits, Rights};
 use super::machine::Machine;
 use super::registry::Hypervisor;
+use super::translated::{ADDRESS_BITS, DEFAULT_POOL, Step, Translated};
 use super::vcpu::{Owed, RunFlags, Vcpu};
 use crate::base::DomId;
 use crate::events;
@@ -241,11 +242,12 @@ impl Hypervisor {
     /// and reserved ones, a free one. Nothing: another CPU is making one.
     ///
     /// # Errors
-    /// `EEXIST` when the number is taken, `ENOMEM`, what [`Domain::new`] and
-    /// [`Pools::assign`](crate::sched::Pools::assign) say.
+    /// `EEXIST` when the number is taken, `ENOMEM`, `EOPNOTSUPP` for a kind that this machine cannot run, what
+    /// [`Domain::new`] and [`Pools::assign`](crate::sched::Pools::assign) say.
     pub fn create_domain(
         &self,
         asked: DomId,
+        kind: DomainKind,
         handle: [u8; 16],
         pool: PoolId,
         limits: Limits,
@@ -259,19 +261,33 @@ impl Hypervisor {
             _ => self.next_domain_id()?,
         };
         self.make_room()?;
-        let domain = Domain::new(id, DomainKind::Pv64, Rights::Guest, limits, self.backing)?;
+        let mut domain = Domain::new(id, kind, Rights::Guest, limits, self.backing)?;
         *domain.handle.lock() = handle;
         domain.pause_by_tool()?;
+        if kind == DomainKind::Hvm {
+            domain.translated = Some(self.new_map(id).inspect_err(|_| domain.take_back_pages())?);
+        }
         let put = self.backing.pools.assign(id, pool);
         put.and_then(|()| set_aside::<Domain>(self.backing.machine))
             .inspect_err(|_| {
                 domain.take_back_pages();
+                if let Some(map) = &domain.translated {
+                    // Empty: it ends at once.
+                    while map.tear_down(1) == Step::More {}
+                }
                 self.backing.sched.forget_domain(id);
             })?;
         let domain = Arc::new(domain);
         self.add(domain.clone())?;
         self.publish_wallclock(&domain);
         Ok(Some(domain))
+    }
+
+    /// The map of a new domain whose frames are translated.
+    fn new_map(&self, id: DomId) -> Result<Translated, Errno> {
+        let containers = self.facts.hvm.as_ref().ok_or(Errno::EOPNOTSUPP)?;
+        let bits = u32::from(containers.address_bits).min(ADDRESS_BITS);
+        Translated::new(id, self.backing.machine, bits, DEFAULT_POOL)
     }
 
     /// Makes the vCPUs of a domain, all down, or what is missing of them.

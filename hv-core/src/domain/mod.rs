@@ -7,6 +7,7 @@ mod delivery;
 )]
 mod domain;
 mod hotplug;
+mod hvm;
 mod life;
 mod machine;
 pub mod machine_check;
@@ -21,12 +22,12 @@ mod vcpu;
 
 pub use domain::{Backing, Domain, DomainKind, Limits, Rights, ShutdownReason};
 pub use hotplug::{CpuChange, CpuWay, Hotplug, Progress};
+pub use hvm::{BlockShape, Containers, HvmDomain, Setter, Vendor};
 pub use life::{AtRest, Claim, TableWork, Turn};
 pub use machine::{IdleTimes, Machine, PirqLayer, SleepRequest};
 pub use notes::{Family, Notes};
 pub use processor::{CpuPlace, Processor};
 pub use registry::{Facts, Hypervisor, Identity};
 pub use services::{Diagnostics, EfiArgument, EfiServices, Services};
-pub use vcpu::{Owed, RunFlags, UnitSlot, Vcpu, VcpuState};
 pub use translated::{HeldPage, Removed, Step, Translated};
-pub use vcpu::{Owed, RunFlags, UnitSlot, Vcpu};
+pub use vcpu::{Owed, RunFlags, UnitSlot, Vcpu, VcpuState};

@@ -15,10 +15,12 @@ pub enum Family {
     Mca,
     /// grant_table_op.
     Grant,
+    /// hvm_op.
+    Hvm,
 }
 
 /// Number of families.
-const FAMILIES: usize = Family::Grant as usize + 1;
+const FAMILIES: usize = Family::Hvm as usize + 1;
 /// Words of 64 sub-operations for each family.
 const WORDS: usize = 2;
 

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::RangeFrom;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
@@ -12,6 +12,7 @@ use xen_abi::xen::{DOMID_FIRST_RESERVED, DOMID_SELF, VIRQ_MCA};
 
 use super::domain::{Backing, Domain, ShutdownReason};
 use super::hotplug::Hotplug;
+use super::hvm::Containers;
 use super::life::Turn;
 use super::machine_check::{self, Findings, Severity, Source, Telemetry, Urgency};
 use super::notes::{Family, Notes};
@@ -58,6 +59,8 @@ pub struct Facts {
     pub tsc_khz: u32,
     /// What the CPUs are and where they sit.
     pub processor: Processor,
+    /// What they offer for guests in containers, if they do.
+    pub hvm: Option<Containers>,
 }
 
 /// Which vCPU a scheduler's unit is.
@@ -89,6 +92,8 @@ pub struct Hypervisor {
     notes: Notes,
     wallclock: Mutex<Option<WallClock>>,
     pub(super) hotplug: Hotplug,
+    /// Translated domains whose writes are logged.
+    write_logs: AtomicU32,
     /// Who makes a domain.
     pub(super) creating: Turn,
     /// What machine checks told and dom0 has not fetched.
@@ -119,8 +124,25 @@ impl Hypervisor {
             notes: Notes::default(),
             wallclock: Mutex::new(rank::WALLCLOCK, None),
             hotplug: Hotplug::default(),
+            write_logs: AtomicU32::new(0),
             creating: Turn::new(),
             telemetry: Telemetry::default(),
+        }
+    }
+
+    /// Whether there may be a translated domain whose written pages are logged: then who writes one on its behalf says so.
+    #[inline(always)]
+    #[must_use]
+    pub fn logs_writes(&self) -> bool {
+        self.write_logs.load(Ordering::Relaxed) != 0
+    }
+
+    /// One more such domain, or one less.
+    pub fn count_write_log(&self, on: bool) {
+        if on {
+            self.write_logs.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.write_logs.fetch_sub(1, Ordering::SeqCst);
         }
     }
 

@@ -1,10 +1,11 @@
 //! A virtual CPU as the rest of the hypervisor sees it: why it runs or not, and its registers while
 //! they rest.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::base::lock::{Mutex, rank};
 use crate::base::{CpuId, Mfn, PAGE_SIZE, VcpuId};
+use crate::hvm::inbox::Inbox;
 use crate::hvm::state::HvmState;
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::{PvState, StateBox};
@@ -41,6 +42,10 @@ impl Owed {
     pub const TIME: u32 = 1 << 2;
     /// The domain's assists changed: the state follows.
     pub const ASSISTS: u32 = 1 << 3;
+    /// The timer of its local APIC is to be looked at.
+    pub const LAPIC: u32 = 1 << 4;
+    /// Its local APIC is to request the interrupt of the event channels.
+    pub const UPCALL: u32 = 1 << 5;
 }
 
 /// `running` while no CPU runs the vCPU.
@@ -145,8 +150,12 @@ pub struct Vcpu {
     pub time_area: AtomicU64,
     /// The affinity to go back to after `SCHEDOP_pin_override`.
     pub pinned_from: Mutex<Option<Affinity>>,
-    /// Singleshot, periodic and poll timers.
+    /// Singleshot, periodic and poll timers, and that of its local APIC.
     pub timers: Mutex<VcpuTimers>,
+    /// What others tell it, in a container.
+    pub inbox: Inbox,
+    /// The vector by which its local APIC tells it of events (HVMOP_set_evtchn_upcall_vector); 0: none.
+    upcall_vector: AtomicU8,
     /// The CPU it ran on last.
     pub last_cpu: AtomicU32,
     running: AtomicU32,
@@ -169,6 +178,8 @@ impl Vcpu {
             time_area: AtomicU64::new(0),
             pinned_from: Mutex::new(rank::VCPU_PIN, None),
             timers: Mutex::new(rank::VCPU_TIMERS, VcpuTimers::new()),
+            inbox: Inbox::new(),
+            upcall_vector: AtomicU8::new(0),
             last_cpu: AtomicU32::new(0),
             running: AtomicU32::new(NOWHERE),
         }
@@ -227,6 +238,12 @@ impl Vcpu {
         self.owed.fetch_and(!mask, Ordering::SeqCst) & mask
     }
 
+    /// Whether one of these bits is owed.
+    #[must_use]
+    pub fn owes(&self, bits: u32) -> bool {
+        self.owed.load(Ordering::SeqCst) & bits != 0
+    }
+
     /// Whether nothing of [`Owed`] is set.
     #[inline(always)]
     #[must_use]
@@ -251,6 +268,18 @@ impl Vcpu {
     /// It has no `vcpu_info` any more.
     pub(super) fn forget_info_place(&self) {
         self.info.store(0, Ordering::Release);
+    }
+
+    /// Has its local APIC tell it of events from now on; 0: no more.
+    pub fn set_upcall_vector(&self, vector: u8) {
+        self.upcall_vector.store(vector, Ordering::SeqCst);
+    }
+
+    /// The vector by which its local APIC tells it of events.
+    #[must_use]
+    pub fn upcall_vector(&self) -> Option<u8> {
+        let vector = self.upcall_vector.load(Ordering::SeqCst);
+        (vector != 0).then_some(vector)
     }
 
     /// The CPU that runs it at this moment.

@@ -58,7 +58,7 @@ pub use host::{Consumer, EventHost, Layout, PirqSharing};
 pub use poll::{PollStart, end_poll, start_poll};
 pub use raise::{
     is_due, is_pending, notify_internal, pirq_port, raise_global_virq, raise_pirq, raise_virq,
-    reraise, send, unmask, upcall_due,
+    reraise, send, unmask, upcall_due, upcall_pending,
 };
 pub use registry::{Events, Limits};
 pub use status::{PortStatus, Status, status};

@@ -181,6 +181,12 @@ pub fn upcall_due<D: EventHost>(d: &D, vcpu: VcpuId) -> bool {
     d.vcpu_info(vcpu).is_some_and(|info| is_due(&info[0]))
 }
 
+/// Whether one is pending, masked or not: vCPUs in containers mask interrupts by their flags only.
+pub fn upcall_pending<D: EventHost>(d: &D, vcpu: VcpuId) -> bool {
+    d.vcpu_info(vcpu)
+        .is_some_and(|info| info[0].load(Ordering::SeqCst) & UPCALL_PENDING != 0)
+}
+
 /// The same, from the first word of the vCPU's `vcpu_info`.
 #[inline(always)]
 #[must_use]

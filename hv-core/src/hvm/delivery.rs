@@ -8,8 +8,6 @@
 //! has no IRR, no priority and no EOI, and comes again as long as the guest leaves `evtchn_upcall_pending` set. One that
 //! was asked for with `HVMOP_set_evtchn_upcall_vector` is an interrupt of the local APIC like any other.
 
-use xen_abi::hvm_op::HVM_PARAM_CALLBACK_TYPE_VECTOR;
-
 /// State of a vCPU as far as delivery depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Situation {
@@ -111,12 +109,15 @@ impl Situation {
     }
 }
 
-/// The vector that is due: the parameter `callback_irq` names one, and of the vCPU's `vcpu_info`,
-/// `evtchn_upcall_pending` is set and `evtchn_upcall_mask` is not (xen.h: a mask guarantees that there is no upcall).
+/// Type of `HVM_PARAM_CALLBACK_IRQ`, its top byte: bits 7:0 are a vector (hvm/params.h).
+pub const CALLBACK_TYPE_VECTOR: u8 = 2;
+
+/// The vector that is due: the parameter `callback_irq` names one, and `evtchn_upcall_pending` is set in the vCPU's
+/// `vcpu_info`. Its `evtchn_upcall_mask` is for PV guests: here RFLAGS.IF masks, and nothing would clear it.
 #[must_use]
-pub fn upcall_vector(callback_irq: u64, pending: bool, masked: bool) -> Option<u8> {
-    let by_vector = callback_irq >> 56 == HVM_PARAM_CALLBACK_TYPE_VECTOR;
-    (by_vector && pending && !masked).then_some(callback_irq as u8)
+pub fn upcall_vector(callback_irq: u64, pending: bool) -> Option<u8> {
+    let by_vector = callback_irq >> 56 == u64::from(CALLBACK_TYPE_VECTOR);
+    (by_vector && pending).then_some(callback_irq as u8)
 }
 
 #[cfg(test)]

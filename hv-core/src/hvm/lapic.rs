@@ -180,6 +180,12 @@ impl Lapic {
         self.id
     }
 
+    /// IA32_APIC_BASE.
+    #[must_use]
+    pub const fn base(&self) -> u64 {
+        self.base
+    }
+
     /// How software reaches it.
     #[must_use]
     pub const fn mode(&self) -> Mode {
@@ -230,6 +236,15 @@ impl Lapic {
         self.requested.insert(vector);
         self.level.assign(vector, level);
         true
+    }
+
+    /// Puts an interrupt of the hypervisor's own into IRR, also while the local APIC is disabled: it is taken when that is
+    /// enabled.
+    pub fn request(&mut self, vector: u8) {
+        if vector >= FIRST_LEGAL {
+            self.requested.insert(vector);
+            self.level.assign(vector, false);
+        }
     }
 
     /// Puts all interrupts of `letters` into IRR; INIT among them is done before, by the caller, and so is all else.

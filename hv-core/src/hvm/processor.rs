@@ -178,6 +178,8 @@ pub enum Intercept {
     DebugRegisters,
     /// Reads and writes of CR3.
     Cr3,
+    /// Writes of CR8.
+    TaskPriority,
     /// #BP.
     Breakpoint,
     /// #UD.
@@ -220,6 +222,9 @@ pub trait Processor {
 
     /// Whether an event waits for the next entry.
     fn injecting(&self) -> bool;
+
+    /// The event that waits for the next entry.
+    fn injected(&self) -> Option<Event>;
 
     /// Whether interrupts wait for the instruction after STI or a load of SS.
     fn interrupt_shadow(&self) -> bool;

@@ -8,6 +8,7 @@ use xen_abi::arch_x86::IretContext;
 use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::narrow::Overlay;
 use crate::base::{CpuId, DomId};
 use crate::domain::{Domain, Hypervisor, Vcpu};
 use crate::hvm::state::HvmState;
@@ -16,6 +17,7 @@ use crate::mm::pins::OwedPuts;
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::PvState;
 use crate::sched::CpuSet;
+use crate::time::Clock;
 
 /// Arguments of a hypercall, in order (rdi, rsi, rdx, r10, r8, r9 for 64-bit callers).
 pub type Args = [u64; 6];
@@ -71,6 +73,9 @@ pub trait Host: PtMachine {
     /// # Errors
     /// `EFAULT`.
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno>;
+    /// From now on copies see this over the memory of the caller, which is in a container; `None`: nothing. Gives what
+    /// was there before.
+    fn lay_over(&self, overlay: Option<Overlay>) -> Option<Overlay>;
     /// Copies whole words to the caller's address space: a frame for the guest's kernel.
     ///
     /// # Errors
@@ -143,6 +148,8 @@ pub trait Host: PtMachine {
     fn reschedule_here(&self);
     /// Number of CPUs that are online.
     fn online_cpus(&self) -> CpuId;
+    /// The machine's TSC as a function of system time.
+    fn tsc_clock(&self) -> Clock;
     /// Lines of 64 bytes in an FPU image.
     fn fpu_lines(&self) -> usize;
 }
@@ -190,14 +197,6 @@ impl AnyState<'_> {
             Self::Hvm(state) => &mut state.owed_puts,
         }
     }
-
-    /// The same for a shorter time.
-    pub fn reborrow(&mut self) -> AnyState<'_> {
-        match self {
-            Self::Pv(state) => AnyState::Pv(state),
-            Self::Hvm(state) => AnyState::Hvm(state),
-        }
-    }
 }
 
 /// The surroundings of a call that both kinds of guests make.
@@ -230,6 +229,21 @@ impl<H: Host> Ctx<'_, H> {
             domain: self.domain,
             vcpu: self.vcpu,
             state: AnyState::Pv(self.state),
+            regs: self.regs,
+        }
+    }
+}
+
+impl<H: Host> Ctx<'_, H, &mut HvmState> {
+    /// As calls see it that others may make as well.
+    #[must_use]
+    pub fn any(&mut self) -> AnyCtx<'_, H> {
+        Ctx {
+            hv: self.hv,
+            host: self.host,
+            domain: self.domain,
+            vcpu: self.vcpu,
+            state: AnyState::Hvm(self.state),
             regs: self.regs,
         }
     }

@@ -1,13 +1,14 @@
 //! The end of a domain (domctl destroydomain), in phases that can be interrupted and gone through again.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
 
 use super::context::{AnyCtx, Host};
 use super::grant_host::Caller;
 use crate::base::Mfn;
-use crate::domain::{Domain, Vcpu, VcpuState};
+use crate::domain::{Domain, Step, Vcpu, VcpuState};
 use crate::events;
 use crate::grants::teardown;
 use crate::mm::{PtResult, Stop};
@@ -15,6 +16,8 @@ use crate::pv::context;
 
 /// Handles of grants that are let go of between two looks for other work.
 const HANDLES: u32 = 64;
+/// Lots of entries of a map, likewise.
+const ENTRIES: u64 = 1;
 
 /// Takes a domain apart, as far as there is time. Restart: call again.
 pub(super) fn destroy<H: Host>(cx: &mut AnyCtx<'_, H>, domain: &Arc<Domain>) -> PtResult {
@@ -31,6 +34,7 @@ pub(super) fn destroy<H: Host>(cx: &mut AnyCtx<'_, H>, domain: &Arc<Domain>) -> 
     repeat(cx.host, || {
         events::teardown(&**domain) == events::Progress::Done
     })?;
+    release_map(cx, domain)?;
     release_grants(cx, domain)?;
     for vcpu in domain.vcpus() {
         cx.hv.retire_vcpu(domain, vcpu);
@@ -84,6 +88,19 @@ fn repeat<H: Host>(host: &H, mut last: impl FnMut() -> bool) -> PtResult {
     Ok(())
 }
 
+/// Takes apart the map of the domain's guest frames, before the grants and the pages go that it leads to.
+fn release_map<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) -> PtResult {
+    let Some(map) = &domain.translated else {
+        return Ok(());
+    };
+    if domain.dirty_log.swap(0, Ordering::SeqCst) != 0 {
+        cx.hv.count_write_log(false);
+    }
+    // No vCPU runs any more: what is flushed now stays so.
+    domain.flush_translations();
+    repeat(cx.host, || map.tear_down(ENTRIES) == Step::Done)
+}
+
 /// Lets go of what the domain has mapped of others.
 fn release_grants<H: Host>(cx: &mut AnyCtx<'_, H>, domain: &Arc<Domain>) -> PtResult {
     let host = cx.host;
@@ -101,7 +118,7 @@ pub(super) fn release_state<H: Host>(host: &H, domain: &Domain, vcpu: &Vcpu) -> 
     let done = match &mut state {
         VcpuState::Pv(state) => context::dismantle(host, state),
         VcpuState::Hvm(state) => {
-            domain.machine.free_page(state.block);
+            domain.machine.free_page(state.processor.mfn());
             Ok(())
         }
     };

@@ -2,14 +2,15 @@
 
 use core::sync::atomic::Ordering;
 
+use xen_abi::arch_x86::{ArchDomainConfig, XEN_X86_EMU_LAPIC, XEN_X86_MSR_RELAXED};
 use xen_abi::domctl::{
-    DomctlGetDomainInfo, DomctlGetVcpuInfo, XEN_DOMINF_blocked, XEN_DOMINF_dying,
-    XEN_DOMINF_paused, XEN_DOMINF_running, XEN_DOMINF_shutdown, XEN_DOMINF_shutdownshift,
-    XEN_INVALID_MAX_VCPU_ID,
+    DomctlGetDomainInfo, DomctlGetVcpuInfo, XEN_DOMINF_blocked, XEN_DOMINF_dying, XEN_DOMINF_hap,
+    XEN_DOMINF_hvm_guest, XEN_DOMINF_paused, XEN_DOMINF_running, XEN_DOMINF_shutdown,
+    XEN_DOMINF_shutdownshift, XEN_INVALID_MAX_VCPU_ID,
 };
 
-use crate::base::{CpuId, Nanos};
-use crate::domain::{Domain, Hypervisor, RunFlags, Vcpu};
+use crate::base::{CpuId, Nanos, PAGE_SHIFT};
+use crate::domain::{Domain, DomainKind, Hypervisor, RunFlags, Vcpu};
 
 /// Flags of a vCPU that waits for something.
 const WAITING: u32 = RunFlags::BLOCKED | RunFlags::POLLING;
@@ -27,7 +28,7 @@ pub fn describe(hv: &Hypervisor, domain: &Domain) -> DomctlGetDomainInfo {
         tot_pages: domain.pages.load(Ordering::Relaxed),
         max_pages: domain.max_pages.load(Ordering::Relaxed),
         outstanding_pages: domain.claim.load(Ordering::Relaxed),
-        shared_info_frame: domain.shared_info.0,
+        shared_info_frame: domain.own_number(domain.shared_info),
         cpu_time: time + domain.cpu_time.load(Ordering::Relaxed),
         nr_online_vcpus: domain.online_vcpus(),
         max_vcpu_id: match vcpus.len() {
@@ -36,7 +37,19 @@ pub fn describe(hv: &Hypervisor, domain: &Domain) -> DomctlGetDomainInfo {
         },
         handle: *domain.handle.lock(),
         cpupool,
-        gpaddr_bits: hv.facts.processor.address_bits,
+        gpaddr_bits: match &domain.translated {
+            Some(map) => (map.limit().ilog2() + PAGE_SHIFT) as u8,
+            None => hv.facts.processor.address_bits,
+        },
+        arch_config: ArchDomainConfig {
+            emulation_flags: match domain.kind {
+                DomainKind::Pv64 => 0,
+                DomainKind::Hvm => XEN_X86_EMU_LAPIC,
+            },
+            misc_flags: domain.hvm.as_ref().map_or(0, |hvm| {
+                bit(hvm.msr_relaxed.load(Ordering::Relaxed), XEN_X86_MSR_RELAXED)
+            }),
+        },
         ..DomctlGetDomainInfo::default()
     }
 }
@@ -56,7 +69,9 @@ fn flags(domain: &Domain) -> u32 {
         Some(reason) => reason.0,
         None => domain.shutdown_code.load(Ordering::Relaxed),
     };
+    let contained = domain.kind == DomainKind::Hvm;
     flags
+        | bit(contained, XEN_DOMINF_hvm_guest | XEN_DOMINF_hap)
         | bit(shutdown.is_some(), XEN_DOMINF_shutdown)
         | bit(domain.is_paused_by_tool(), XEN_DOMINF_paused)
         | bit(domain.dying.load(Ordering::Relaxed), XEN_DOMINF_dying)

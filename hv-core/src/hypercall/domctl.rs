@@ -1,8 +1,10 @@
 //! domctl: the toolstack's control of domains (xen/domctl.h).
 
 mod create;
+mod hvm_context;
 mod life;
 mod memory;
+mod paging;
 mod policy;
 mod registers;
 mod state;
@@ -75,6 +77,9 @@ fn run<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut Domctl) -> Result<After, Errno>
         abi::XEN_DOMCTL_getvcpucontext,
         abi::XEN_DOMCTL_max_vcpus,
         abi::XEN_DOMCTL_set_cpu_policy,
+        abi::XEN_DOMCTL_gethvmcontext,
+        abi::XEN_DOMCTL_sethvmcontext,
+        abi::XEN_DOMCTL_gethvmcontext_partial,
         abi::XEN_DOMCTL_getvcpuextstate,
         abi::XEN_DOMCTL_setvcpuextstate,
         abi::XEN_DOMCTL_get_ext_vcpucontext,
@@ -100,7 +105,12 @@ fn run<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut Domctl) -> Result<After, Errno>
             cx.hv.resume(&domain);
             Ok(After::Nothing)
         }
-        abi::XEN_DOMCTL_hypercall_init => life::hypercall_page(&domain, argument(u)?),
+        abi::XEN_DOMCTL_gethvmcontext => answer(edit(u, |r| hvm_context::get(cx, &domain, r))),
+        abi::XEN_DOMCTL_sethvmcontext => hvm_context::set(cx, &domain, &argument(u)?),
+        abi::XEN_DOMCTL_gethvmcontext_partial => {
+            answer(edit(u, |r| hvm_context::get_one(cx, &domain, r)))
+        }
+        abi::XEN_DOMCTL_hypercall_init => life::hypercall_page(cx, &domain, argument(u)?),
         abi::XEN_DOMCTL_settimeoffset => life::time_offset(cx, &domain, argument(u)?),
         abi::XEN_DOMCTL_gettscinfo => answer(edit(u, |r| life::tsc_info(cx, &domain, r))),
         abi::XEN_DOMCTL_settscinfo => life::set_tsc_info(cx, &domain, argument(u)?),
@@ -123,6 +133,8 @@ fn run<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut Domctl) -> Result<After, Errno>
             store(u, &request)?;
             after
         }
+        abi::XEN_DOMCTL_get_paging_mempool_size => answer(edit(u, |r| paging::pool(&domain, r))),
+        abi::XEN_DOMCTL_set_paging_mempool_size => paging::set_pool(cx, &domain, argument(u)?),
         abi::XEN_DOMCTL_getvcpuinfo => answer(edit(u, |r| vcpu_info(&domain, r))),
         abi::XEN_DOMCTL_setvcpuaffinity => set_affinity(cx, &domain, &argument(u)?),
         abi::XEN_DOMCTL_getvcpuaffinity => get_affinity(cx, &domain, &argument(u)?),
@@ -169,9 +181,6 @@ fn missing(cmd: u32) -> Option<&'static str> {
     Some(match cmd {
         abi::XEN_DOMCTL_setdebugging => "domctl setdebugging",
         abi::XEN_DOMCTL_subscribe => "domctl subscribe",
-        abi::XEN_DOMCTL_gethvmcontext => "domctl gethvmcontext",
-        abi::XEN_DOMCTL_sethvmcontext => "domctl sethvmcontext",
-        abi::XEN_DOMCTL_gethvmcontext_partial => "domctl gethvmcontext_partial",
         abi::XEN_DOMCTL_assign_device => "domctl assign_device",
         abi::XEN_DOMCTL_test_assign_device => "domctl test_assign_device",
         abi::XEN_DOMCTL_deassign_device => "domctl deassign_device",
@@ -194,8 +203,6 @@ fn missing(cmd: u32) -> Option<&'static str> {
         abi::XEN_DOMCTL_monitor_op => "domctl monitor_op",
         abi::XEN_DOMCTL_soft_reset => "domctl soft_reset",
         abi::XEN_DOMCTL_vmtrace_op => "domctl vmtrace_op",
-        abi::XEN_DOMCTL_get_paging_mempool_size => "domctl get_paging_mempool_size",
-        abi::XEN_DOMCTL_set_paging_mempool_size => "domctl set_paging_mempool_size",
         abi::XEN_DOMCTL_gdbsx_guestmemio
         | abi::XEN_DOMCTL_gdbsx_pausevcpu
         | abi::XEN_DOMCTL_gdbsx_unpausevcpu
@@ -391,12 +398,19 @@ fn max_mem(domain: &Domain, request: abi::DomctlMaxMem) -> Result<After, Errno> 
 
 fn send_trigger(domain: &Domain, request: abi::DomctlSendTrigger) -> Result<After, Errno> {
     let vcpu = domain.vcpu(request.vcpu).ok_or(Errno::EINVAL)?;
-    if request.trigger != abi::XEN_DOMCTL_SENDTRIGGER_NMI {
-        let why = "only an NMI can be sent to a PV domain";
-        return Err(refused(domain, "sendtrigger", why, Errno::ENOSYS));
+    let refuse = |why, errno| Err(refused(domain, "sendtrigger", why, errno));
+    match request.trigger {
+        abi::XEN_DOMCTL_SENDTRIGGER_NMI => {
+            domain.send_nmi(vcpu);
+            Ok(After::Nothing)
+        }
+        abi::XEN_DOMCTL_SENDTRIGGER_POWER | abi::XEN_DOMCTL_SENDTRIGGER_SLEEP
+            if domain.kind == DomainKind::Hvm =>
+        {
+            refuse("a PVH domain has no buttons", Errno::EOPNOTSUPP)
+        }
+        _ => refuse("only an NMI can be sent", Errno::ENOSYS),
     }
-    domain.send_nmi(vcpu);
-    Ok(After::Nothing)
 }
 
 /// Bits of a domain's words.

@@ -32,12 +32,16 @@ struct Chunk {
 /// Runs the exchange chunk by chunk; `nr_exchanged` tells how far it came.
 ///
 /// # Errors
-/// `EINVAL`, `EPERM`, `ESRCH`, `EFAULT`; `ENOMEM` when the chunk that is asked for does not exist (the
+/// `EINVAL`, `EPERM`, `ESRCH`, `EFAULT`; `EOPNOTSUPP` for a domain whose frames are translated; `ENOMEM` when the chunk that is asked for does not exist (the
 /// domain keeps the pages of that chunk).
 pub fn exchange<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let at = args[1];
     let mut request: MemoryExchange = cx.read(at)?;
     let target = cx.target(request.r#in.domid)?;
+    // Which machine frames are behind its own is nothing that such a domain could wish for.
+    if target.translated.is_some() {
+        return Err(Errno::EOPNOTSUPP);
+    }
     let permitted = if cx.domain.is_control() {
         CONTROL_ORDER
     } else {

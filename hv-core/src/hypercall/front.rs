@@ -5,8 +5,8 @@ use xen_abi::hypercall as nr;
 
 use super::context::{AnyCtx, Args, Ctx, Host, Outcome, Reply};
 use super::{
-    callback, console, control, descriptors, domctl, event, grant, hypfs, mca, memory, misc, mmu,
-    multicall, physdev, platform, sched, sysctl, vcpu, version,
+    callback, console, control, descriptors, domctl, event, grant, hvm, hypfs, mca, memory, misc,
+    mmu, multicall, physdev, platform, sched, sysctl, vcpu, version,
 };
 use crate::pv::frame::GuestFrame;
 use crate::pv::iret;
@@ -91,15 +91,32 @@ pub fn pv64<H: Host>(cx: &mut Ctx<'_, H>) -> bool {
         Ok(Outcome::Return(value)) => cx.regs.rax = value,
         Err(e) => cx.regs.rax = e.to_ret() as u64,
         Ok(Outcome::Resume) => {}
-        Ok(Outcome::Restart(args)) => restart(cx.regs, call, args),
+        Ok(Outcome::Restart(args)) => restart(cx.regs, SYSCALL_LENGTH, call, args),
         Ok(Outcome::Crash) => return false,
     }
     true
 }
 
-/// Sets the registers so that the guest's SYSCALL instruction (2 bytes) runs again.
-fn restart(regs: &mut GuestFrame, call: u64, args: Args) {
-    regs.rip = regs.rip.wrapping_sub(2);
+/// Handles the hypercall that 64-bit code in a container made with an instruction of `length` bytes; `false` when the
+/// domain must be stopped for it.
+pub fn hvm64<H: Host>(cx: &mut AnyCtx<'_, H>, length: u8) -> bool {
+    let (call, args) = (cx.regs.rax, args64(cx.regs));
+    match dispatch(cx, call, args) {
+        Ok(Outcome::Return(value)) => cx.regs.rax = value,
+        Err(e) => cx.regs.rax = e.to_ret() as u64,
+        Ok(Outcome::Resume) => {}
+        Ok(Outcome::Restart(args)) => restart(cx.regs, length, call, args),
+        Ok(Outcome::Crash) => return false,
+    }
+    true
+}
+
+/// SYSCALL.
+const SYSCALL_LENGTH: u8 = 2;
+
+/// Sets the registers so that the guest's instruction runs again.
+fn restart(regs: &mut GuestFrame, length: u8, call: u64, args: Args) {
+    regs.rip = regs.rip.wrapping_sub(length.into());
     regs.rax = call;
     // No call has a sixth argument: r9 is the caller's to keep.
     let [first, second, third, fourth, fifth, _] = args;
@@ -175,6 +192,7 @@ fn shared<H: Host>(cx: &mut AnyCtx<'_, H>, number: u32, args: Args) -> Reply {
         nr::__HYPERVISOR_domctl => domctl::domctl(cx, args),
         nr::__HYPERVISOR_xenpmu_op => control::xenpmu_op(cx, args),
         nr::__HYPERVISOR_dm_op => control::dm_op(cx, args),
+        nr::__HYPERVISOR_hvm_op => hvm::hvm_op(cx, args),
         nr::__HYPERVISOR_hypfs_op => hypfs::hypfs_op(cx, args),
         _ => {
             note_missing(cx, number.into());

@@ -2,6 +2,7 @@
 //! `grants`; this copies arguments and results, and bounds how long a batch runs.
 
 use alloc::sync::Arc;
+use core::cell::RefCell;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
@@ -16,7 +17,8 @@ use super::context::{AnyCtx, Args, DONE, Flush, Host, Outcome, Reply};
 use super::grant_host::Caller;
 use super::memory::charge;
 use crate::base::{DomId, Mfn, PhysAddr};
-use crate::domain::Domain;
+use crate::domain::translated::After;
+use crate::domain::{Domain, Family, Removed};
 use crate::grants::copy::{Copies, CopyRequest};
 use crate::grants::map::{map_grant_ref, prepare_unmap};
 use crate::grants::status::code;
@@ -125,6 +127,14 @@ fn map<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut abi::GnttabMapGrantRef) {
 /// Gives a page of the caller's away, to a domain that accepts it at one of its entries. Whatever comes of it, the page is
 /// the caller's no longer, unless it was none that it could give (grant_table.h).
 fn transfer<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut abi::GnttabTransfer) {
+    // Nothing gives pages away by guest frames any more.
+    if cx.domain.translated.is_some() {
+        let (family, number) = (Family::Grant, abi::GNTTABOP_transfer);
+        let name = "grant_table_op transfer by a domain whose frames are translated";
+        cx.hv.note_missing_once(cx.domain.id, family, number, name);
+        op.status = GrantError::General.code();
+        return;
+    }
     let (machine, mfn) = (cx.domain.machine, Mfn(op.mfn));
     // A page that is used by anything, a mapping for one, cannot be taken from its owner.
     if machine.steal(mfn, &cx.domain.holdings).is_err() {
@@ -143,6 +153,9 @@ fn transfer<H: Host>(cx: &mut AnyCtx<'_, H>, op: &mut abi::GnttabTransfer) {
 /// Gives a page that is nobody's to who accepts it.
 fn give<H: Host>(cx: &AnyCtx<'_, H>, op: &abi::GnttabTransfer, mfn: Mfn) -> Result<(), GrantError> {
     let to = cx.hv.domain(op.domid).ok_or(GrantError::BadDomain)?;
+    if to.translated.is_some() {
+        return Err(GrantError::General);
+    }
     charge(&to, 1).map_err(|_| GrantError::General)?;
     let accepted = to.grants.commit_transfer(op.r#ref, cx.domain.id);
     let given = accepted.and_then(|()| {
@@ -241,9 +254,10 @@ fn unmap<H: Host, T: UnmapOp>(cx: &mut AnyCtx<'_, H>, [cmd, mut at, mut left, ..
 /// Unmaps a group; returns how many elements were dealt with, at least one.
 fn unmap_group<H: Host, T: UnmapOp>(cx: &mut AnyCtx<'_, H>, ops: &mut [T]) -> usize {
     let mut pending: ArrayVec<PendingUnmap<Arc<Domain>>, UNMAPS> = ArrayVec::new();
+    let removed = RefCell::new(Removed::new());
     let mut done = 0;
     for op in ops {
-        let result = prepare_unmap(&Caller::new(cx), &op.request());
+        let result = prepare_unmap(&Caller::collecting(cx, &removed), &op.request());
         op.set_status(code(&result));
         pending.extend(result);
         done += 1;
@@ -251,7 +265,9 @@ fn unmap_group<H: Host, T: UnmapOp>(cx: &mut AnyCtx<'_, H>, ops: &mut [T]) -> us
             break;
         }
     }
-    if pending.iter().any(PendingUnmap::needs_flush) {
+    if cx.domain.translated.is_some() {
+        cx.domain.settle_map(&mut removed.borrow_mut(), After::Keep);
+    } else if pending.iter().any(PendingUnmap::needs_flush) {
         cx.host.flush_on(&CpuSet::ALL, cx.domain, Flush::All);
     }
     let caller = Caller::new(cx);
@@ -335,7 +351,7 @@ enum Listed {
     NotWritable,
 }
 
-/// Writes frame numbers. Their count was checked against the size of the table.
+/// Writes frame numbers, as their domain has them. Their count was checked against the size of the table.
 ///
 /// Errors: `EFAULT` for a list at addresses that cannot be the guest's.
 fn list_frames<H: Host>(
@@ -345,13 +361,14 @@ fn list_frames<H: Host>(
     count: u32,
     list: u64,
 ) -> Result<Listed, Errno> {
-    if (LOW_END..HYPERVISOR_VIRT_END).contains(&list) {
+    if cx.domain.translated.is_none() && (LOW_END..HYPERVISOR_VIRT_END).contains(&list) {
         return Err(Errno::EFAULT);
     }
     for index in 0..count {
         let frame = domain.grants.frame(kind, index).ok_or(Errno::EINVAL)?;
         let at = cx.element::<u64>(list, index.into());
-        if at.and_then(|at| cx.write(at, &frame.0)).is_err() {
+        let number = domain.own_number(frame);
+        if at.and_then(|at| cx.write(at, &number)).is_err() {
             return Ok(Listed::NotWritable);
         }
     }

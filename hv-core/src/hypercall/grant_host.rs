@@ -1,5 +1,5 @@
-//! What grant operations need of the rest, for a PV caller: pages are named by machine frames and
-//! mapped in the caller's own page tables.
+//! What grant operations need of the rest. A PV domain names its pages by machine frames and maps others in its own page tables;
+//! for one whose frames are translated see [`translated::grants`].
 
 use alloc::sync::Arc;
 use core::cell::RefCell;
@@ -7,8 +7,10 @@ use core::cell::RefCell;
 use xen_abi::xen::DOMID_FIRST_RESERVED;
 
 use super::context::{AnyCtx, Host};
+use super::translated;
 use crate::base::{DomId, Gfn, GuestVa, Mfn, PhysAddr};
-use crate::domain::{Domain, Hypervisor};
+use crate::domain::translated::After;
+use crate::domain::{Domain, Hypervisor, Removed};
 use crate::grants::{
     Access, GrantError, GrantHost, Grants, HasGrants, HostMapping, Paging, Unmapping,
 };
@@ -35,6 +37,8 @@ pub(super) struct Caller<'a, H: Host> {
     domain: &'a Arc<Domain>,
     root: Option<Mfn>,
     owed: RefCell<&'a mut OwedPuts>,
+    /// What is taken out of the caller's map, for who settles that himself.
+    removed: Option<&'a RefCell<Removed>>,
 }
 
 impl<'a, H: Host> Caller<'a, H> {
@@ -45,6 +49,16 @@ impl<'a, H: Host> Caller<'a, H> {
             domain: cx.domain,
             root: cx.state.pv().and_then(|state| state.roots.kernel),
             owed: RefCell::new(cx.state.owed_puts()),
+            removed: None,
+        }
+    }
+
+    /// The same for unmappings that share a flush: entries taken out of the caller's map are to be settled before the
+    /// unmappings are finished.
+    pub fn collecting(cx: &'a mut AnyCtx<'_, H>, removed: &'a RefCell<Removed>) -> Self {
+        Self {
+            removed: Some(removed),
+            ..Self::new(cx)
         }
     }
 
@@ -56,6 +70,7 @@ impl<'a, H: Host> Caller<'a, H> {
             domain,
             root: None,
             owed: RefCell::new(cx.state.owed_puts()),
+            removed: None,
         }
     }
 
@@ -142,7 +157,10 @@ impl<H: Host> GrantHost for Caller<'_, H> {
     }
 
     fn paging(&self) -> Paging {
-        Paging::Direct
+        match self.domain.translated {
+            None => Paging::Direct,
+            Some(_) => Paging::Translated,
+        }
     }
 
     fn peer(&self, dom: DomId) -> Option<Arc<Domain>> {
@@ -153,9 +171,18 @@ impl<H: Host> GrantHost for Caller<'_, H> {
     }
 
     fn take_frame(&self, owner: &Arc<Domain>, gfn: Gfn, access: Access) -> Result<Mfn, GrantError> {
-        let mfn = Mfn(gfn.0);
-        self.take_page(owner, mfn, access)?;
-        Ok(mfn)
+        let Some(map) = &owner.translated else {
+            let mfn = Mfn(gfn.0);
+            self.take_page(owner, mfn, access)?;
+            return Ok(mfn);
+        };
+        translated::grants::take_frame(
+            map,
+            gfn,
+            access,
+            |mfn| self.take_page(owner, mfn, access),
+            |mfn| self.put_page(mfn, access),
+        )
     }
 
     fn take_page(&self, owner: &Arc<Domain>, mfn: Mfn, access: Access) -> Result<(), GrantError> {
@@ -180,11 +207,19 @@ impl<H: Host> GrantHost for Caller<'_, H> {
     fn put_page(&self, mfn: Mfn, access: Access) {
         match access {
             Access::Read => put_page(self.host, mfn),
-            Access::Write => put_writable(self.host, mfn),
+            Access::Write => {
+                if self.hv.logs_writes() {
+                    self.mark_written(mfn);
+                }
+                put_writable(self.host, mfn);
+            }
         }
     }
 
     fn create_host_mapping(&self, mapping: &HostMapping) -> Result<(), GrantError> {
+        if self.domain.translated.is_some() {
+            return translated::grants::map(self.domain, mapping);
+        }
         let new = entry_of(mapping);
         self.with_entry(mapping.addr, mapping.contains_pte(), |hold, slot| {
             granted::enter(self.host, hold, slot, new)
@@ -196,6 +231,9 @@ impl<H: Host> GrantHost for Caller<'_, H> {
         mapping: &HostMapping,
         instead: Unmapping,
     ) -> Result<(), GrantError> {
+        if self.domain.translated.is_some() {
+            return self.unmap_translated(mapping, instead);
+        }
         let gone = entry_of(mapping);
         let other = match instead {
             Unmapping::Clear => Pte(0),
@@ -222,6 +260,36 @@ impl<H: Host> GrantHost for Caller<'_, H> {
 }
 
 impl<H: Host> Caller<'_, H> {
+    fn unmap_translated(
+        &self,
+        mapping: &HostMapping,
+        instead: Unmapping,
+    ) -> Result<(), GrantError> {
+        let unmap = |removed: &mut Removed| {
+            translated::grants::unmap(self.domain, mapping, instead, removed)
+        };
+        match self.removed {
+            Some(removed) => unmap(&mut removed.borrow_mut()),
+            None => {
+                let mut removed = Removed::new();
+                let done = unmap(&mut removed);
+                self.domain.settle_map(&mut removed, After::Keep);
+                done
+            }
+        }
+    }
+
+    /// A page was perhaps written through a grant: its owner's log is told, if it has one.
+    #[cold]
+    fn mark_written(&self, mfn: Mfn) {
+        let Some(Owner::Domain(owner)) = self.host.frame(mfn).map(|frame| frame.owner()) else {
+            return;
+        };
+        if let Some(owner) = self.hv.named(self.domain, owner) {
+            translated::grants::mark_written(&owner, mfn);
+        }
+    }
+
     /// Undoes the taking of an entry. If its table is gone meanwhile, so is its mapping.
     fn put_back(&self, addr: u64, entry: Pte) {
         if !entry.is_present() {

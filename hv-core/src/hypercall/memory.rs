@@ -11,6 +11,7 @@ use xen_abi::memory::{
 };
 
 use super::context::{AnyCtx, Args, Host, Outcome, Reply};
+use super::translated::{self, Target};
 use super::{exchange, physmap};
 use crate::base::Mfn;
 use crate::domain::Domain;
@@ -37,6 +38,14 @@ pub fn memory_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
         abi::XENMEM_current_reservation => account(cx, at, |d| d.pages.load(Ordering::Relaxed)),
         abi::XENMEM_maximum_reservation => account(cx, at, |d| d.max_pages.load(Ordering::Relaxed)),
         abi::XENMEM_maximum_gpfn => account(cx, at, highest_gpfn),
+        // Machine frames are nothing to a caller whose frames are translated.
+        abi::XENMEM_machphys_mapping
+        | abi::XENMEM_machphys_mfn_list
+        | abi::XENMEM_machine_memory_map
+            if cx.domain.translated.is_some() =>
+        {
+            Err(Errno::ENOSYS)
+        }
         abi::XENMEM_machphys_mapping => machphys_mapping(cx, at),
         abi::XENMEM_machphys_mfn_list => machphys_mfn_list(cx, at),
         abi::XENMEM_machine_memory_map => machine_memory_map(cx, at),
@@ -73,9 +82,12 @@ pub(super) fn go_on_at(command: u64, extent: u64, at: u64) -> Outcome {
 
 /// What a reservation call does to each extent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Change {
+pub(super) enum Change {
+    /// Gives pages to the domain.
     Increase,
+    /// Takes pages from it.
     Decrease,
+    /// Gives it pages at certain guest frames.
     Populate,
 }
 
@@ -88,8 +100,11 @@ fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, change: Change, start: u64, args
     let Ok(target) = cx.target(request.domid) else {
         return Ok(Outcome::Return(start));
     };
-    // Memory on demand needs our translation of the guest's memory.
     if change == Change::Populate && request.mem_flags & abi::XENMEMF_populate_on_demand != 0 {
+        if cx.hv.first_missing_memory_op(abi::XENMEM_set_pod_target) {
+            cx.hv
+                .note_missing(cx.domain.id, "memory that is populated on demand");
+        }
         return Ok(Outcome::Return(start));
     }
     // A count that could overflow the restart encoding is nonsense as well.
@@ -99,9 +114,15 @@ fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, change: Change, start: u64, args
     if request.extent_order > MAX_ORDER {
         return Ok(Outcome::Return(start));
     }
+    let command = args[0] & ((1 << COMMAND_BITS) - 1);
+    if let Some(target) = Target::of(&target) {
+        let place = (command, start, args[1]);
+        return Ok(translated::reservation::run(
+            cx, target, change, &request, place,
+        ));
+    }
     for index in start..request.nr_extents {
         if index != start && cx.host.preempt_pending() {
-            let command = args[0] & ((1 << COMMAND_BITS) - 1);
             return Ok(go_on_at(command, index, args[1]));
         }
         let Ok(at) = cx.element::<u64>(request.extent_start.address(), index) else {
@@ -127,7 +148,7 @@ fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, change: Change, start: u64, args
 
 /// Says why a domain that is being built got no more. Of large extents tools only try whether there are any.
 #[cold]
-fn tell_of_shortage(target: &Domain, done: u64, of: u64, why: Errno) {
+pub(super) fn tell_of_shortage(target: &Domain, done: u64, of: u64, why: Errno) {
     log::info!(
         "d{}: {done} of {of} pages given or taken: {why}; it has {} of {} pages, {} are free, {} claimed",
         target.id,
@@ -161,24 +182,31 @@ fn increase<H: Host>(
     at: u64,
     gpfn: Option<u64>,
 ) -> Result<(), Errno> {
-    let pages = 1u64 << request.extent_order;
-    let bits = address_bits(request.mem_flags);
-    charge(target, pages)?;
-    let claimed = target.take_claim(pages);
-    let block = target
-        .machine
-        .alloc_block(request.extent_order, bits, claimed);
-    let Some(first) = block else {
-        target.put_back_claim(claimed);
-        target.pages.fetch_sub(pages, Ordering::Relaxed);
-        return Err(Errno::ENOMEM);
-    };
-    hand_over(target, first, pages, gpfn)?;
+    let first = take_block(target, request.extent_order, request.mem_flags)?;
+    hand_over(target, first, 1 << request.extent_order, gpfn)?;
     // Without a list the guest does not want to know which.
     if request.extent_start.is_null() {
         return Ok(());
     }
     cx.write(at, &first.0)
+}
+
+/// Allocates a block of `1 << order` pages and charges the domain for it, first out of its claim.
+///
+/// # Errors
+/// `ENOMEM` when the domain has all that it may have, or there is none.
+pub(super) fn take_block(target: &Domain, order: u32, mem_flags: u32) -> Result<Mfn, Errno> {
+    let pages = 1u64 << order;
+    charge(target, pages)?;
+    let claimed = target.take_claim(pages);
+    let block = target
+        .machine
+        .alloc_block(order, address_bits(mem_flags), claimed);
+    block.ok_or_else(|| {
+        target.put_back_claim(claimed);
+        target.pages.fetch_sub(pages, Ordering::Relaxed);
+        Errno::ENOMEM
+    })
 }
 
 /// Width of the addresses that new pages may have, from the flags of a request.
@@ -233,9 +261,12 @@ fn account<H: Host>(cx: &AnyCtx<'_, H>, at: u64, value: impl Fn(&Arc<Domain>) ->
     Ok(Outcome::Return(value(&cx.target(which.domid)?)))
 }
 
-/// The highest guest frame, as the domain itself has put into its shared page (arch.max_pfn).
+/// The highest guest frame: the highest ever mapped, or what a PV domain itself has put into its shared page (arch.max_pfn).
 fn highest_gpfn(domain: &Arc<Domain>) -> u64 {
     use xen_abi::arch_x86::ArchSharedInfo;
+    if let Some(map) = &domain.translated {
+        return map.max_gfn();
+    }
     let offset = xen_abi::xen::SHARED_INFO_ARCH + core::mem::offset_of!(ArchSharedInfo, max_pfn);
     domain.machine.words(domain.shared_info)[offset / 8]
         .load(Ordering::Relaxed)

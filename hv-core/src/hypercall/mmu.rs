@@ -4,11 +4,12 @@ use xen_abi::errno::Errno;
 use xen_abi::xen::{self as abi, MmuUpdate, MmuextOp};
 
 use super::context::{Args, Ctx, Flush, Host, Outcome, Reply};
+use super::translated::foreign;
 use crate::base::{DomId, GuestVa, Mfn, PhysAddr};
 use crate::domain::{Domain, TableWork};
 use crate::mm::entries::{Pages, Whose};
 use crate::mm::pins::{self, RootKind};
-use crate::mm::pte::{HYPERVISOR_SLOT_FIRST, Level};
+use crate::mm::pte::{HYPERVISOR_SLOT_FIRST, Level, Pte};
 use crate::mm::update::{self, Hold, Keep};
 use crate::mm::{PtResult, Refusal, Stop};
 use crate::sched::CpuSet;
@@ -146,13 +147,15 @@ fn whose_of_two<H: Host>(cx: &Ctx<'_, H>, foreign: u64) -> Result<Whose, Errno> 
 /// Begins work on the tables of another domain, if `owner` is one.
 ///
 /// # Errors
-/// `EINVAL` when it is dying: its end would perhaps not find what is pinned or half done afterwards.
+/// `EINVAL` when it is dying: its end would perhaps not find what is pinned or half done afterwards. `EINVAL` also for
+/// one whose frames are translated, whose tables are nothing to us.
 fn foreign_work<'d, H: Host>(
     cx: &mut Ctx<'_, H>,
     owner: Option<&'d Domain>,
 ) -> Result<Option<TableWork<'d>>, End> {
     let Some(owner) = owner else { return Ok(None) };
-    match owner.work_on_tables() {
+    let own_tables = owner.translated.is_none();
+    match owner.work_on_tables().filter(|_| own_tables) {
         Some(work) => Ok(Some(work)),
         None => {
             cx.state.owed_puts.finish(cx.host)?;
@@ -201,8 +204,13 @@ fn batch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
         Ok(work) => work,
         Err(why) => return finish(cx, Err(why), progress, args),
     };
+    let behind = foreign::behind(cx, &whose)?;
+    let names = Names {
+        whose,
+        behind: behind.as_deref(),
+    };
     let mut held = None;
-    let mut end = mmu_loop(cx, &whose, &mut held, &mut progress);
+    let mut end = mmu_loop(cx, &names, &mut held, &mut progress);
     if let Err(stop) = update::end_batch(cx.host, &mut held, &mut cx.state.owed_puts)
         && end.is_ok()
         && progress.left != 0
@@ -212,9 +220,16 @@ fn batch<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -> Reply {
     finish(cx, end, progress, args)
 }
 
+/// What the numbers of a batch mean.
+struct Names<'a> {
+    whose: Whose,
+    /// The domain whose guest frames the entries name, where it is translated.
+    behind: Option<&'a Domain>,
+}
+
 fn mmu_loop<H: Host>(
     cx: &mut Ctx<'_, H>,
-    whose: &Whose,
+    names: &Names<'_>,
     held: &mut Option<Hold>,
     progress: &mut Progress,
 ) -> Result<(), End> {
@@ -229,7 +244,7 @@ fn mmu_loop<H: Host>(
         }
         let [ptr, val] = cx.host.load_words(progress.next)?;
         let request = MmuUpdate { ptr, val };
-        one_update(cx, whose, held, request)?;
+        one_update(cx, names, held, request)?;
         progress.step::<MmuUpdate>();
     }
     Ok(())
@@ -238,32 +253,45 @@ fn mmu_loop<H: Host>(
 #[inline]
 fn one_update<H: Host>(
     cx: &mut Ctx<'_, H>,
-    whose: &Whose,
+    names: &Names<'_>,
     held: &mut Option<Hold>,
     request: MmuUpdate,
 ) -> Result<(), End> {
     let at = PhysAddr(request.ptr & !7);
-    let keep = match request.ptr & 7 {
+    let command = request.ptr & 7;
+    let keep = match command {
         abi::MMU_NORMAL_PT_UPDATE | abi::MMU_PT_UPDATE_NO_TRANSLATE => Keep::Nothing,
         abi::MMU_PT_UPDATE_PRESERVE_AD => Keep::AccessedDirty,
-        abi::MMU_MACHPHYS_UPDATE => return machphys_update(cx, whose, at.mfn(), request.val),
+        abi::MMU_MACHPHYS_UPDATE => return machphys_update(cx, names, at.mfn(), request.val),
         _ => return Err(Errno::ENOSYS.into()),
     };
-    Ok(update::mmu_update(
-        cx.host,
-        whose,
-        held,
-        at,
-        request.val,
-        keep,
-        &mut cx.state.owed_puts,
-    )?)
+    let owed = &mut cx.state.owed_puts;
+    if let Some(domain) = names.behind
+        && command != abi::MMU_PT_UPDATE_NO_TRANSLATE
+        && foreign::is_l1(cx.host, at.mfn())
+    {
+        let (entry, _held) = foreign::entry(domain, Pte(request.val))?;
+        let done = update::mmu_update(cx.host, &names.whose, held, at, entry.0, keep, owed);
+        return Ok(done?);
+    }
+    let val = request.val;
+    let done = update::mmu_update(cx.host, &names.whose, held, at, val, keep, owed);
+    Ok(done?)
 }
 
-fn machphys_update<H: Host>(cx: &Ctx<'_, H>, whose: &Whose, mfn: Mfn, gfn: u64) -> Result<(), End> {
-    let Pages::Of(owner) = whose.pages else {
+fn machphys_update<H: Host>(
+    cx: &Ctx<'_, H>,
+    names: &Names<'_>,
+    mfn: Mfn,
+    gfn: u64,
+) -> Result<(), End> {
+    // Of a domain whose frames we translate, the table says what we have put there.
+    let Pages::Of(owner) = names.whose.pages else {
         return Err(Errno::EINVAL.into());
     };
+    if names.behind.is_some() {
+        return Err(Errno::EINVAL.into());
+    }
     update::check_m2p_update(cx.host, mfn, owner)?;
     cx.domain.machine.set_m2p(mfn, gfn);
     update::end_m2p_update(cx.host, mfn);
@@ -290,14 +318,20 @@ pub fn update_va_mapping_otherdomain<H: Host>(cx: &mut Ctx<'_, H>, args: Args) -
 fn va_mapping<H: Host>(cx: &mut Ctx<'_, H>, args: Args, whose: Whose) -> Reply {
     let (va, value, flags) = (args[0], args[1], args[2]);
     let root = cx.state.roots.kernel.ok_or(Errno::EINVAL)?;
+    let behind = foreign::behind(cx, &whose)?;
+    let (entry, held) = match &behind {
+        Some(domain) => foreign::entry(domain, Pte(value))?,
+        None => (Pte(value), None),
+    };
     let updated = update::update_va_mapping(
         cx.host,
         &whose,
         root,
         GuestVa(va),
-        value,
+        entry.0,
         &mut cx.state.owed_puts,
     );
+    drop(held);
     match updated.map_err(End::from) {
         Ok(()) => {}
         Err(End::Restart) => return Ok(Outcome::Restart(args)),

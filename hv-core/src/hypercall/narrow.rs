@@ -2,10 +2,9 @@
 //!
 //! Arguments are 32-bit registers. Where the ABI's structures are the same for both widths the call goes
 //! straight to its handler. Where they hold pointers or `unsigned long`, the front reads the narrow
-//! structure, and the handler finds the wide one, and arrays of words too, through [`host::Wide`]. A call for which
-//! neither is done does not exist here (`ENOSYS`): no handler ever reads a structure by the wrong layout.
-//!
-//! Nothing calls this yet; it is generic, so it costs the image nothing until something does.
+//! structure, and the handler finds the wide one, and arrays of words too, in an [`Overlay`] over the caller's memory.
+//! A call for which neither is done does not exist here (`ENOSYS`): no handler ever reads a structure by the wrong
+//! layout.
 
 use xen_abi::GuestHandle;
 use xen_abi::errno::Errno;
@@ -14,15 +13,16 @@ use xen_abi::sched::{self as sch, SchedPoll};
 use xen_abi::{hypercall as nr, vcpu, version};
 use zerocopy::IntoBytes;
 
-use super::context::{AnyCtx, Args, Ctx, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use super::front;
 use crate::pv::frame::GuestFrame;
 
-mod host;
+mod overlay;
 #[cfg(test)]
 mod tests;
 
-use host::{STRUCTURE, Wide};
+pub use overlay::Overlay;
+use overlay::{ARRAY, STRUCTURE, Structure};
 
 /// First address that 32-bit PV guests leave to the hypervisor (__HYPERVISOR_VIRT_START_PAE of
 /// arch-x86/xen-x86_32.h). It means nothing to others, who may ask all the same.
@@ -176,7 +176,7 @@ fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
         return Ok(Outcome::Return(start));
     }
     let wide = MemoryReservation {
-        extent_start: GuestHandle::new(host::ARRAY),
+        extent_start: GuestHandle::new(ARRAY),
         nr_extents: count.into(),
         extent_order: order,
         mem_flags: flags,
@@ -195,23 +195,18 @@ fn widened<H: Host>(
     args: Args,
     structure: &[u8],
     array: Option<u32>,
-) -> Result<(Outcome, host::Structure), Errno> {
-    let host = Wide::new(cx.host, structure, array);
-    let mut wide = Ctx {
-        hv: cx.hv,
-        host: &host,
-        domain: cx.domain,
-        vcpu: cx.vcpu,
-        state: cx.state.reborrow(),
-        regs: &mut *cx.regs,
-    };
+) -> Result<(Outcome, Structure), Errno> {
     let [command, pointer, third, fourth, fifth, sixth] = args;
     let given = [command, STRUCTURE, third, fourth, fifth, sixth];
-    let outcome = match front::dispatch(&mut wide, number.into(), given)? {
+    let below = cx.host.lay_over(Some(Overlay::new(structure, array)));
+    let reply = front::dispatch(cx, number.into(), given);
+    let overlay = cx.host.lay_over(below);
+    let outcome = match reply? {
         Outcome::Restart([command, ..]) => {
             Outcome::Restart([command, pointer, third, fourth, fifth, sixth])
         }
         other => other,
     };
-    Ok((outcome, host.structure()))
+    let overlay = overlay.ok_or(Errno::EFAULT)?;
+    Ok((outcome, *overlay.structure()))
 }

@@ -1,7 +1,8 @@
 //! memory_op for domains whose memory the hypervisor translates, and what toolstacks ask about any domain. PV
-//! domains translate their own memory: most of this tells them so.
+//! domains translate their own memory: part of this tells them so.
 
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
@@ -12,7 +13,8 @@ use xen_abi::memory::{
 use xen_abi::xen::DOMID_SELF;
 
 use super::context::{AnyCtx, DONE, Host, Reply};
-use crate::base::DomId;
+use super::translated::{self, Target};
+use crate::base::Gfn;
 use crate::grants::FrameKind;
 
 /// Most entries of a domain's memory map.
@@ -25,16 +27,10 @@ pub(super) fn command<H: Host>(
     at: u64,
 ) -> Option<Reply> {
     Some(match command {
-        abi::XENMEM_add_to_physmap => add(cx, at),
-        abi::XENMEM_add_to_physmap_batch => {
-            let batch = cx.read::<AddToPhysmapBatch>(at);
-            batch.and_then(|r| own_translation(cx, r.domid))
-        }
-        abi::XENMEM_remove_from_physmap => {
-            let request = cx.read::<RemoveFromPhysmap>(at);
-            request.and_then(|r| own_translation(cx, r.domid))
-        }
-        abi::XENMEM_set_pod_target | abi::XENMEM_get_pod_target => pod(cx, at),
+        abi::XENMEM_add_to_physmap => add(cx, start, at),
+        abi::XENMEM_add_to_physmap_batch => add_batch(cx, start, at),
+        abi::XENMEM_remove_from_physmap => remove(cx, at),
+        abi::XENMEM_set_pod_target | abi::XENMEM_get_pod_target => pod(cx, command, at),
         abi::XENMEM_claim_pages => claim(cx, at),
         abi::XENMEM_memory_map => memory_map(cx, at),
         abi::XENMEM_set_memory_map => set_memory_map(cx, at),
@@ -44,26 +40,55 @@ pub(super) fn command<H: Host>(
     })
 }
 
-/// `EACCES` for a PV domain that exists: there is nothing to map into.
-fn own_translation<H: Host>(cx: &AnyCtx<'_, H>, id: DomId) -> Reply {
-    cx.target(id)?;
-    Err(Errno::EACCES)
-}
-
-fn add<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
+fn add<H: Host>(cx: &AnyCtx<'_, H>, start: u64, at: u64) -> Reply {
     let request: AddToPhysmap = cx.read(at)?;
     // Frames of other domains are for the batch command, which has room to name the domain.
     if request.space == abi::XENMAPSPACE_gmfn_foreign {
         return Err(Errno::ENOSYS);
     }
-    own_translation(cx, request.domid)
+    let target = cx.target(request.domid)?;
+    // Of a PV domain there is nothing to map into.
+    let target = Target::of(&target).ok_or(Errno::EACCES)?;
+    translated::physmap::add(cx, target, &request, (start, at))
 }
 
-/// Memory that comes on demand needs our translation, too.
-fn pod<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
-    let request: PodTarget = cx.read(at)?;
-    cx.target(request.domid)?;
-    Err(Errno::EINVAL)
+fn add_batch<H: Host>(cx: &AnyCtx<'_, H>, start: u64, at: u64) -> Reply {
+    let request: AddToPhysmapBatch = cx.read(at)?;
+    let target = cx.target(request.domid)?;
+    let target = Target::of(&target).ok_or(Errno::EACCES)?;
+    translated::physmap::add_batch(cx, target, &request, (start, at))
+}
+
+fn remove<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
+    let request: RemoveFromPhysmap = cx.read(at)?;
+    let target = cx.target(request.domid)?;
+    let target = Target::of(&target).ok_or(Errno::EACCES)?;
+    translated::physmap::remove(target, Gfn(request.gpfn))
+}
+
+/// Memory that comes on demand: no domain has any. A new target for a domain that has its memory therefore changes
+/// nothing, and the domain's own balloon does what there is to do. `xl mem-set` asks for that each time.
+fn pod<H: Host>(cx: &AnyCtx<'_, H>, command: u32, at: u64) -> Reply {
+    let mut request: PodTarget = cx.read(at)?;
+    let target = cx.target(request.domid)?;
+    if target.translated.is_none() {
+        return Err(Errno::EINVAL);
+    }
+    cx.require_control()?;
+    let has = target.pages.load(Ordering::Relaxed);
+    // A domain that is to be built with less memory than it may have.
+    if command == abi::XENMEM_set_pod_target && has == 0 && request.target_pages != 0 {
+        if cx.hv.first_missing_memory_op(command) {
+            cx.hv
+                .note_missing(cx.domain.id, "memory that is populated on demand");
+        }
+        return Err(Errno::EOPNOTSUPP);
+    }
+    request.tot_pages = has;
+    request.pod_cache_pages = 0;
+    request.pod_entries = 0;
+    cx.write(at, &request)?;
+    DONE
 }
 
 /// Keeps pages free for a domain that is about to be built.
@@ -144,6 +169,10 @@ fn acquire<H: Host>(cx: &AnyCtx<'_, H>, start: u64, at: u64) -> Reply {
     // Resources are for who runs another domain.
     if target.id == cx.domain.id || !cx.domain.is_control() {
         return Err(Errno::EPERM);
+    }
+    // It would get them at guest frames of its own.
+    if cx.domain.translated.is_some() {
+        return Err(Errno::EOPNOTSUPP);
     }
     let kind = match (request.r#type, request.id) {
         (abi::XENMEM_resource_grant_table, abi::XENMEM_resource_grant_table_id_shared) => {

@@ -5,10 +5,11 @@ use core::sync::atomic::Ordering;
 use xen_abi::errno::Errno;
 use xen_abi::sched as abi;
 
-use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
+use super::context::{AnyCtx, AnyState, Args, DONE, Host, Outcome, Reply};
 use crate::base::CpuId;
-use crate::domain::{RunFlags, ShutdownReason};
+use crate::domain::{Owed, RunFlags, ShutdownReason};
 use crate::events::{self, EventHost, PollStart};
+use crate::pv::frame::rflags;
 use crate::sched::Affinity;
 
 /// Most ports in one SCHEDOP_poll.
@@ -99,6 +100,20 @@ fn pin_override<H: Host>(cx: &AnyCtx<'_, H>, pcpu: i32) -> Reply {
     DONE
 }
 
+/// Whether the calling vCPU has something to take that ends a wait: an upcall and, in a container, what its local APIC
+/// has or is to get. To be asked after the flag of the wait is set: who has something for it after that sees the flag.
+fn is_something_due<H: Host>(cx: &AnyCtx<'_, H>) -> bool {
+    if events::upcall_due(&**cx.domain, cx.vcpu.id) {
+        return true;
+    }
+    let AnyState::Hvm(state) = &cx.state else {
+        return false;
+    };
+    let interrupt = cx.regs.rflags & rflags::IF != 0 && state.lapic.pending().is_some();
+    let told = !cx.vcpu.inbox.is_empty() || cx.vcpu.owes(Owed::NMI | Owed::LAPIC);
+    interrupt || told || state.nmi_pending
+}
+
 /// Unmasks events and waits for one, unless one is pending (SCHEDOP_block).
 fn block<H: Host>(cx: &mut AnyCtx<'_, H>) {
     if let Some(info) = cx.domain.vcpu_info(cx.vcpu.id) {
@@ -106,7 +121,7 @@ fn block<H: Host>(cx: &mut AnyCtx<'_, H>) {
     }
     cx.vcpu.set_flags(RunFlags::BLOCKED);
     // Flag first, look second: whoever raises an event after the look sees the flag.
-    if events::upcall_due(&**cx.domain, cx.vcpu.id) {
+    if is_something_due(cx) {
         cx.vcpu.clear_flags(RunFlags::BLOCKED);
     } else {
         cx.host.reschedule_here();
@@ -126,7 +141,7 @@ fn poll<H: Host>(cx: &mut AnyCtx<'_, H>, at: u64) -> Reply {
         return start.map(|_| Outcome::Return(0));
     }
     // An upcall that is due ends the wait as well.
-    if events::upcall_due(&**cx.domain, cx.vcpu.id) {
+    if is_something_due(cx) {
         cx.vcpu.clear_flags(RunFlags::POLLING);
         events::end_poll(&**cx.domain, cx.vcpu.id);
         return DONE;

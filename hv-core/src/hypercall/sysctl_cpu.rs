@@ -20,6 +20,8 @@ const LOCAL_DISTANCE: u32 = 10;
 const CAPABILITIES: u32 = abi::XEN_SYSCTL_PHYSCAP_pv
     | abi::XEN_SYSCTL_PHYSCAP_gnttab_v1
     | abi::XEN_SYSCTL_PHYSCAP_gnttab_v2;
+/// And where the CPUs can run guests in containers.
+const CONTAINED: u32 = abi::XEN_SYSCTL_PHYSCAP_hvm | abi::XEN_SYSCTL_PHYSCAP_hap;
 /// Most PCI devices that one call asks about.
 const MAX_DEVICES: u32 = 1 << 13;
 
@@ -43,7 +45,10 @@ pub(super) fn phys_info<H: Host>(
         nr_nodes: 1,
         max_node_id: 0,
         cpu_khz: facts.tsc_khz,
-        capabilities: CAPABILITIES,
+        capabilities: match facts.hvm {
+            Some(_) => CAPABILITIES | CONTAINED,
+            None => CAPABILITIES,
+        },
         total_pages: facts.total_pages,
         free_pages: cx.hv.backing.machine.free_pages(),
         outstanding_pages: cx.hv.backing.machine.claimed(),

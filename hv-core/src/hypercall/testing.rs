@@ -7,6 +7,7 @@ mod host;
 
 use super::tests::fuzz::heap::unlimited;
 pub use super::tests::machine::{FRAMES, FakeMachine};
+use core::sync::atomic::AtomicU64;
 pub use host::FakeHost;
 
 use std::fmt;
@@ -15,17 +16,22 @@ use std::sync::{Arc, Mutex, OnceLock};
 use xen_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Ctx, Host, Outcome, front};
-use crate::base::{DomId, VcpuId};
+use super::{AnyCtx, AnyState, Ctx, Host, Outcome, front};
+use crate::base::{DomId, Mfn, PhysAddr, VcpuId};
 use crate::boot::cmdline::Parsed;
 use crate::console::{ConsoleSink, LogRing, ReadRequest, ReadResult};
 use crate::cpuid::Policies;
 use crate::cpuid::tests::{ALL_ON, reference_cpu};
+use crate::domain::translated::{ADDRESS_BITS, DEFAULT_POOL};
 use crate::domain::{
-    Backing, CpuPlace, Diagnostics, Domain, DomainKind, EfiServices, Facts, Hypervisor, Identity,
-    Limits, PirqLayer, Processor, Rights, RunFlags, Services,
+    Backing, BlockShape, Containers, CpuPlace, Diagnostics, Domain, DomainKind, EfiServices, Facts,
+    Hypervisor, Identity, Limits, PirqLayer, Processor, Rights, RunFlags, Services, Translated,
 };
 use crate::events::PirqSharing;
+use crate::hvm::lapic::{Facts as LapicFacts, Lapic};
+use crate::hvm::state::HvmState;
+use crate::hvm::svm_facts::Features;
+use crate::hvm::vmcb::{Maps, Vmcb, Words};
 use crate::irq::tests::machine as wires;
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::{PvState, StateBox};
@@ -128,6 +134,8 @@ pub struct Fixture {
     /// Who makes the calls.
     pub caller: Arc<Domain>,
     pub state: StateBox,
+    /// State of a caller that is translated.
+    pub hvm: StateBox<HvmState>,
     pub regs: GuestFrame,
     /// Times that [`Fixture::call`] was restarted.
     pub restarts: u32,
@@ -141,6 +149,27 @@ impl Fixture {
 
     /// The same on a machine with EFI.
     pub fn on_firmware(efi: Option<&'static dyn EfiServices>) -> Self {
+        Self::on(efi, None)
+    }
+
+    /// dom0 makes the calls, on a machine whose CPUs run guests in containers.
+    pub fn with_containers() -> Self {
+        let maps = Maps {
+            ports: PhysAddr(0x1000),
+            msrs: PhysAddr(0x4000),
+        };
+        let containers = Containers {
+            shape: BlockShape::Vmcb {
+                maps,
+                features: Features::NESTED_PAGING | Features::NEXT_RIP,
+            },
+            gib_pages: false,
+            address_bits: 40,
+        };
+        Self::on(None, Some(containers))
+    }
+
+    fn on(efi: Option<&'static dyn EfiServices>, hvm: Option<Containers>) -> Self {
         let machine = FakeMachine::new();
         let console: &'static FakeConsole = Box::leak(Box::default());
         let pools = scheduler();
@@ -156,12 +185,19 @@ impl Fixture {
             efi,
             ..services(console)
         };
-        let hv = Hypervisor::new(backing, services, irqs, identity(), facts());
+        let hv = Hypervisor::new(
+            backing,
+            services,
+            irqs,
+            identity(),
+            Facts { hvm, ..facts() },
+        );
         let hv: &'static Hypervisor = Box::leak(Box::new(hv));
         assert!(machine.hv.set(hv).is_ok());
         let host = FakeHost::new(machine);
         let caller = add_domain(hv, 0, Rights::Control);
         let state = PvState::at_reset(host.fpu_lines()).unwrap();
+        let hvm = contained_state(host.fpu_lines());
         Self {
             hv,
             machine,
@@ -169,6 +205,7 @@ impl Fixture {
             host,
             caller,
             state,
+            hvm,
             regs: GuestFrame::default(),
             restarts: 0,
         }
@@ -184,6 +221,14 @@ impl Fixture {
     /// Adds a domain without rights.
     pub fn add(&self, id: DomId) -> Arc<Domain> {
         add_domain(self.hv, id, Rights::Guest)
+    }
+
+    /// Adds a domain without rights whose guest frames are translated.
+    pub fn add_translated(&self, id: DomId) -> Arc<Domain> {
+        let mut domain = new_domain(self.hv, id, DomainKind::Hvm, Rights::Guest);
+        let map = Translated::new(id, self.machine, ADDRESS_BITS, DEFAULT_POOL).unwrap();
+        domain.translated = Some(map);
+        enter_domain(self.hv, domain)
     }
 
     /// Makes a hypercall, again and again while it is preempted.
@@ -203,7 +248,7 @@ impl Fixture {
 
     /// Makes a hypercall once.
     pub fn call_once(&mut self, number: u32, args: [u64; 6]) -> Result<Outcome, Errno> {
-        self.with(|cx| front::dispatch(&mut cx.any(), number.into(), args))
+        self.with_any(|cx| front::dispatch(cx, number.into(), args))
     }
 
     /// Does something with what handlers work with.
@@ -215,6 +260,23 @@ impl Fixture {
             domain: &caller,
             vcpu: &caller.vcpus()[0],
             state: &mut self.state,
+            regs: &mut self.regs,
+        })
+    }
+
+    /// The same for a caller of either kind.
+    pub fn with_any<R>(&mut self, what: impl FnOnce(&mut AnyCtx<'_, FakeHost>) -> R) -> R {
+        let caller = self.caller.clone();
+        let state = match caller.kind {
+            DomainKind::Pv64 => AnyState::Pv(&mut self.state),
+            DomainKind::Hvm => AnyState::Hvm(&mut self.hvm),
+        };
+        what(&mut Ctx {
+            hv: self.hv,
+            host: &self.host,
+            domain: &caller,
+            vcpu: &caller.vcpus()[0],
+            state,
             regs: &mut self.regs,
         })
     }
@@ -236,6 +298,22 @@ impl Fixture {
         let bytes = (at..).map(|a| self.get::<u8>(a)).take_while(|b| *b != 0);
         String::from_utf8(bytes.collect()).unwrap()
     }
+}
+
+/// A vCPU in a container, of no domain.
+fn contained_state(fpu_lines: usize) -> StateBox<HvmState> {
+    let nowhere = Maps {
+        ports: PhysAddr(0),
+        msrs: PhysAddr(0),
+    };
+    let facts = LapicFacts {
+        x2apic: true,
+        tsc_deadline: false,
+        physical_bits: 40,
+    };
+    let page: &Words = Box::leak(Box::new([const { AtomicU64::new(0) }; 512]));
+    let block = Vmcb::new(Mfn(0), page, nowhere, Features::empty());
+    HvmState::at_reset(block, Lapic::new(0, facts), fpu_lines).unwrap()
 }
 
 /// Those of the reference machine.
@@ -269,6 +347,10 @@ fn scheduler() -> &'static Pools {
 }
 
 fn add_domain(hv: &'static Hypervisor, id: DomId, rights: Rights) -> Arc<Domain> {
+    enter_domain(hv, new_domain(hv, id, DomainKind::Pv64, rights))
+}
+
+fn new_domain(hv: &'static Hypervisor, id: DomId, kind: DomainKind, rights: Rights) -> Domain {
     let limits = Limits {
         vcpus: VCPUS,
         max_pages: MAX_PAGES,
@@ -276,15 +358,19 @@ fn add_domain(hv: &'static Hypervisor, id: DomId, rights: Rights) -> Arc<Domain>
         pirqs: 16,
         grants: crate::grants::Limits::default(),
     };
-    let domain = Domain::new(id, DomainKind::Pv64, rights, limits, hv.backing).unwrap();
+    let domain = Domain::new(id, kind, rights, limits, hv.backing).unwrap();
     domain.create_vcpus(VCPUS).unwrap();
+    domain
+}
+
+fn enter_domain(hv: &'static Hypervisor, domain: Domain) -> Arc<Domain> {
     let domain = Arc::new(domain);
     for vcpu in domain.vcpus() {
         hv.schedule_vcpu(&domain, vcpu, &Affinity::ANY).unwrap();
     }
     let first = &domain.vcpus()[0];
     first.clear_flags(RunFlags::DOWN | RunFlags::UNINITIALISED);
-    if rights == Rights::Control {
+    if domain.rights == Rights::Control {
         first.set_running(Some(0));
     }
     hv.add(domain.clone()).unwrap();

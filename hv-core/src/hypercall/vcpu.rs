@@ -4,14 +4,18 @@ use core::sync::atomic::Ordering;
 
 use xen_abi::arch_x86::VcpuGuestContext;
 use xen_abi::errno::Errno;
+use xen_abi::hvm_vcpu::VcpuHvmContext;
 use xen_abi::vcpu as abi;
 use xen_abi::xen::{VCPU_INFO_SIZE, VcpuTimeInfo};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
+use super::contained;
+use super::context::{AnyCtx, AnyState, Args, DONE, Host, Outcome, Reply};
 use crate::base::{GuestVa, Mfn, PAGE_SIZE};
-use crate::domain::{Domain, Owed, RunFlags, Vcpu, VcpuState};
+use crate::domain::{Domain, DomainKind, Owed, RunFlags, Vcpu, VcpuState};
 use crate::events;
+use crate::hvm::first;
+use crate::hvm::processor::{Processor, Register};
 use crate::pv::context;
 
 /// vcpu_op(cmd, vcpu, argument).
@@ -111,6 +115,9 @@ pub fn set_timer_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
 
 /// Gives a vCPU that was never up its registers.
 fn initialise<H: Host>(cx: &mut AnyCtx<'_, H>, vcpu: &Vcpu, args: Args) -> Reply {
+    if cx.domain.kind == DomainKind::Hvm {
+        return initialise_contained(cx, vcpu, args[2]);
+    }
     let mut wanted = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::ENOMEM)?;
     cx.host.copy_in(wanted.as_mut_bytes(), args[2])?;
     if vcpu.flags() & RunFlags::UNINITIALISED == 0 {
@@ -131,6 +138,31 @@ fn initialise<H: Host>(cx: &mut AnyCtx<'_, H>, vcpu: &Vcpu, args: Args) -> Reply
         Err(context::BuildError::Restart) => Ok(Outcome::Restart(args)),
         Err(context::BuildError::Refused(e)) => Err(e),
     }
+}
+
+/// The same in a container.
+fn initialise_contained<H: Host>(cx: &AnyCtx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
+    let wanted: VcpuHvmContext = cx.read(at)?;
+    let policy = cx.domain.policy.fix(contained::of_kind(cx, cx.domain));
+    // What it does not start with it has as its starter has it.
+    let offset = match &cx.state {
+        AnyState::Hvm(state) => state.processor.read(Register::TscOffset),
+        AnyState::Pv(_) => return Err(Errno::EINVAL),
+    };
+    // Two vCPUs may race to initialise a third: the first wins. It is nowhere else than here while it is down.
+    let mut kept = vcpu.state.lock();
+    if vcpu.flags() & RunFlags::UNINITIALISED == 0 {
+        return Err(Errno::EEXIST);
+    }
+    let state = kept.as_mut().and_then(VcpuState::hvm_mut);
+    let state = state.ok_or(Errno::EBUSY)?;
+    first::start(state, &wanted, policy).map_err(|why| {
+        log::info!("d{}v{}: VCPUOP_initialise: {why}", cx.domain.id, vcpu.id);
+        Errno::EINVAL
+    })?;
+    state.processor.write(Register::TscOffset, offset);
+    vcpu.clear_flags(RunFlags::UNINITIALISED);
+    DONE
 }
 
 fn up(domain: &Domain, vcpu: &Vcpu) -> Reply {
@@ -160,7 +192,7 @@ fn down<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain, vcpu: &Vcpu) -> Reply {
 fn register_runstate<H: Host>(cx: &AnyCtx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterRunstateMemoryArea = cx.read(at)?;
     if request.addr != 0 {
-        check_area(request.addr, size_of::<abi::VcpuRunstateInfo>())?;
+        check_area(cx.domain, request.addr, size_of::<abi::VcpuRunstateInfo>())?;
     }
     vcpu.runstate_area.store(request.addr, Ordering::Release);
     if request.addr == 0 {
@@ -186,11 +218,13 @@ fn register_runstate<H: Host>(cx: &AnyCtx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply
     DONE
 }
 
-/// An area that a guest registers must be its own to write: canonical and outside the hypervisor's range.
-fn check_area(at: u64, len: usize) -> Result<(), Errno> {
+/// An area that a guest registers must be its own to write: canonical and, where the hypervisor shares its address spaces,
+/// outside of that range.
+fn check_area(domain: &Domain, at: u64, len: usize) -> Result<(), Errno> {
     use xen_abi::arch_x86::{HYPERVISOR_VIRT_END, HYPERVISOR_VIRT_START};
     let end = at.checked_add(len as u64).ok_or(Errno::EFAULT)?;
-    let ours = at < HYPERVISOR_VIRT_END && end > HYPERVISOR_VIRT_START;
+    let shares = domain.kind == DomainKind::Pv64;
+    let ours = shares && at < HYPERVISOR_VIRT_END && end > HYPERVISOR_VIRT_START;
     if ours || !GuestVa(at).is_canonical() || !GuestVa(end).is_canonical() {
         return Err(Errno::EFAULT);
     }
@@ -199,7 +233,7 @@ fn check_area(at: u64, len: usize) -> Result<(), Errno> {
 
 fn register_time<H: Host>(cx: &AnyCtx<'_, H>, vcpu: &Vcpu, at: u64) -> Reply {
     let request: abi::VcpuRegisterTimeMemoryArea = cx.read(at)?;
-    check_area(request.addr, size_of::<VcpuTimeInfo>())?;
+    check_area(cx.domain, request.addr, size_of::<VcpuTimeInfo>())?;
     vcpu.time_area.store(request.addr, Ordering::Release);
     vcpu.owe(Owed::RUNSTATE);
     DONE
@@ -224,8 +258,7 @@ fn register_vcpu_info<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain, vcpu: &Vcpu,
         return Err(Errno::EINVAL);
     }
     registered.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-    let frame = Mfn(request.mfn);
-    domain.machine.take_writable(frame, domain.id)?;
+    let frame = domain.take_own_page(request.mfn)?;
     registered.push(vcpu.id);
     drop(registered);
     move_info(domain, vcpu, frame, offset);

@@ -12,6 +12,8 @@ use crate::domain::{Domain, DomainKind, Identity};
 
 /// Kinds of guests that can be run, as tools look for them; each name is followed by a space.
 const CAPABILITIES: &str = "xen-3.0-x86_64 ";
+/// The same where the CPUs can run guests in containers.
+const WITH_CONTAINERS: &str = "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ";
 /// What domains without rights get in place of a text that is none of their business.
 const DENIED: &str = "<denied>";
 
@@ -54,7 +56,11 @@ fn other_than_version<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
         }
         abi::XENVER_compile_info => put(cx, at, &compile_info(identity)),
         abi::XENVER_capabilities => {
-            put_text::<{ abi::XEN_CAPABILITIES_INFO_LEN }, H>(cx, at, CAPABILITIES)
+            let text = match cx.hv.facts.hvm {
+                Some(_) => WITH_CONTAINERS,
+                None => CAPABILITIES,
+            };
+            put_text::<{ abi::XEN_CAPABILITIES_INFO_LEN }, H>(cx, at, text)
         }
         abi::XENVER_changeset => {
             put_text::<{ abi::XEN_CHANGESET_INFO_LEN }, H>(cx, at, &identity.changeset)

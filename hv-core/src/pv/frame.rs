@@ -37,6 +37,35 @@ pub struct GuestFrame {
     pub gs: u64,
 }
 
+impl GuestFrame {
+    /// Writes the registers to the log: what a guest that was crashed had in them.
+    pub fn log(&self) {
+        let r = self;
+        log::error!(
+            "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
+            r.rax,
+            r.rbx,
+            r.rcx,
+            r.rdx
+        );
+        log::error!(
+            "  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
+            r.rsi,
+            r.rdi,
+            r.rbp,
+            r.r8
+        );
+        log::error!(
+            "  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
+            r.r9,
+            r.r10,
+            r.r11,
+            r.r12
+        );
+        log::error!("  r13 {:016x} r14 {:016x} r15 {:016x}", r.r13, r.r14, r.r15);
+    }
+}
+
 /// Set in `GuestFrame::entry` when rcx and r11 may be clobbered with rip and rflags on the way out.
 pub const RETURN_BY_SYSRET: u32 = 0x100;
 

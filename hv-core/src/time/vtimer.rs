@@ -29,6 +29,8 @@ pub struct Expired {
     pub virq_timer: bool,
     /// The poll's timeout has passed: wake the vCPU.
     pub poll: bool,
+    /// The local APIC's deadline has passed: it is to be looked at.
+    pub lapic: bool,
 }
 
 /// What the caller does after a timer was set.
@@ -57,6 +59,7 @@ pub struct VcpuTimers {
     periodic: Option<Periodic>,
     poll: Option<Nanos>,
     watchdog: Option<Nanos>,
+    lapic: Option<Nanos>,
 }
 
 impl Default for VcpuTimers {
@@ -77,6 +80,7 @@ impl VcpuTimers {
             }),
             poll: None,
             watchdog: None,
+            lapic: None,
         }
     }
 
@@ -160,14 +164,26 @@ impl VcpuTimers {
         self.arming(now)
     }
 
+    /// The timer of the vCPU's local APIC is to be looked at then, or need not be.
+    pub fn set_lapic(&mut self, at: Option<Nanos>, now: Nanos) -> Arming {
+        self.lapic = at;
+        self.arming(now)
+    }
+
     /// When there is something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Nanos> {
         let periodic = self.periodic.and_then(|periodic| periodic.next);
-        [self.singleshot, periodic, self.poll, self.watchdog]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.singleshot,
+            periodic,
+            self.poll,
+            self.watchdog,
+            self.lapic,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What the caller does given what is armed, for instance after the vCPU moved.
@@ -202,6 +218,10 @@ impl VcpuTimers {
             self.poll = None;
             expired.poll = true;
         }
+        if self.lapic.is_some_and(|at| at <= now) {
+            self.lapic = None;
+            expired.lapic = true;
+        }
         expired
     }
 }
@@ -215,6 +235,7 @@ mod tests {
     const TIMER: Expired = Expired {
         virq_timer: true,
         poll: false,
+        lapic: false,
     };
 
     #[test]
@@ -249,6 +270,19 @@ mod tests {
         assert_eq!(timers.expire(9), Expired::default());
         assert_eq!(timers.arming(9), Arming::Due);
         assert_eq!(timers.set_watchdog(None, 9), Arming::Idle);
+    }
+
+    #[test]
+    fn a_local_apic_is_looked_at_once() {
+        let mut timers = VcpuTimers::new();
+        assert_eq!(timers.set_lapic(Some(9), 5), Arming::At(9));
+        let _ = timers.set_poll(12, 5);
+        assert_eq!(timers.expire(8), Expired::default());
+        let due = timers.expire(9);
+        assert!(due.lapic && !due.poll && !due.virq_timer);
+        assert_eq!(timers.arming(9), Arming::At(12));
+        assert_eq!(timers.set_lapic(Some(3), 9), Arming::Due);
+        assert_eq!(timers.set_lapic(None, 9), Arming::At(12));
     }
 
     #[test]

@@ -123,11 +123,10 @@ fn table_of_decisions() {
 #[test]
 fn the_callback_is_due_when_pending_and_not_masked() {
     let vector = 2 << 56 | 0xf3;
-    assert_eq!(upcall_vector(vector, true, false), Some(0xf3));
-    assert_eq!(upcall_vector(vector, true, true), None);
-    assert_eq!(upcall_vector(vector, false, false), None);
-    assert_eq!(upcall_vector(1 << 56 | 0xf3, true, false), None);
-    assert_eq!(upcall_vector(0, true, false), None);
+    assert_eq!(upcall_vector(vector, true), Some(0xf3));
+    assert_eq!(upcall_vector(vector, false), None);
+    assert_eq!(upcall_vector(1 << 56 | 0xf3, true), None);
+    assert_eq!(upcall_vector(0, true), None);
 }
 
 fn situation() -> impl Strategy<Value = Situation> {

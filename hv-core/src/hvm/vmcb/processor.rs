@@ -16,6 +16,8 @@ const BREAKPOINT: u8 = 3;
 const OVERFLOW: u8 = 4;
 /// CR3's number, and all sixteen debug registers.
 const CR3: u32 = 1 << 3;
+/// CR8, likewise.
+const CR8: u32 = 1 << 8;
 const ALL: u32 = 0xffff_ffff;
 /// #BP and #UD.
 const BP: u32 = 1 << 3;
@@ -171,6 +173,10 @@ impl Processor for Vmcb {
         self.page.get(control::EVENT_INJECTION) & event::VALID != 0
     }
 
+    fn injected(&self) -> Option<Event> {
+        decode(self.page.get(control::EVENT_INJECTION))
+    }
+
     fn interrupt_shadow(&self) -> bool {
         self.page.get(control::INTERRUPT_SHADOW) & 1 != 0
     }
@@ -244,6 +250,7 @@ impl Processor for Vmcb {
             Intercept::Pause => self.intercept_pause(on),
             Intercept::DebugRegisters => self.switch(control::INTERCEPT_DR, ALL, on),
             Intercept::Cr3 => self.switch(control::INTERCEPT_CR, CR3 | CR3 << 16, on),
+            Intercept::TaskPriority => self.switch(control::INTERCEPT_CR, CR8 << 16, on),
             Intercept::Breakpoint => self.switch(control::INTERCEPT_EXCEPTIONS, BP, on),
             Intercept::InvalidOpcode => self.switch(control::INTERCEPT_EXCEPTIONS, UD, on),
         }

@@ -2,21 +2,26 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::Ordering;
 
-use xen_abi::arch_x86::XEN_X86_MSR_RELAXED;
+use xen_abi::arch_x86::{XEN_X86_EMU_LAPIC, XEN_X86_MSR_RELAXED};
 use xen_abi::domctl::{self as abi, Domctl, DomctlCreateDomain};
 use xen_abi::errno::Errno;
 
 use super::{After, refused};
-use crate::domain::{Domain, Limits};
+use crate::domain::{Domain, DomainKind, Hypervisor, Limits};
 use crate::grants;
 use crate::hypercall::arguments::argument;
+use crate::hypercall::contained;
 use crate::hypercall::context::{AnyCtx, Host};
 
-/// Most vCPUs of a domain.
+/// Most vCPUs of a domain, by kind.
 const MAX_VCPUS: u32 = 512;
-/// Flags that mean nothing to a PV domain.
+const MAX_CONTAINED: u32 = 128;
+/// Flags that mean nothing here.
 const IGNORED_FLAGS: u32 = abi::XEN_DOMCTL_CDF_s3_integrity | abi::XEN_DOMCTL_CDF_oos_off;
+/// Flags of a domain in containers: nested paging is the only one there is.
+const CONTAINED: u32 = abi::XEN_DOMCTL_CDF_hvm | abi::XEN_DOMCTL_CDF_hap;
 
 /// Says on the log why no domain is made.
 fn impossible(why: fmt::Arguments<'_>, errno: Errno) -> Errno {
@@ -27,9 +32,12 @@ fn impossible(why: fmt::Arguments<'_>, errno: Errno) -> Errno {
 /// Makes a domain: paused once by the toolstack, without vCPUs and memory. Its number is written back.
 pub(super) fn create<H: Host>(cx: &AnyCtx<'_, H>, op: &mut Domctl) -> Result<After, Errno> {
     let config: DomctlCreateDomain = argument(&op.u)?;
-    let limits = limits(&config)?;
+    let kind = kind(cx.hv, &config)?;
+    let limits = limits(&config, kind)?;
     let pool = config.cpupool_id;
-    let made = cx.hv.create_domain(op.domain, config.handle, pool, limits);
+    let made = cx
+        .hv
+        .create_domain(op.domain, kind, config.handle, pool, limits);
     let why = |e: &Errno| match e {
         Errno::EEXIST => "the number is taken",
         Errno::ENOENT => "there is no such CPU pool",
@@ -38,6 +46,10 @@ pub(super) fn create<H: Host>(cx: &AnyCtx<'_, H>, op: &mut Domctl) -> Result<Aft
     };
     match made.map_err(|e| impossible(format_args!("domain {}: {}", op.domain, why(&e)), e))? {
         Some(domain) => {
+            if let Some(hvm) = &domain.hvm {
+                let relaxed = config.arch.misc_flags & XEN_X86_MSR_RELAXED != 0;
+                hvm.msr_relaxed.store(relaxed, Ordering::Relaxed);
+            }
             op.domain = domain.id;
             Ok(After::WriteBack)
         }
@@ -45,27 +57,50 @@ pub(super) fn create<H: Host>(cx: &AnyCtx<'_, H>, op: &mut Domctl) -> Result<Aft
     }
 }
 
-/// What the configuration asks for, if a PV domain can have it.
-fn limits(config: &DomctlCreateDomain) -> Result<Limits, Errno> {
+/// Which kind of domain the configuration asks for, if the machine can run it.
+fn kind(hv: &Hypervisor, config: &DomctlCreateDomain) -> Result<DomainKind, Errno> {
+    if config.flags & abi::XEN_DOMCTL_CDF_hvm == 0 {
+        return Ok(DomainKind::Pv64);
+    }
+    let refuse = |why: &str, errno| Err(impossible(format_args!("{why}"), errno));
+    if hv.facts.hvm.is_none() {
+        let why = "an HVM or PVH domain needs AMD-V with nested paging, which this machine does not offer";
+        return refuse(why, Errno::EINVAL);
+    }
+    if config.flags & abi::XEN_DOMCTL_CDF_hap == 0 {
+        return refuse("shadow paging is not supported", Errno::EINVAL);
+    }
+    if config.arch.emulation_flags != XEN_X86_EMU_LAPIC {
+        let why = format_args!(
+            "devices {:#x}: only PVH domains are supported, whose one device is the local APIC ({XEN_X86_EMU_LAPIC:#x})",
+            config.arch.emulation_flags
+        );
+        return Err(impossible(why, Errno::EOPNOTSUPP));
+    }
+    Ok(DomainKind::Hvm)
+}
+
+/// What the configuration asks for, if a domain of this kind can have it.
+fn limits(config: &DomctlCreateDomain, kind: DomainKind) -> Result<Limits, Errno> {
     let refuse = |what: &str, value: u32| {
         Err(impossible(
             format_args!("{what}: {value:#x}"),
             Errno::EINVAL,
         ))
     };
-    let others = config.flags & !IGNORED_FLAGS;
+    let (of_kind, most) = match kind {
+        DomainKind::Pv64 => (0, MAX_VCPUS),
+        DomainKind::Hvm => (CONTAINED, MAX_CONTAINED),
+    };
+    let others = config.flags & !IGNORED_FLAGS & !of_kind;
     let named = [
-        (
-            abi::XEN_DOMCTL_CDF_hvm,
-            "only PV domains are supported, flags",
-        ),
         (
             abi::XEN_DOMCTL_CDF_hap,
             "nested paging is for HVM domains, flags",
         ),
         (
             abi::XEN_DOMCTL_CDF_nested_virt,
-            "nested HVM is for HVM domains, flags",
+            "guests cannot be hypervisors themselves, flags",
         ),
         (
             abi::XEN_DOMCTL_CDF_iommu,
@@ -84,8 +119,12 @@ fn limits(config: &DomctlCreateDomain) -> Result<Limits, Errno> {
     if let Some((_, why)) = named.iter().find(|(flag, _)| others & flag != 0) {
         return refuse(why, config.flags);
     }
-    if !(1..=MAX_VCPUS).contains(&config.max_vcpus) {
-        return refuse("vCPUs must be 1 to 0x200", config.max_vcpus);
+    if !(1..=most).contains(&config.max_vcpus) {
+        let why = match kind {
+            DomainKind::Pv64 => "vCPUs must be 1 to 0x200",
+            DomainKind::Hvm => "vCPUs must be 1 to 0x80",
+        };
+        return refuse(why, config.max_vcpus);
     }
     if config.iommu_opts != 0 {
         return refuse("IOMMU options without an IOMMU", config.iommu_opts);
@@ -96,7 +135,7 @@ fn limits(config: &DomctlCreateDomain) -> Result<Limits, Errno> {
             config.vmtrace_size,
         );
     }
-    if config.arch.emulation_flags != 0 {
+    if kind == DomainKind::Pv64 && config.arch.emulation_flags != 0 {
         return refuse(
             "a PV domain has no emulated devices",
             config.arch.emulation_flags,
@@ -144,12 +183,14 @@ pub(super) fn max_vcpus<H: Host>(
         let why = "another number than at its creation";
         return Err(refused(domain, "max_vcpus", why, Errno::EINVAL));
     }
-    cx.hv.make_vcpus(domain).map_err(|e| {
-        let why = match e {
-            Errno::ENOSPC => "there are too many vCPUs on the machine",
-            _ => "not enough memory",
-        };
-        refused(domain, "max_vcpus", why, e)
-    })?;
+    let made = cx.hv.make_vcpus(domain);
+    made.and_then(|()| contained::make_states(cx, domain))
+        .map_err(|e| {
+            let why = match e {
+                Errno::ENOSPC => "there are too many vCPUs on the machine",
+                _ => "not enough memory",
+            };
+            refused(domain, "max_vcpus", why, e)
+        })?;
     Ok(After::Nothing)
 }

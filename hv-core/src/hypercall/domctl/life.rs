@@ -1,14 +1,15 @@
 //! domctl operations about what a domain is told of the machine, and what of the machine it may use.
 
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use xen_abi::domctl as abi;
 use xen_abi::errno::Errno;
 
 use super::{After, refused};
-use crate::base::Mfn;
-use crate::domain::Domain;
+use crate::domain::{Domain, DomainKind};
+use crate::hvm::hypercall_page;
+use crate::hypercall::contained;
 use crate::hypercall::context::{AnyCtx, Host};
 use crate::time::DomainTsc;
 
@@ -23,16 +24,32 @@ const CALL: [u8; 14] = [
 const IRET: [u8; 11] = [0x51, 0x41, 0x53, 0x50, 0xb8, 0, 0, 0, 0, 0x0f, 0x05];
 
 /// Writes stubs that make hypercalls into one of the domain's pages.
-pub(super) fn hypercall_page(
+pub(super) fn hypercall_page<H: Host>(
+    cx: &AnyCtx<'_, H>,
     domain: &Domain,
     request: abi::DomctlHypercallInit,
 ) -> Result<After, Errno> {
-    let page = Mfn(request.gmfn);
-    domain
-        .machine
-        .take_writable(page, domain.id)
+    let page = domain
+        .take_own_page(request.gmfn)
         .map_err(|e| refused(domain, "hypercall_init", "not a page of its memory", e))?;
     let words = domain.machine.words(page);
+    match domain.kind {
+        DomainKind::Pv64 => write_pv_stubs(words),
+        DomainKind::Hvm => {
+            let vendor = contained::of_kind(cx, domain).vendor();
+            let contents = hypercall_page::contents(vendor);
+            let (parts, _) = contents.as_chunks();
+            for (word, bytes) in words.iter().zip(parts) {
+                word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+            }
+        }
+    }
+    domain.machine.drop_writable(page);
+    Ok(After::Nothing)
+}
+
+/// The stubs of a PV guest, which are of 64-bit code.
+fn write_pv_stubs(words: &[AtomicU64; 512]) {
     for (number, stub) in (0u32..).zip(words.chunks_exact(STUB / 8)) {
         let mut code = [0xcc; STUB];
         if number == xen_abi::hypercall::__HYPERVISOR_iret {
@@ -47,8 +64,6 @@ pub(super) fn hypercall_page(
             word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
         }
     }
-    domain.machine.drop_writable(page);
-    Ok(After::Nothing)
 }
 
 /// The domain's time of day differs from the machine's.

@@ -2,7 +2,7 @@
 //!
 //! # The log of written pages
 //! `xl migrate` sends a running guest's memory in rounds and asks before each which pages were written since the last.
-//! Writes of PV guests are not caught here, so every page is reported each time. That is more than is true and never
+//! For translated domains see [`paging`]. Writes of PV guests are not caught, so every page is reported each time. That is more than is true and never
 //! less: after its last round the tool stops the guest and sends all of it.
 
 use alloc::vec::Vec;
@@ -12,8 +12,8 @@ use xen_abi::domctl as abi;
 use xen_abi::errno::Errno;
 
 use super::super::context::{AnyCtx, Host};
-use super::{After, refused};
-use crate::base::Mfn;
+use super::{After, paging, refused};
+use crate::base::{Gfn, Mfn};
 use crate::domain::Domain;
 use crate::mm::pte::Level;
 use crate::mm::{Owner, PtMachine, Standing, refs};
@@ -38,7 +38,14 @@ pub(super) fn frame_types<H: Host>(
     let at = request.array.address();
     let mut list: Vec<u64> = cx.read_array(at, request.num as usize)?;
     for entry in &mut list {
-        *entry = frame_type(cx.host, domain, Mfn(*entry)).into();
+        let frame = match &domain.translated {
+            None => Some(Mfn(*entry)),
+            Some(map) => map.lookup(Gfn(*entry)).map(|(mfn, _)| mfn),
+        };
+        let kind = frame.map_or(abi::XEN_DOMCTL_PFINFO_XTAB, |mfn| {
+            frame_type(cx.host, domain, mfn)
+        });
+        *entry = kind.into();
     }
     cx.write(at, list.as_slice())?;
     Ok(After::Nothing)
@@ -83,6 +90,9 @@ pub(super) fn shadow<H: Host>(
 ) -> Result<After, Errno> {
     if domain.id == cx.domain.id {
         return Err(Errno::EINVAL);
+    }
+    if let Some(map) = &domain.translated {
+        return paging::shadow(cx, (domain, map), request);
     }
     let log = &domain.dirty_log;
     let on = log.load(Ordering::Relaxed) != 0;

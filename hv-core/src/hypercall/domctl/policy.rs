@@ -7,25 +7,20 @@ use xen_abi::domctl::DomctlCpuPolicy;
 use xen_abi::errno::Errno;
 
 use super::After;
-use crate::cpuid::Policy;
 use crate::cpuid::features::Words;
 use crate::cpuid::given::{Refused, check_lengths};
 use crate::domain::Domain;
 use crate::hypercall::arguments::{argument, store};
+use crate::hypercall::contained;
 use crate::hypercall::context::{AnyCtx, Host};
 use crate::hypercall::sysctl_cpu::list_policy;
 
-/// What a domain has that was given no policy.
-pub(super) fn of_kind<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) -> &'static Policy {
-    cx.hv
-        .services
-        .policies
-        .of_domain(domain.kind, domain.rights)
-}
+pub(super) use crate::hypercall::contained::of_kind;
 
 /// From now on the domain's policy stays: the domain is about to run.
 pub(super) fn fix<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) {
-    let _policy = domain.policy.fix(of_kind(cx, domain));
+    let policy = domain.policy.fix(of_kind(cx, domain));
+    contained::settle_policy(domain, policy);
 }
 
 /// The domain's policy; to no buffers, how much room is enough.

@@ -9,7 +9,8 @@ use xen_abi::errno::Errno;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{After, refused};
-use crate::domain::{Domain, RunFlags, Vcpu, VcpuState};
+use crate::domain::{Domain, DomainKind, RunFlags, Vcpu, VcpuState};
+use crate::hypercall::contained;
 use crate::hypercall::context::{AnyCtx, Host};
 use crate::hypercall::destroy::release_state;
 use crate::hypercall::misc;
@@ -24,6 +25,10 @@ pub(super) fn set<H: Host>(
     let refuse = |why, errno| refused(domain, "setvcpucontext", why, errno);
     let vcpu = domain.vcpu(request.vcpu);
     let vcpu = vcpu.ok_or_else(|| refuse("no such vCPU", Errno::EINVAL))?;
+    if domain.kind == DomainKind::Hvm && !request.ctxt.is_null() {
+        let why = "the registers of a domain in containers are set by sethvmcontext";
+        return Err(refuse(why, Errno::EOPNOTSUPP));
+    }
     if request.ctxt.is_null() {
         return reset(cx, domain, vcpu);
     }
@@ -76,7 +81,13 @@ fn reset<H: Host>(cx: &AnyCtx<'_, H>, domain: &Arc<Domain>, vcpu: &Vcpu) -> Resu
     // Where this is interrupted the vCPU has a part of its tables.
     vcpu.set_flags(RunFlags::RESETTING);
     domain.fetch_state(vcpu);
-    if release_state(cx.host, domain, vcpu).is_err() {
+    if domain.kind == DomainKind::Hvm {
+        contained::with_state(vcpu, |state| {
+            contained::reset(state);
+            vcpu.inbox.publish(state.lapic.address());
+        })?;
+        domain.change_timers(vcpu, |timers, now| Ok(timers.set_lapic(None, now)))?;
+    } else if release_state(cx.host, domain, vcpu).is_err() {
         return Ok(After::Again);
     }
     domain.make_new(vcpu);
@@ -110,8 +121,10 @@ pub(super) fn get<H: Host>(
         let _rest = domain.at_rest();
         domain.fetch_state(vcpu);
         let kept = vcpu.state.lock();
-        let state = kept.as_ref().and_then(VcpuState::pv);
-        context::describe(state.ok_or(Errno::ENODATA)?)?
+        match kept.as_ref().ok_or(Errno::ENODATA)? {
+            VcpuState::Pv(state) => context::describe(state)?,
+            VcpuState::Hvm(state) => contained::describe(state)?,
+        }
     };
     found.vm_assist = domain.assists.load(core::sync::atomic::Ordering::Relaxed);
     if vcpu.is_up() {

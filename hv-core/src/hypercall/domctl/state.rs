@@ -13,15 +13,13 @@ use zerocopy::IntoBytes;
 use super::{After, policy, refused};
 use crate::base::{GuestVa, VcpuId};
 use crate::cpuid::xstate::Components;
-use crate::cpuid::{Policy, Which};
+use crate::cpuid::{Policy, Which, msr};
 use crate::domain::{Domain, VcpuState};
+use crate::hvm::records::MACHINE_CHECK;
 use crate::hypercall::arguments::{argument, store};
 use crate::hypercall::context::{AnyCtx, Host};
-use crate::pv::msr;
-use crate::pv::state::{Callback, PvState};
+use crate::pv::state::{Callback, Callbacks};
 
-/// What a guest's MCG_CAP says: two banks, and nothing that they could do more.
-const MACHINE_CHECK: u64 = 2;
 /// The number of banks in MCG_CAP.
 const BANK_COUNT: u64 = 0xff;
 /// Most registers that a vCPU can have of its own.
@@ -31,17 +29,12 @@ const MAX_REGISTERS: usize = 4;
 fn at_rest<R>(
     domain: &Domain,
     vcpu: VcpuId,
-    what: impl FnOnce(&mut PvState) -> R,
+    what: impl FnOnce(&mut VcpuState) -> R,
 ) -> Result<R, Errno> {
     let vcpu = domain.vcpu(vcpu).ok_or(Errno::ESRCH)?;
     let _rest = domain.at_rest();
     domain.fetch_state(vcpu);
-    let done = vcpu
-        .state
-        .lock()
-        .as_mut()
-        .and_then(VcpuState::pv_mut)
-        .map(what);
+    let done = vcpu.state.lock().as_mut().map(what);
     // One that never got registers has no more than those of reset.
     done.ok_or(Errno::ENODATA)
 }
@@ -78,8 +71,9 @@ pub(super) fn extended<H: Host>(
         request.size = components.max_len() as u64;
         return Ok(());
     }
-    let image = at_rest(domain, request.vcpu, |state| {
-        components.describe(state.xcr0, &state.fpu)
+    let image = at_rest(domain, request.vcpu, |state| match state {
+        VcpuState::Pv(state) => components.describe(state.xcr0, &state.fpu),
+        VcpuState::Hvm(state) => components.describe(state.xcr0, &state.fpu),
     })??;
     if request.size < image.len() as u64 || request.xfeature_mask != components.mask() {
         return Err(Errno::EINVAL);
@@ -102,9 +96,16 @@ pub(super) fn set_extended<H: Host>(
     }
     let image: Vec<u8> = cx.read_array(request.buffer.address(), request.size as usize)?;
     at_rest(domain, request.vcpu, |state| {
-        let xcr0 = components.adopt(&mut state.fpu, &image)?;
-        if let Some(xcr0) = xcr0 {
-            state.choose_xcr0(xcr0, components.mask());
+        let fpu = match state {
+            VcpuState::Pv(state) => &mut state.fpu,
+            VcpuState::Hvm(state) => &mut state.fpu,
+        };
+        let Some(xcr0) = components.adopt(fpu, &image)? else {
+            return Ok(());
+        };
+        match state {
+            VcpuState::Pv(state) => state.choose_xcr0(xcr0, components.mask()),
+            VcpuState::Hvm(state) => state.xcr0 = xcr0,
         }
         Ok(())
     })?
@@ -114,7 +115,10 @@ pub(super) fn set_extended<H: Host>(
 
 /// Entry points for 32-bit programs, and what the guest sees of machine checks.
 pub(super) fn further(domain: &Domain, request: &mut DomctlExtVcpuContext) -> Result<(), Errno> {
-    let callbacks = at_rest(domain, request.vcpu, |state| state.callbacks)?;
+    // Guests in containers enter their kernels without us.
+    let callbacks = at_rest(domain, request.vcpu, |state| {
+        state.pv().map_or(Callbacks::default(), |pv| pv.callbacks)
+    })?;
     // The selector is the same for all callbacks.
     let selector = |callback: &Callback| {
         if callback.address == 0 {
@@ -182,10 +186,20 @@ pub(super) fn set_further(domain: &Domain, request: &DomctlExtVcpuContext) -> Re
         return refuse(why, Errno::EPERM);
     }
     at_rest(domain, request.vcpu, |state| {
-        state.callbacks.sysenter = sysenter;
-        state.callbacks.syscall32 = syscall;
+        if let Some(state) = state.pv_mut() {
+            state.callbacks.sysenter = sysenter;
+            state.callbacks.syscall32 = syscall;
+        }
     })?;
     Ok(After::Nothing)
+}
+
+/// The registers that a vCPU has of its own: address bits that its breakpoints ignore.
+fn masks(state: &mut VcpuState) -> &mut [u32; 4] {
+    match state {
+        VcpuState::Pv(state) => &mut state.debug_masks,
+        VcpuState::Hvm(state) => &mut state.msrs.breakpoint_masks,
+    }
 }
 
 /// MSRs that are not zero; to no buffer, how many there are at most.
@@ -203,7 +217,7 @@ pub(super) fn registers<H: Host>(
     if !request.msrs.is_null() {
         let found = at_rest(domain, request.vcpu, |state| {
             let values = all.iter().filter_map(|&index| {
-                let value = msr::read_carried(state, &policy, index)?;
+                let value = msr::read_mask(masks(state), &policy, index)?;
                 let reserved = 0;
                 (value != 0).then_some(DomctlVcpuMsr {
                     index,
@@ -249,7 +263,7 @@ pub(super) fn set_registers<H: Host>(
                     reserved,
                     value,
                 } = **msr;
-                reserved == 0 && msr::set_carried(state, &policy, index, value).is_ok()
+                reserved == 0 && msr::set_mask(masks(state), &policy, index, value).is_ok()
             })
             .count()
     })?;

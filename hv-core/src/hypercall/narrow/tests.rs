@@ -11,6 +11,8 @@ use xen_abi::xen::CONSOLEIO_write;
 use xen_abi::xen::DOMID_SELF;
 use xen_abi::{vcpu, version};
 
+mod overlay;
+
 use super::call;
 use crate::hypercall::testing::{Fixture, GUEST, MAX_PAGES};
 use crate::hypercall::{AnyState, Ctx};

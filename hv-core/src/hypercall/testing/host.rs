@@ -9,11 +9,13 @@ use xen_abi::errno::Errno;
 use super::{CPUS, FakeMachine, GUEST, GUEST_SIZE};
 use crate::base::{CpuId, DomId, Mfn, lock};
 use crate::domain::Domain;
+use crate::hypercall::narrow::Overlay;
 use crate::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOTS};
 use crate::mm::{Frame, Globals, IoAccess, PtMachine, TlbScope};
 use crate::pv::state::PvState;
 use crate::sched::CpuSet;
+use crate::time::{Clock, TscScale};
 
 /// Something that answers.
 type Answer = Box<dyn FnMut() -> bool + Send>;
@@ -29,6 +31,8 @@ pub struct FakeHost {
     other_work: Mutex<Option<Answer>>,
     /// From here on the caller's memory cannot be written.
     read_only: AtomicU64,
+    /// What copies see over the caller's memory.
+    overlay: Mutex<Option<Overlay>>,
     /// TLB flushes of other CPUs.
     pub flushes: AtomicU32,
 }
@@ -42,6 +46,7 @@ impl FakeHost {
             left: AtomicU32::new(u32::MAX),
             other_work: Mutex::new(None),
             read_only: AtomicU64::new(u64::MAX),
+            overlay: Mutex::new(None),
             flushes: AtomicU32::new(0),
         }
     }
@@ -68,11 +73,8 @@ impl FakeHost {
         let end = start.checked_add(len).filter(|end| *end <= GUEST_SIZE);
         Ok(start..end.ok_or(Errno::EFAULT)?)
     }
-}
 
-impl Host for FakeHost {
-    fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
-        lock::expect_none("a copy from the guest");
+    fn read(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
         if !to.is_empty() {
             let range = Self::range(from, to.len())?;
             to.copy_from_slice(&self.memory.lock().unwrap()[range]);
@@ -80,8 +82,7 @@ impl Host for FakeHost {
         Ok(())
     }
 
-    fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
-        lock::expect_none("a copy to the guest");
+    fn write(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
         if !from.is_empty() {
             let range = Self::range(to, from.len())?;
             if to + from.len() as u64 > self.read_only.load(Ordering::Relaxed) {
@@ -91,6 +92,28 @@ impl Host for FakeHost {
         }
         Ok(())
     }
+}
+
+impl Host for FakeHost {
+    fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        lock::expect_none("a copy from the guest");
+        match &*self.overlay.lock().unwrap() {
+            Some(overlay) => overlay.copy_in(to, from, |to, from| self.read(to, from)),
+            None => self.read(to, from),
+        }
+    }
+
+    fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
+        lock::expect_none("a copy to the guest");
+        match &mut *self.overlay.lock().unwrap() {
+            Some(overlay) => overlay.copy_out(to, from, |to, from| self.write(to, from)),
+            None => self.write(to, from),
+        }
+    }
+
+    fn lay_over(&self, overlay: Option<Overlay>) -> Option<Overlay> {
+        std::mem::replace(&mut *self.overlay.lock().unwrap(), overlay)
+    }
 
     fn flush_on(&self, _: &CpuSet, _: &Domain, _: Flush) {
         self.flushes.fetch_add(1, Ordering::Relaxed);
@@ -98,6 +121,10 @@ impl Host for FakeHost {
 
     fn online_cpus(&self) -> CpuId {
         CPUS
+    }
+
+    fn tsc_clock(&self) -> Clock {
+        Clock::starting_at(0, TscScale::from_khz(2_600_000).unwrap())
     }
 
     fn fpu_lines(&self) -> usize {

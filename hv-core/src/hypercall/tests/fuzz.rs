@@ -10,6 +10,7 @@ mod events;
 mod grants;
 #[path = "../../../tests/fuzz/heap.rs"]
 pub(in crate::hypercall) mod heap;
+mod records;
 mod steps;
 mod tools;
 #[path = "../../../tests/fuzz/words.rs"]
@@ -23,6 +24,7 @@ const TARGETS: &[Target] = &[
     target("sysctl", tools::of_system, tools::sysctl),
     target("grants", grants::corpus, grants::run),
     target("events", events::corpus, events::run),
+    target("records", records::corpus, records::run),
 ];
 
 const fn target(

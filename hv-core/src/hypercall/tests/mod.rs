@@ -3,6 +3,7 @@
 mod assists;
 mod callback;
 mod console;
+mod contained;
 mod control;
 mod debugkeys;
 mod domains;
@@ -30,4 +31,5 @@ mod sched;
 pub(super) mod sysctl;
 mod sysctl_cpu;
 mod sysctl_power;
+mod translated;
 mod version;

@@ -12,6 +12,7 @@ use crate::domain::{
     Progress, Rights, ShutdownReason, SleepRequest,
 };
 use crate::events;
+use crate::hypercall::narrow::Overlay;
 use crate::hypercall::testing;
 use crate::hypercall::{Ctx, Flush, Host, SegmentBase, TaskSwitched};
 use crate::irq::tests::machine as wires;
@@ -187,6 +188,9 @@ impl Host for Memory {
         self.0.lock().unwrap()[Self::range(to, from.len())?].copy_from_slice(from);
         Ok(())
     }
+    fn lay_over(&self, _: Option<Overlay>) -> Option<Overlay> {
+        unreachable!()
+    }
     fn load_base(&self, _: SegmentBase, _: u64) {
         unreachable!()
     }
@@ -194,6 +198,9 @@ impl Host for Memory {
         unreachable!()
     }
     fn swap_gs(&self) {
+        unreachable!()
+    }
+    fn tsc_clock(&self) -> crate::time::Clock {
         unreachable!()
     }
     fn load_gs_user_selector(&self, _: u16) -> bool {

@@ -128,7 +128,7 @@ impl Drop for Parts {
 
 impl World {
     pub fn new() -> Self {
-        let f = Fixture::control();
+        let f = Fixture::with_containers();
         let mut domains = vec![f.caller.clone()];
         domains.extend(GUESTS.map(|id| f.add(id)));
         let pages = domains

@@ -104,7 +104,54 @@ pub fn of_domains() -> Vec<Vec<u8>> {
     ));
     let mut mixed = operation(domctl_abi::XEN_DOMCTL_getdomaininfo as u8, 0, 0, &[]);
     mixed.extend(all(1, 2));
-    vec![life, told, even, mixed]
+    vec![life, told, even, mixed, contained_life()]
+}
+
+/// The life of a domain in containers.
+fn contained_life() -> Vec<u8> {
+    let operation = |cmd: u32, words: &[u64]| step(0, cmd as u8, (7, 0), words);
+    let mut create = DomctlCreateDomain {
+        flags: domctl_abi::XEN_DOMCTL_CDF_hvm | domctl_abi::XEN_DOMCTL_CDF_hap,
+        max_vcpus: 2,
+        max_evtchn_port: 127,
+        max_grant_frames: 4,
+        max_maptrack_frames: 16,
+        grant_opts: 1,
+        ..DomctlCreateDomain::new_zeroed()
+    };
+    create.arch.emulation_flags = xen_abi::arch_x86::XEN_X86_EMU_LAPIC;
+    let mut words = [0; 8];
+    words.as_mut_bytes()[..size_of_val(&create)].copy_from_slice(create.as_bytes());
+    // A header, TSC_ADJUST of vCPU 1, the end.
+    let header = [1 | 24 << 32, 0x1_5438_1286, 0, 0];
+    let stream = [&header[..], &[19 | 1 << 16 | 8 << 32, 5, 0]].concat();
+    let size = 8 * stream.len() as u64;
+    [
+        operation(domctl_abi::XEN_DOMCTL_createdomain, &words),
+        operation(domctl_abi::XEN_DOMCTL_max_mem, &[64]),
+        operation(domctl_abi::XEN_DOMCTL_max_vcpus, &[2]),
+        step(0, FILL, (0, 0), &[0, 1, 2]),
+        step(
+            0,
+            MEMORY,
+            (XENMEM_populate_physmap as u16, 0),
+            &[BUFFER, 3, 0, 7],
+        ),
+        step(0, FILL, (0, 0), &stream),
+        operation(domctl_abi::XEN_DOMCTL_sethvmcontext, &[size, BUFFER]),
+        operation(domctl_abi::XEN_DOMCTL_gethvmcontext, &[0, 0]),
+        operation(domctl_abi::XEN_DOMCTL_gethvmcontext, &[0x4000, BUFFER]),
+        operation(
+            domctl_abi::XEN_DOMCTL_gethvmcontext_partial,
+            &[5 | 1 << 32, 0x400, BUFFER],
+        ),
+        operation(domctl_abi::XEN_DOMCTL_hypercall_init, &[1]),
+        operation(domctl_abi::XEN_DOMCTL_sendtrigger, &[0]),
+        operation(domctl_abi::XEN_DOMCTL_unpausedomain, &[]),
+        operation(domctl_abi::XEN_DOMCTL_setvcpucontext, &[1, 0]),
+        operation(domctl_abi::XEN_DOMCTL_destroydomain, &[]),
+    ]
+    .concat()
 }
 
 /// Operations, and what they leave.
@@ -157,6 +204,15 @@ fn a_good_life_is_one() {
     let failed: Vec<_> = world.answers.iter().filter(failed).collect();
     // The context is nonsense, and so there is none to be read.
     assert_eq!(failed, [&Err(Errno::EINVAL), &Err(Errno::ENODATA)]);
+    assert!(world.answers.len() > 10);
+}
+
+#[test]
+fn a_good_life_in_containers_is_one() {
+    let mut world = World::new();
+    world.run(&contained_life(), domctl_step);
+    let failed = |answer: &&Result<u64, Errno>| answer.is_err();
+    assert_eq!(world.answers.iter().filter(failed).count(), 0);
     assert!(world.answers.len() > 10);
 }
 

@@ -1,0 +1,134 @@
+//! Memory that a translated domain is given and gives back (`XENMEM_populate_physmap`, `XENMEM_decrease_reservation`): extents
+//! are named by their first guest frames.
+
+use xen_abi::errno::Errno;
+use xen_abi::memory::MemoryReservation;
+
+use super::Target;
+use crate::base::{Gfn, Mfn};
+use crate::domain::translated::After;
+use crate::domain::{Machine, Removed};
+use crate::hypercall::context::{AnyCtx, Host, Outcome};
+use crate::hypercall::memory::{self, Change};
+
+/// log2 of the pages of a large mapping.
+const LARGE: u32 = 9;
+
+/// Runs over the extents of a reservation from `start` on. The result is the number done, over all restarts; what stops it leaves
+/// the rest undone.
+pub(in crate::hypercall) fn run<H: Host>(
+    cx: &AnyCtx<'_, H>,
+    target: Target<'_>,
+    change: Change,
+    request: &MemoryReservation,
+    (command, start, at): (u64, u64, u64),
+) -> Outcome {
+    // Pages that no guest frame leads to are of no use to such a domain.
+    if change == Change::Increase {
+        return Outcome::Return(start);
+    }
+    let after = match change {
+        Change::Decrease => After::Relinquish,
+        Change::Increase | Change::Populate => After::Keep,
+    };
+    let mut removed = Removed::new();
+    let mut outcome = Outcome::Return(request.nr_extents);
+    for index in start..request.nr_extents {
+        if index != start && cx.host.preempt_pending() {
+            outcome = memory::go_on_at(command, index, at);
+            break;
+        }
+        if let Err(why) = extent(cx, target, change, request, index, &mut removed) {
+            if target.domain.id != cx.domain.id && request.extent_order == 0 {
+                memory::tell_of_shortage(target.domain, index, request.nr_extents, why);
+            }
+            outcome = Outcome::Return(index);
+            break;
+        }
+    }
+    target.domain.settle_map(&mut removed, after);
+    outcome
+}
+
+fn extent<H: Host>(
+    cx: &AnyCtx<'_, H>,
+    target: Target<'_>,
+    change: Change,
+    request: &MemoryReservation,
+    index: u64,
+    removed: &mut Removed,
+) -> Result<(), Errno> {
+    let slot = cx.element::<u64>(request.extent_start.address(), index)?;
+    let first: u64 = cx.read(slot)?;
+    let pages = 1u64 << request.extent_order;
+    first
+        .checked_add(pages)
+        .filter(|end| *end <= target.map.limit())
+        .ok_or(Errno::EINVAL)?;
+    match change {
+        Change::Populate => give(target, request, Gfn(first), removed),
+        Change::Decrease => take(target, Gfn(first), pages, removed),
+        Change::Increase => Err(Errno::EINVAL),
+    }
+}
+
+/// Puts one extent of new pages behind guest frames. What was there before stays the domain's, and is not mapped any more.
+fn give(
+    target: Target<'_>,
+    request: &MemoryReservation,
+    first: Gfn,
+    removed: &mut Removed,
+) -> Result<(), Errno> {
+    let Target { domain, map } = target;
+    let pages = 1u64 << request.extent_order;
+    let block = memory::take_block(domain, request.extent_order, request.mem_flags)?;
+    memory::hand_over(domain, block, pages, None)?;
+    let aligned = first.0.is_multiple_of(1 << LARGE) && block.0.is_multiple_of(1 << LARGE);
+    let order = if request.extent_order >= LARGE && aligned {
+        LARGE
+    } else {
+        0
+    };
+    for page in (0..pages).step_by(1 << order) {
+        if removed.is_full() {
+            domain.settle_map(removed, After::Keep);
+        }
+        let (gfn, mfn) = (Gfn(first.0 + page), Mfn(block.0 + page));
+        if let Err(why) = map.add_ram(gfn, mfn, order, removed) {
+            give_up(target, (Mfn(mfn.0), pages - page));
+            return Err(why);
+        }
+    }
+    Ok(())
+}
+
+/// Takes pages from the domain that it has not got to see.
+fn give_up(target: Target<'_>, (first, pages): (Mfn, u64)) {
+    for page in 0..pages {
+        let machine: &dyn Machine = target.domain.machine;
+        // One that is dying has perhaps lost it already.
+        let _lost = machine.relinquish(Mfn(first.0 + page), target.domain.id);
+    }
+}
+
+/// Takes the pages behind guest frames, which must all be RAM, from the domain.
+fn take(target: Target<'_>, first: Gfn, pages: u64, removed: &mut Removed) -> Result<(), Errno> {
+    let Target { domain, map } = target;
+    let mut passed = 0;
+    while passed < pages {
+        let at = Gfn(first.0 + passed);
+        let found = map.mapping(at);
+        if !found.kind.is_ram() {
+            return Err(Errno::EINVAL);
+        }
+        if removed.is_full() {
+            domain.settle_map(removed, After::Relinquish);
+        }
+        let most = (found.next(at).0 - at.0).min(pages - passed);
+        match map.remove(at, most, removed)? {
+            0 => return Err(Errno::EAGAIN),
+            more => passed += more,
+        }
+    }
+    Ok(())
+}
