@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod base;
 pub mod boot;
 pub mod console;
+pub mod container;
 pub mod cpuid;
 pub mod domain;
 pub mod events;

@@ -73,12 +73,7 @@ pub fn load_debug_set(state: &PvState) {
             cpu::set_dr6(state.debug[6]);
             cpu::set_dr7(state.debug[7]);
             // Else they are all zero, for good.
-            if privileged::has_debug_masks() {
-                let numbers = [0xc001_1027, 0xc001_1019, 0xc001_101a, 0xc001_101b];
-                for (number, mask) in numbers.into_iter().zip(state.debug_masks) {
-                    cpu::wrmsr(number, mask.into());
-                }
-            }
+            privileged::load_breakpoint_masks(&state.debug_masks);
         } else if cpu::dr7() != NO_BREAKPOINTS {
             cpu::set_dr7(NO_BREAKPOINTS);
         }

@@ -478,37 +478,18 @@ fn crash(l: &mut Loaded) {
     cpu::sti();
     let (domain, id) = (l.domain.clone(), l.id);
     with_context(l, |cx| {
-        let (r, mode) = (*cx.regs, cx.state.mode);
+        // Tests and operators look for where it crashed in the first line.
+        let r = &*cx.regs;
         log::error!(
-            "d{}v{id} crashed in {mode:?} mode: rip {:#x} rsp {:#x} rflags {:#x} entry {:#x}",
+            "d{}v{id} crashed in {:?} mode: rip {:#x} rsp {:#x} rflags {:#x} entry {:#x}",
             domain.id,
+            cx.state.mode,
             r.rip,
             r.rsp,
             r.rflags,
             r.entry
         );
-        log::error!(
-            "  rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}",
-            r.rax,
-            r.rbx,
-            r.rcx,
-            r.rdx
-        );
-        log::error!(
-            "  rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}",
-            r.rsi,
-            r.rdi,
-            r.rbp,
-            r.r8
-        );
-        log::error!(
-            "  r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}",
-            r.r9,
-            r.r10,
-            r.r11,
-            r.r12
-        );
-        log::error!("  r13 {:016x} r14 {:016x} r15 {:016x}", r.r13, r.r14, r.r15);
+        r.log();
     });
     hv().shut_down(&domain, ShutdownReason(xen_abi::sched::SHUTDOWN_crash));
     percpu::this().remote.softirq.fetch_or(

@@ -9,6 +9,7 @@ use hv_core::base::{CpuId, DomId, Mfn, Nanos};
 use hv_core::domain::{
     CpuWay, Domain, Hypervisor, IdleTimes, Machine, Progress, ShutdownReason, SleepRequest,
 };
+use hv_core::hypercall::narrow::Overlay;
 use hv_core::hypercall::{Flush, Host, SegmentBase, TaskSwitched};
 use hv_core::mm::refs::{get_page_and_type, put_page_and_type};
 use hv_core::mm::{
@@ -20,12 +21,13 @@ use hv_core::sched::{CpuSet, Unit};
 use spin::Once;
 use xen_abi::arch_x86::IretContext;
 use xen_abi::errno::Errno;
+use zerocopy::IntoBytes;
 
 use super::cpu::{self, msr};
 use super::layout::{self, FRAME_TABLE, HYPERVISOR_END, M2P_GUEST, M2P_OURS};
 use super::paging;
 use super::percpu::{self, softirq};
-use super::{apic, clock, fpu, guestmem, heap, pages, power, smp, tables, tlb};
+use super::{apic, clock, container, fpu, guestmem, heap, pages, power, smp, tables, tlb};
 
 /// The real machine; its state is the hardware's.
 pub struct Hw;
@@ -462,8 +464,12 @@ impl Hw {
 }
 
 impl Host for Hw {
-    #[inline]
+    // Once in the image and not at each of the many places that copy; what must be fast has copies of its own below.
+    #[inline(never)]
     fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        if let Some(space) = container::space() {
+            return space.copy_in(to, from);
+        }
         if guestmem::copy_in(to, from) == 0 {
             Ok(())
         } else {
@@ -471,13 +477,20 @@ impl Host for Hw {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
+        if let Some(space) = container::space() {
+            return space.copy_out(to, from);
+        }
         if guestmem::copy_out(to, from) == 0 {
             Ok(())
         } else {
             Err(Errno::EFAULT)
         }
+    }
+
+    fn lay_over(&self, overlay: Option<Overlay>) -> Option<Overlay> {
+        container::space()?.lay_over(overlay)
     }
 
     #[inline(always)]
@@ -491,11 +504,18 @@ impl Host for Hw {
 
     #[inline(always)]
     fn load_words<const N: usize>(&self, from: u64) -> Result<[u64; N], Errno> {
+        if let Some(space) = container::space() {
+            let mut words = [0; N];
+            return space.copy_in(words.as_mut_bytes(), from).map(|()| words);
+        }
         guestmem::load_words(from).ok_or(Errno::EFAULT)
     }
 
     #[inline(always)]
     fn store_u32(&self, to: u64, value: u32) -> Result<(), Errno> {
+        if let Some(space) = container::space() {
+            return space.copy_out(to, value.as_bytes());
+        }
         if guestmem::store_u32(to, value) {
             Ok(())
         } else {
@@ -615,6 +635,10 @@ impl Host for Hw {
 
     fn online_cpus(&self) -> CpuId {
         percpu::online().count() as CpuId
+    }
+
+    fn tsc_clock(&self) -> hv_core::time::Clock {
+        clock::clock()
     }
 
     fn fpu_lines(&self) -> usize {

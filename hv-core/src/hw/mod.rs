@@ -4,6 +4,7 @@ pub mod apic;
 pub mod bringup;
 pub mod clock;
 pub mod console;
+mod container;
 pub mod context;
 pub mod cpu;
 mod cpuid_fault;

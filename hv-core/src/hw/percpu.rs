@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use hv_core::base::lock::{HeldLocks, Holders};
 use hv_core::base::lock::{Mutex, rank};
 use hv_core::base::{CpuId, Nanos};
+use hv_core::container::Space;
 use hv_core::domain::Domain;
 use hv_core::domain::machine_check::Slot;
 use hv_core::hvm::asid::Asids;
@@ -125,6 +126,8 @@ pub struct PerCpu {
     pub next_watch: AtomicU64,
     /// What it knows; with interrupts off.
     pub watch: Cell<Watch>,
+    /// The memory that copies mean, while that is not the loaded address space's.
+    pub space: Cell<*const Space<'static>>,
     /// Vector of the fault that an IRET into the guest ended with.
     pub failed_vector: Cell<u32>,
     /// Tags of HVM guests' translations.
@@ -202,6 +205,7 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         next_look: Cell::new(FIRST_LOOK),
         next_watch: AtomicU64::new(0),
         watch: Cell::new(Watch::new()),
+        space: Cell::new(core::ptr::null()),
         failed_vector: Cell::new(0),
         asids: Asids::new(svm::asids()),
         svm: svm::HostState::default(),

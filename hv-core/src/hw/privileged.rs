@@ -5,9 +5,12 @@ use core::sync::atomic::Ordering;
 use hv_core::base::{DomId, VcpuId};
 use hv_core::cpuid::features::Feature;
 use hv_core::cpuid::guest::{GuestTsc, MachineFacts};
-use hv_core::cpuid::msr::MsrLog;
-use hv_core::cpuid::{CpuidSource, HostSetup, Leaf, Lfence, Policies, Policy, TscAux, Which};
+use hv_core::cpuid::msr::{MsrLog, has_tsc_aux};
+use hv_core::cpuid::{
+    CpuidSource, HostSetup, HvmSetup, Leaf, Lfence, Policies, Policy, TscAux, Which,
+};
 use hv_core::domain::{Domain, Machine, Rights, Vcpu};
+use hv_core::hvm::msr::Msrs;
 use hv_core::hypercall::{Ctx, Host, SegmentBase, TaskSwitched, mmu};
 use hv_core::mm::Stop;
 use hv_core::mm::pins::RootKind;
@@ -67,7 +70,8 @@ fn host_setup() -> HostSetup {
         // The register is not switched with the vCPU.
         tsc_aux: TscAux::Missing,
         xcr0: fpu::xcr0(),
-        hvm: None,
+        // What they have of their own is switched with them.
+        hvm: super::svm::usable().map(|_| HvmSetup { unkept: &[] }),
     }
 }
 
@@ -167,26 +171,7 @@ impl PrivEnv for Env<'_> {
     }
 
     fn guest_tsc(&self) -> Option<GuestTsc> {
-        if self.domain.is_control() {
-            return None;
-        }
-        let tsc = *self.domain.tsc.lock();
-        let (khz, clock) = match tsc.own {
-            Some(own) => (own.khz, own.clock),
-            None => (tables().machine.tsc_khz, clock::clock()),
-        };
-        let scale = clock.scale;
-        let never_stops = tables().policies.get(Which::Host).has(Feature::ITSC);
-        let flag = |on: bool, flag: u32| if on { flag } else { 0 };
-        Some(GuestTsc {
-            flags: flag(tsc.own.is_some(), GuestTsc::EMULATED) | flag(never_stops, GuestTsc::SAFE),
-            mode: tsc.mode,
-            khz,
-            incarnation: tsc.incarnation,
-            offset: tsc.origin,
-            mul_frac: scale.mul(),
-            shift: scale.shift(),
-        })
+        guest_tsc(self.domain)
     }
 
     fn copy_in(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
@@ -260,8 +245,7 @@ impl PrivEnv for Env<'_> {
     }
 
     fn load_tsc_aux(&self, value: u32) {
-        // SAFETY: only guests read the register.
-        unsafe { cpu::wrmsr_safe(msr::TSC_AUX, u64::from(value)) };
+        load_tsc_aux(value);
     }
 
     fn tsc(&self) -> u64 {
@@ -276,9 +260,67 @@ impl PrivEnv for Env<'_> {
     }
 
     fn forget_branches(&self) {
-        // SAFETY: IBPB has no effect but on branch prediction.
-        unsafe { cpu::wrmsr_safe(0x49, 1) };
+        forget_branches();
     }
+}
+
+/// Loads what RDTSCP gives guests beside the TSC, on CPUs that have it.
+pub fn load_tsc_aux(value: u32) {
+    // SAFETY: only guests read the register.
+    unsafe { cpu::wrmsr_safe(msr::TSC_AUX, u64::from(value)) };
+}
+
+/// Makes this CPU forget its branch predictions.
+pub fn forget_branches() {
+    // SAFETY: IBPB has no effect but on branch prediction.
+    unsafe { cpu::wrmsr_safe(0x49, 1) };
+}
+
+/// Address bits that breakpoints 0 to 3 ignore (AMD's processors with DBEXT).
+const BREAKPOINT_MASKS: [u32; 4] = [0xc001_1027, 0xc001_1019, 0xc001_101a, 0xc001_101b];
+
+/// Loads the masks of a guest's breakpoints, on CPUs that have them.
+pub fn load_breakpoint_masks(masks: &[u32; 4]) {
+    if has_debug_masks() {
+        for (number, mask) in BREAKPOINT_MASKS.into_iter().zip(masks) {
+            // SAFETY: no breakpoint is enabled while the hypervisor runs, and the registers exist.
+            unsafe { cpu::wrmsr(number, (*mask).into()) };
+        }
+    }
+}
+
+/// Loads what a vCPU in a container has of its own in registers that its control block does not hold.
+pub fn load_own_msrs(msrs: &Msrs) {
+    if has_tsc_aux(tables().policies.get(Which::Host)) {
+        load_tsc_aux(msrs.tsc_aux);
+    }
+    if msrs.breakpoint_masks != [0; 4] {
+        load_breakpoint_masks(&msrs.breakpoint_masks);
+    }
+}
+
+/// What a domain is told of its TSC by CPUID; nothing for the one that has the machine's.
+pub fn guest_tsc(domain: &Domain) -> Option<GuestTsc> {
+    if domain.is_control() {
+        return None;
+    }
+    let tsc = *domain.tsc.lock();
+    let (khz, clock) = match tsc.own {
+        Some(own) => (own.khz, own.clock),
+        None => (tables().machine.tsc_khz, clock::clock()),
+    };
+    let scale = clock.scale;
+    let never_stops = tables().policies.get(Which::Host).has(Feature::ITSC);
+    let flag = |on: bool, flag: u32| if on { flag } else { 0 };
+    Some(GuestTsc {
+        flags: flag(tsc.own.is_some(), GuestTsc::EMULATED) | flag(never_stops, GuestTsc::SAFE),
+        mode: tsc.mode,
+        khz,
+        incarnation: tsc.incarnation,
+        offset: tsc.origin,
+        mul_frac: scale.mul(),
+        shift: scale.shift(),
+    })
 }
 
 impl Env<'_> {

@@ -4,6 +4,8 @@ use core::sync::atomic::Ordering;
 
 use hv_core::domain::Owed;
 use hv_core::hypercall::Host;
+use hv_core::pv::state::PvState;
+use hv_core::time::Clock;
 use hv_core::time::pvclock::{self, SharedWords};
 use hv_core::time::runstate::{self, RunstateArea, UpdateFlag};
 use xen_abi::errno::Errno;
@@ -27,15 +29,35 @@ impl SharedWords for Words<'_> {
     }
 }
 
+/// A vCPU's state, as far as areas in its memory depend on it.
+pub trait Space {
+    /// Its TSC, where it is not the host's.
+    fn tsc(&self) -> Option<Clock>;
+    /// Does something while copies mean the memory of the guest's kernel.
+    fn within<R>(l: &Loaded<Self>, what: impl FnOnce() -> R) -> R
+    where
+        Self: Sized;
+}
+
+impl Space for PvState {
+    fn tsc(&self) -> Option<Clock> {
+        self.tsc
+    }
+
+    fn within<R>(l: &Loaded<Self>, what: impl FnOnce() -> R) -> R {
+        HW.with_kernel_root(&l.state, what)
+    }
+}
+
 /// Clock and runstate, at the start of a run.
-pub fn all(l: &mut Loaded) {
+pub fn all<S: Space>(l: &mut Loaded<S>) {
     let _now_done = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE);
     time(l);
     runstate(l);
 }
 
 /// What is owed of it.
-pub fn owed(l: &mut Loaded) {
+pub fn owed<S: Space>(l: &mut Loaded<S>) {
     let bits = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE);
     if bits & Owed::TIME != 0 {
         time(l);
@@ -46,8 +68,8 @@ pub fn owed(l: &mut Loaded) {
     }
 }
 
-fn time(l: &Loaded) {
-    let clock = l.state.tsc.unwrap_or_else(clock::clock);
+fn time<S: Space>(l: &Loaded<S>) {
+    let clock = l.state.tsc().unwrap_or_else(clock::clock);
     let info = pvclock::time_info(&clock, 0);
     if let Some((frame, offset)) = l.vcpu().info_place() {
         let words = l.domain.machine.words32(frame);
@@ -55,7 +77,7 @@ fn time(l: &Loaded) {
     }
     let area = l.vcpu().time_area.load(Ordering::Acquire);
     if area != 0 {
-        HW.with_kernel_root(&l.state, || {
+        S::within(l, || {
             // The same bytes for as long as it is registered, so readers elsewhere need no version. The guest's page may be
             // gone: that is its own business.
             let _ = HW.copy_out(area, info.as_bytes());
@@ -73,7 +95,7 @@ impl RunstateArea for Area {
 }
 
 /// The runstate into the guest's area, if it has one.
-pub fn runstate(l: &Loaded) {
+pub fn runstate<S: Space>(l: &Loaded<S>) {
     let area = l.vcpu().runstate_area.load(Ordering::Acquire);
     if area == 0 || l.idle {
         return;
@@ -84,7 +106,7 @@ pub fn runstate(l: &Loaded) {
     } else {
         UpdateFlag::Unused
     };
-    HW.with_kernel_root(&l.state, || {
+    S::within(l, || {
         // As above.
         let _ = runstate::publish(&mut Area(area), &info, flag);
     });

@@ -7,9 +7,10 @@ use core::sync::atomic::Ordering;
 use hv_core::base::{GuestVa, VcpuId, lock};
 use hv_core::domain::{Domain, Hypervisor, ShutdownReason, Vcpu, VcpuState};
 use hv_core::events;
+use hv_core::hvm::state::HvmState;
 use hv_core::hypercall::{Ctx, Host};
 use hv_core::pv::frame::GuestFrame;
-use hv_core::pv::state::StateBox;
+use hv_core::pv::state::{PvState, StateBox};
 use hv_core::sched::Unit;
 use x86_64::instructions::interrupts::without_interrupts;
 
@@ -17,18 +18,18 @@ use super::cpuinfo::{CpuInfo, enter_guest};
 use super::host::{HW, SHUTDOWN, hv};
 use super::percpu::{self, PerCpu, softirq};
 use super::{
-    clock, context, cpu, cpuid_fault, exits, irq, mce, microcode, paging, power, publish,
-    serial_line, smp, tlb, watchdog,
+    clock, container, context, cpu, cpuid_fault, exits, irq, mce, microcode, paging, power,
+    publish, serial_line, smp, tlb, watchdog,
 };
 
-/// A vCPU whose state is on this CPU.
-pub struct Loaded {
+/// A vCPU whose state is on this CPU: a PV vCPU, where nothing else is said.
+pub struct Loaded<S = PvState> {
     /// Its domain.
     pub domain: Arc<Domain>,
     /// Which of the domain's.
     pub id: VcpuId,
     /// Its state, ours until it is saved.
-    pub state: StateBox,
+    pub state: StateBox<S>,
     /// It waits for an event and the CPU idles: its root is not in CR3.
     pub idle: bool,
     /// The scheduler's handle. One that is being destroyed has lost it, and must be saved all the same.
@@ -38,8 +39,8 @@ pub struct Loaded {
     hv: &'static Hypervisor,
 }
 
-impl Loaded {
-    fn new(domain: Arc<Domain>, (id, unit): (VcpuId, Unit), state: StateBox) -> Self {
+impl<S> Loaded<S> {
+    fn new(domain: Arc<Domain>, (id, unit): (VcpuId, Unit), state: StateBox<S>) -> Self {
         let vcpu = NonNull::from(&domain.vcpus()[id as usize]);
         Self {
             domain,
@@ -62,7 +63,10 @@ impl Loaded {
 
     /// What handlers work with.
     #[inline(always)]
-    pub fn context<'a>(&'a mut self, regs: &'a mut GuestFrame) -> Ctx<'a, super::host::Hw> {
+    pub fn context<'a>(
+        &'a mut self,
+        regs: &'a mut GuestFrame,
+    ) -> Ctx<'a, super::host::Hw, &'a mut S> {
         Ctx {
             hv: self.hv,
             host: &HW,
@@ -72,6 +76,53 @@ impl Loaded {
             state: &mut self.state,
             regs,
         }
+    }
+}
+
+/// A loaded vCPU of either kind.
+pub enum Guest {
+    /// Paravirtualised.
+    Pv(Loaded),
+    /// In a hardware container.
+    Hvm(Loaded<HvmState>),
+}
+
+/// What both kinds have.
+macro_rules! either {
+    ($guest:expr, $l:ident => $what:expr) => {
+        match $guest {
+            Guest::Pv($l) => $what,
+            Guest::Hvm($l) => $what,
+        }
+    };
+}
+
+impl Guest {
+    /// Its domain.
+    pub fn domain(&self) -> &Arc<Domain> {
+        either!(self, l => &l.domain)
+    }
+
+    /// The vCPU as others see it.
+    #[inline(always)]
+    pub fn vcpu(&self) -> &Vcpu {
+        either!(self, l => l.vcpu())
+    }
+
+    fn unit(&self) -> Unit {
+        either!(self, l => l.unit)
+    }
+
+    fn is_idle(&self) -> bool {
+        either!(self, l => l.idle)
+    }
+
+    fn set_idle(&mut self, idle: bool) {
+        either!(self, l => l.idle = idle);
+    }
+
+    fn publish_all(&mut self) {
+        either!(self, l => publish::all(l));
     }
 }
 
@@ -92,11 +143,12 @@ pub fn run_cpu() -> ! {
         .softirq
         .fetch_or(softirq::SCHEDULE, Ordering::Relaxed);
     cpu::sti();
-    let mut loaded: Option<Loaded> = None;
+    let mut loaded: Option<Guest> = None;
     loop {
         work(this, &mut loaded);
         match &mut loaded {
-            Some(l) if !l.idle => run_guest(this, l),
+            Some(Guest::Pv(l)) if !l.idle => run_guest(this, l),
+            Some(Guest::Hvm(l)) if !l.idle => container::run(this, l),
             None if this.remote.leaving.load(Ordering::Relaxed) => smp::leave(this),
             _ => idle(this),
         }
@@ -120,7 +172,7 @@ fn idle(this: &PerCpu) {
 }
 
 /// Does what is owed until nothing is.
-fn work(this: &PerCpu, loaded: &mut Option<Loaded>) {
+fn work(this: &PerCpu, loaded: &mut Option<Guest>) {
     loop {
         let bits = this.remote.softirq.swap(0, Ordering::SeqCst);
         if bits == 0 {
@@ -180,16 +232,16 @@ fn timer(this: &PerCpu) {
 }
 
 /// Asks the scheduler and does what it says.
-fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
+fn schedule(this: &PerCpu, loaded: &mut Option<Guest>) {
     let sched = hv().backing.sched;
     if let Some(l) = loaded {
         // It stops here of its own accord, or because somebody paused it.
-        let vcpu = l.vcpu();
-        if !l.domain.runnable(vcpu) {
-            let _this_cpu = sched.sleep(l.unit);
+        let (domain, vcpu) = (l.domain(), l.vcpu());
+        if !domain.runnable(vcpu) {
+            let _this_cpu = sched.sleep(l.unit());
             // A wake-up between the look and the call would be lost.
-            if l.domain.runnable(vcpu) {
-                l.domain.wake(vcpu);
+            if domain.runnable(vcpu) {
+                domain.wake(vcpu);
             }
         }
     }
@@ -210,7 +262,7 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
                 .run_for
                 .map_or(0, |slice| now.saturating_add(slice)),
         );
-        let current = loaded.as_ref().map(|l| l.unit);
+        let current = loaded.as_ref().map(Guest::unit);
         // Where another takes its place, that one's page tables come first.
         let other = decision.next.filter(|next| Some(*next) != current);
         if decision.save.is_some() && decision.save == current && other.is_none() {
@@ -218,8 +270,8 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
             save(this, loaded);
         }
         match decision.next {
-            Some(unit) if loaded.as_ref().map(|l| l.unit) == Some(unit) => {
-                let stays = |l: &Loaded| l.domain.runnable(l.vcpu());
+            Some(unit) if loaded.as_ref().map(Guest::unit) == Some(unit) => {
+                let stays = |l: &Guest| l.domain().runnable(l.vcpu());
                 if !loaded.as_ref().is_some_and(stays) {
                     send_to_sleep(unit);
                     continue;
@@ -242,7 +294,7 @@ fn schedule(this: &PerCpu, loaded: &mut Option<Loaded>) {
 }
 
 /// Loads another vCPU in the place of the loaded one, if there is one; `false`: it is not to run, and none is loaded.
-fn change_to(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
+fn change_to(this: &PerCpu, loaded: &mut Option<Guest>, unit: Unit) -> bool {
     stop_running(loaded);
     let old = take_off(loaded);
     let good = load(this, loaded, unit);
@@ -268,9 +320,9 @@ fn send_to_sleep(unit: Unit) {
 }
 
 /// Forgets a dying domain whose translations may still be here.
-fn leave_dying(this: &PerCpu, loaded: &Option<Loaded>) {
+fn leave_dying(this: &PerCpu, loaded: &Option<Guest>) {
     let stays = |d: &Arc<Domain>| {
-        !d.is_dying() || loaded.as_ref().is_some_and(|l| Arc::ptr_eq(&l.domain, d))
+        !d.is_dying() || loaded.as_ref().is_some_and(|l| Arc::ptr_eq(l.domain(), d))
     };
     if this.tlb_domain.borrow().as_ref().is_none_or(stays) {
         return;
@@ -282,43 +334,45 @@ fn leave_dying(this: &PerCpu, loaded: &Option<Loaded>) {
 }
 
 /// The loaded vCPU no longer runs; its state stays.
-fn stop_running(loaded: &mut Option<Loaded>) {
+fn stop_running(loaded: &mut Option<Guest>) {
     let Some(l) = loaded else { return };
-    if l.idle {
+    if l.is_idle() {
         return;
     }
-    l.domain.account_stop(l.vcpu());
-    publish::runstate(l);
+    l.domain().account_stop(l.vcpu());
+    either!(&mut *l, l => publish::runstate(l));
     l.vcpu().set_running(None);
 }
 
 /// Keeps the state loaded while the CPU idles, but leaves the guest's page tables.
-fn go_idle(loaded: &mut Option<Loaded>) {
+fn go_idle(loaded: &mut Option<Guest>) {
     stop_running(loaded);
     if let Some(l) = loaded
-        && !l.idle
+        && !l.is_idle()
     {
-        l.idle = true;
+        l.set_idle(true);
         paging::load_master();
     }
 }
 
 /// The loaded vCPU runs (again).
-fn resume(this: &PerCpu, loaded: &mut Option<Loaded>) {
+fn resume(this: &PerCpu, loaded: &mut Option<Guest>) {
     let Some(l) = loaded else { return };
-    if l.idle {
-        l.idle = false;
-        HW.load_root(&l.state);
+    if l.is_idle() {
+        l.set_idle(false);
+        if let Guest::Pv(l) = l {
+            HW.load_root(&l.state);
+        }
     } else if l.vcpu().running_on().is_some() {
         return;
     }
     l.vcpu().set_running(Some(this.id));
-    l.domain.account_start(l.vcpu());
-    publish::all(l);
+    l.domain().account_start(l.vcpu());
+    l.publish_all();
 }
 
 /// Takes the state off this CPU so that another may load it.
-fn save(this: &PerCpu, loaded: &mut Option<Loaded>) {
+fn save(this: &PerCpu, loaded: &mut Option<Guest>) {
     if let Some(old) = take_off(loaded) {
         leave_spaces(this);
         release(this, old);
@@ -326,11 +380,15 @@ fn save(this: &PerCpu, loaded: &mut Option<Loaded>) {
 }
 
 /// Completes the state of the loaded vCPU. Its page tables and descriptors are in use here until others are, or none.
-fn take_off(loaded: &mut Option<Loaded>) -> Option<Loaded> {
+fn take_off(loaded: &mut Option<Guest>) -> Option<Guest> {
     let mut l = loaded.take()?;
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with the guest out.
-    context::save(&mut l.state, unsafe { &(*info).regs });
+    let regs = unsafe { &(*info).regs };
+    match &mut l {
+        Guest::Pv(l) => context::save(&mut l.state, regs),
+        Guest::Hvm(l) => container::save(&mut l.state, regs),
+    }
     Some(l)
 }
 
@@ -341,16 +399,14 @@ fn leave_spaces(this: &PerCpu) {
 }
 
 /// Lets others load a state that this CPU uses no more.
-fn release(this: &PerCpu, old: Loaded) {
-    let Loaded {
-        domain,
-        id,
-        state,
-        unit,
-        ..
-    } = old;
+fn release(this: &PerCpu, old: Guest) {
+    let unit = old.unit();
+    let (domain, id, state) = match old {
+        Guest::Pv(l) => (l.domain, l.id, VcpuState::Pv(l.state)),
+        Guest::Hvm(l) => (l.domain, l.id, VcpuState::Hvm(l.state)),
+    };
     if let Some(vcpu) = domain.vcpu(id) {
-        *vcpu.state.lock() = Some(VcpuState::Pv(state));
+        *vcpu.state.lock() = Some(state);
     }
     if let Some(other) = hv()
         .backing
@@ -362,7 +418,7 @@ fn release(this: &PerCpu, old: Loaded) {
 }
 
 /// Loads a vCPU that rests; `false`: it is not to run.
-fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
+fn load(this: &PerCpu, loaded: &mut Option<Guest>, unit: Unit) -> bool {
     let Some((domain, id)) = hv().vcpu_of(unit) else {
         return false;
     };
@@ -379,7 +435,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
         vcpu.set_running(None);
         return false;
     }
-    let Some(VcpuState::Pv(state)) = vcpu.state.lock().take() else {
+    let Some(state) = vcpu.state.lock().take() else {
         vcpu.set_running(None);
         log::error!(
             "d{}v{id}: chosen to run without registers: stopped",
@@ -390,24 +446,36 @@ fn load(this: &PerCpu, loaded: &mut Option<Loaded>, unit: Unit) -> bool {
         return false;
     };
     domain.mark_dirty(this.id);
-    let mut l = Loaded::new(domain, (id, unit), state);
-    l.state.tsc = l.domain.tsc.lock().own.map(|own| own.clock);
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with no guest in it.
-    let good = context::load(&mut l.state, unsafe { &mut (*info).regs });
-    note_translations(this, &l.domain);
-    cpuid_fault::follow(this, l.domain.rights);
-    l.domain.account_start(l.vcpu());
-    publish::all(&mut l);
-    let slot = loaded.insert(l);
-    if !good {
-        exits::bad_selectors(slot);
+    let regs = unsafe { &mut (*info).regs };
+    let (mut guest, good) = match state {
+        VcpuState::Pv(state) => {
+            let mut l = Loaded::new(domain, (id, unit), state);
+            l.state.tsc = l.domain.tsc.lock().own.map(|own| own.clock);
+            let good = context::load(&mut l.state, regs);
+            note_translations(this, &l.domain);
+            cpuid_fault::follow(this, l.domain.rights);
+            (Guest::Pv(l), good)
+        }
+        VcpuState::Hvm(state) => {
+            let mut l = Loaded::new(domain, (id, unit), state);
+            container::load(this, &mut l, regs);
+            (Guest::Hvm(l), true)
+        }
+    };
+    guest.domain().account_start(guest.vcpu());
+    guest.publish_all();
+    if let Guest::Pv(l) = loaded.insert(guest)
+        && !good
+    {
+        exits::bad_selectors(l);
     }
     true
 }
 
 /// Translations of this domain only are in this CPU's TLB now: the last one need not flush here any more.
-fn note_translations(this: &PerCpu, domain: &Arc<Domain>) {
+pub fn note_translations(this: &PerCpu, domain: &Arc<Domain>) {
     let same = |d: &Arc<Domain>| Arc::ptr_eq(d, domain);
     if this.tlb_domain.borrow().as_ref().is_some_and(same) {
         return;
@@ -446,7 +514,7 @@ fn run_guest(this: &PerCpu, l: &mut Loaded) {
 }
 
 /// What dom0's shutdown asks of the machine.
-fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Loaded>) {
+fn shut_machine_down(this: &PerCpu, loaded: &mut Option<Guest>) {
     let reason = SHUTDOWN.load(Ordering::SeqCst) - 1;
     if this.id != 0 || power::sleep_was_planned() {
         stop_running(loaded);

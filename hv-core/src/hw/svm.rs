@@ -204,7 +204,6 @@ fn host_pages() -> Option<HostPages> {
 }
 
 /// What guests are run with, where AMD-V is on for every CPU that has come up.
-#[expect(dead_code, reason = "for the containers, which are not there yet")]
 pub fn usable() -> Option<(SvmFacts, Maps)> {
     let shared = SHARED.get()?;
     (!REFUSED.load(Ordering::SeqCst)).then_some((shared.facts, shared.maps))
@@ -218,7 +217,6 @@ pub fn usable() -> Option<(SvmFacts, Maps)> {
 ///   is the hypervisor's.
 /// - The VMCB's page and its maps are for nothing else, and no other CPU uses them.
 /// - The guest's FPU state and XCR0 are loaded; DR0 to DR3 too where the guest has them.
-#[expect(dead_code, reason = "for the containers, which are not there yet")]
 pub unsafe fn enter(regs: &mut GuestFrame, vmcb: &mut Vmcb) -> Exit {
     let this = percpu::this();
     let host = this.svm.pages.get().filter(|_| this.svm.on.get());

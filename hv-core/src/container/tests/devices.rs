@@ -1,0 +1,137 @@
+//! Nested faults: at the local APIC, where nothing is, and at what is not to be written.
+
+use super::world::*;
+use super::*;
+use crate::base::Gfn;
+use crate::domain::{Machine, Removed, Step};
+use crate::hvm::exit::Exit;
+use crate::hvm::processor::{Event, Processor};
+use crate::mm::p2m::P2mKind;
+
+/// Where nothing is.
+const HOLE: u64 = 0x8000_0000;
+const PROTECTION: Option<Event> = Some(Event::exception(13, Some(0)));
+
+#[test]
+fn the_registers_of_the_local_apic_are_read_and_written() {
+    let mut w = World::new();
+    assert_eq!(w.apic_read(0x30), 0x0005_0014);
+    w.apic_write(0x80, 0x37);
+    assert_eq!(w.apic_read(0x80), 0x37);
+    assert_eq!(w.prepare(), Ready::Enter);
+    assert_eq!(w.f.hvm.processor.task_priority(), 3);
+    // An exit without a change of CR8 keeps the lower half.
+    w.exit(Exit::Interrupt);
+    assert_eq!(w.apic_read(0x80), 0x37);
+}
+
+#[test]
+fn the_bytes_may_come_with_the_fault() {
+    let mut w = World::new();
+    w.f.hvm.processor.set_interrupt_shadow(true);
+    w.f.regs.rbx = APIC + 0x30;
+    w.exit_at(&[0x8b, 0x03], fault(APIC + 0x30, false));
+    assert_eq!((w.f.regs.rax, w.passed()), (0x0005_0014, 2));
+    assert!(!w.f.hvm.processor.interrupt_shadow());
+}
+
+#[test]
+fn a_hole_gives_ones_and_takes_what_is_written() {
+    let mut w = World::new();
+    w.f.regs.rbx = HOLE;
+    w.exit_at(&[0x48, 0x8b, 0x03], fault(HOLE, false));
+    assert_eq!((w.f.regs.rax, w.passed()), (u64::MAX, 3));
+    w.exit_at(&[0x48, 0x89, 0x03], fault(HOLE, true));
+    assert_eq!(w.passed(), 3);
+}
+
+#[test]
+fn a_copy_from_the_apic_to_memory_is_done() {
+    let mut w = World::new();
+    (w.f.regs.rsi, w.f.regs.rdi) = (APIC + 0x30, 0x7008);
+    // movsd
+    w.exit_at(&[0xa5], fault(APIC + 0x30, false));
+    assert_eq!(w.passed(), 1);
+    assert_eq!(w.read(0x7008) as u32, 0x0005_0014);
+}
+
+#[test]
+fn a_fault_of_the_emulated_instruction_is_the_guests() {
+    let mut w = World::new();
+    (w.f.regs.rsi, w.f.regs.rdi) = (APIC + 0x30, 1 << 40);
+    w.exit_at(&[0xa5], fault(APIC + 0x30, false));
+    assert_eq!(w.take_injected(), Some(Event::exception(14, Some(2))));
+    assert_eq!(w.passed(), 0);
+}
+
+#[test]
+fn a_stepped_access_traps() {
+    let mut w = World::new();
+    w.f.regs.rflags |= TF;
+    w.f.regs.rbx = APIC + 0x30;
+    w.exit_at(&[0x8b, 0x03], fault(APIC + 0x30, false));
+    assert_eq!(w.take_injected(), Some(Event::exception(1, None)));
+}
+
+#[test]
+fn what_cannot_be_emulated_crashes() {
+    let mut w = World::new();
+    // fld dword ptr [rbx]
+    w.exit_at(&[0xd9, 0x03], fault(HOLE, false));
+    assert_eq!(w.down(), Some(xen_abi::sched::SHUTDOWN_crash));
+}
+
+fn grant(w: &World, gfn: u64, write: bool) {
+    let page = w.f.machine.page_of(0);
+    w.map()
+        .add_grant(Gfn(gfn), page, write, &mut Removed::new())
+        .unwrap();
+}
+
+#[test]
+fn a_grant_is_written_only_if_it_may() {
+    let mut w = World::new();
+    grant(&w, 0x20, false);
+    grant(&w, 0x21, true);
+    w.exit_at(&[0x89, 0x03], fault(0x20_000, true));
+    assert_eq!((w.take_injected(), w.passed()), (PROTECTION, 0));
+    for exit in [fault(0x20_000, false), fault(0x21_000, true)] {
+        w.exit_at(&[0x89, 0x03], exit);
+        assert_eq!((w.take_injected(), w.passed()), (None, 0), "again");
+    }
+}
+
+#[test]
+fn a_grant_is_not_executed() {
+    let mut w = World::new();
+    grant(&w, 0x20, false);
+    let fetch = |gfn: u64| Exit::NestedFault {
+        address: gfn << 12,
+        write: false,
+        fetch: true,
+        present: true,
+        in_walk: false,
+    };
+    w.exit(fetch(0x20));
+    assert_eq!(w.take_injected(), PROTECTION);
+    w.exit(fetch(3));
+    assert_eq!(w.take_injected(), None, "RAM: again");
+    w.f.regs.rip = HOLE;
+    w.exit(fetch(HOLE >> 12));
+    assert_eq!(w.down(), Some(xen_abi::sched::SHUTDOWN_crash));
+}
+
+#[test]
+fn a_write_is_logged_once() {
+    let mut w = World::new();
+    while w.map().set_log(true, 100) == Ok(Step::More) {}
+    assert_eq!(w.map().lookup(Gfn(5)).unwrap().1, P2mKind::RamLogDirty);
+    let before = w.f.machine.free_pages();
+    w.exit_at(&[0x89, 0x03], fault(0x5000, true));
+    assert_eq!((w.take_injected(), w.passed()), (None, 0));
+    assert_eq!(w.map().lookup(Gfn(5)).unwrap().1, P2mKind::Ram);
+    let mut bits = [0; 2];
+    let _ = w.map().log_read(Gfn(0), &mut bits, false);
+    assert_eq!(bits[0] & 1 << 5, 1 << 5);
+    assert_eq!(w.f.machine.free_pages(), before);
+}
