@@ -486,7 +486,7 @@ pub fn program(layout: &Layout, name: &str) -> Result<PathBuf> {
 /// Compiles a test program; it is static, so that nothing but the kernel is measured or tested.
 fn compile(source: &Path, to: &Path) -> Result<()> {
     let header = source.with_file_name("calls.h");
-    if !newer(source, to) && !(header.exists() && newer(&header, to)) {
+    if !(newer(source, to) || header.exists() && newer(&header, to)) {
         return Ok(());
     }
     let folder = to.parent().ok_or("a program lies in a folder")?;

@@ -11,7 +11,7 @@ use crate::layout::Layout;
 use crate::{kernel, process};
 
 /// The targets that are sequences of hypercalls.
-const CALLS: &[&str] = &["domctl", "sysctl", "grants", "events"];
+const CALLS: &[&str] = &["domctl", "sysctl", "grants", "events", "records"];
 
 /// Passes the words on; see hv-core/tests/fuzz/words.rs.
 pub fn run(layout: &Layout, words: &[String]) -> Result<()> {

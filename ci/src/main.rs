@@ -68,7 +68,7 @@ usage: cargo xtask COMMAND
              --debian         only the boot of the Debian disk to its login
   fuzz     random damage to what the boot parses (ACPI tables, what loaders say, kernel files) and to hypercalls
              TARGET           acpi, loader, command-line, microcode, elf or bzimage;
-                              domctl, sysctl, grants or events; all of them
+                              domctl, sysctl, grants, events or records; all of them
              --seconds N (60, for each of the two kinds), --seed N, --number N (one input of a seed), --replay FILE
   sched-sim
            the scheduler on simulated machines of up to 512 CPUs: fairness, waits, costs, pictures

@@ -7,9 +7,8 @@ use xen_abi::hypercall::__HYPERVISOR_sched_op;
 use xen_abi::sched::{SCHEDOP_shutdown, SHUTDOWN_crash, SHUTDOWN_reboot, SchedShutdown};
 
 use crate::call::send;
-use crate::console::println;
 use crate::pages::{HOLE, PAGE, entry_of, root};
-use crate::trap::{self, probe};
+use crate::trap;
 
 /// No handler for anything, and something that wants one.
 pub fn triple() {
@@ -30,9 +29,10 @@ pub fn root_gone() {
     unsafe { asm!("mov cr3, {}", in(reg) HOLE * PAGE) }
 }
 
-/// Code where nothing is: what is read there is no instruction.
+/// Code where nothing is.
 pub fn fetch_hole() {
-    println!("{:?}", probe!("jmp {a}", a = in(reg) HOLE * PAGE));
+    // SAFETY: nothing comes back.
+    unsafe { asm!("jmp {}", in(reg) HOLE * PAGE) }
 }
 
 /// The code itself is mapped no more, nor are the handlers.
@@ -66,7 +66,7 @@ pub fn reboot() {
 
 /// Never ends, and takes no interrupt.
 pub fn endless() {
-    println!("MICRO-PVH endless");
+    crate::console::println!("MICRO-PVH endless");
     trap::disable();
     loop {
         core::hint::spin_loop();

@@ -166,9 +166,8 @@ pub fn x2apic(random: &mut Random) {
     apic::by_msr(true);
     apic::enable();
     for number in 0x800..0x900_u32 {
-        match read_msr(number) {
-            Ok(value) => println!("msr {number:#x}: {value:#x}"),
-            Err(_) => {}
+        if let Ok(value) = read_msr(number) {
+            println!("msr {number:#x}: {value:#x}");
         }
     }
     let mut taken = 0;
