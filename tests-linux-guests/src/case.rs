@@ -12,7 +12,7 @@ pub enum Tier {
     Full,
     /// Only when asked for: takes minutes.
     Long,
-    /// Only by its name: the hypervisor is not there yet.
+    /// Only by its name: not seen to pass yet.
     Named,
 }
 
