@@ -23,9 +23,11 @@ pub fn handle<H: Host + Room>(cx: &mut Cell<'_, H>, exit: Exit) {
     if let Some(event) = cx.state.processor.interrupted_delivery() {
         cx.state.processor.inject(event);
     }
-    // The guest lowers and raises its priority without us.
+    // The guest lowers and raises its priority without us. CR8 is the upper half of it alone.
     let priority = cx.state.processor.task_priority();
-    cx.state.lapic.set_cr8(priority);
+    if priority != cx.state.lapic.cr8() {
+        cx.state.lapic.set_cr8(priority);
+    }
     match exit {
         // Taken by the machine as soon as interrupts were on; windows are looked at by the next preparation.
         Exit::Interrupt | Exit::Nmi | Exit::Smi | Exit::Init | Exit::InterruptWindow => {}

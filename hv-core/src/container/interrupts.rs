@@ -40,9 +40,9 @@ impl TimeSource for Time {
         // Counted from now: the guest's TSC may have passed zero since the clock's reference point.
         match tsc.checked_sub(tsc_at(clock, self.now)) {
             None | Some(0) => self.now,
-            // Rounded down by less than the tick that is added.
+            // Both the scale's steps of several ticks and the nanosecond are rounded down.
             Some(left) => {
-                let wait = clock.scale.ticks_to_ns(left).saturating_add(1);
+                let wait = clock.scale.ticks_to_ns(left).saturating_add(2);
                 self.now.saturating_add(wait)
             }
         }

@@ -8,7 +8,7 @@ use hv_core::base::lock;
 use hv_core::container::{self, Ready, Room, Space};
 use hv_core::cpuid::msr::MsrLog;
 use hv_core::cpuid::xen::{GuestTsc, MachineFacts};
-use hv_core::domain::{Domain, Owed};
+use hv_core::domain::Domain;
 use hv_core::hvm::exit::Exit;
 use hv_core::hvm::processor::{Intercept, Processor, Register};
 use hv_core::hvm::state::HvmState;
@@ -84,10 +84,10 @@ impl publish::Space for HvmState {
         self.clock
     }
 
-    fn within<R>(l: &Loaded<Self>, what: impl FnOnce() -> R) -> R {
+    fn within(l: &Loaded<Self>, what: &mut dyn FnMut()) {
         // SAFETY: this CPU's own frame, with the guest out.
         let flags = unsafe { (*percpu::info()).regs.rflags };
-        within(&l.domain, l.state.paging(flags), what)
+        within(&l.domain, l.state.paging(flags), what);
     }
 }
 
@@ -180,9 +180,7 @@ fn load_breakpoints(state: &mut HvmState) {
 }
 
 fn before_entry(l: &mut Loaded<HvmState>) -> Ready {
-    if l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE) != 0 {
-        publish::all(l);
-    }
+    publish::owed(l);
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with the guest out.
     let regs = unsafe { &mut (*info).regs };

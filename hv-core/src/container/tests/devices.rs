@@ -17,8 +17,8 @@ fn the_registers_of_the_local_apic_are_read_and_written() {
     let mut w = World::new();
     assert_eq!(w.apic_read(0x30), 0x0005_0014);
     w.apic_write(0x80, 0x37);
-    assert_eq!(w.apic_read(0x80), 0x37);
     assert_eq!(w.prepare(), Ready::Enter);
+    assert_eq!(w.apic_read(0x80), 0x37);
     assert_eq!(w.f.hvm.processor.task_priority(), 3);
     // An exit without a change of CR8 keeps the lower half.
     w.exit(Exit::Interrupt);
