@@ -76,14 +76,15 @@ for act in cpuid msr-read msr-write controls debug ports instructions user table
 done
 
 # What ends it.
-for act in triple halt root-gone fetch-hole code-gone stack-hole reboot; do
-    hostile "$act" 'sc?' ends
+for act in triple halt root-gone code-gone stack-hole reboot; do
+    hostile "$act" 's[cr]?' ends
 done
 hostile crash sc ends
 
 # What ends it on some machines: where the CPU takes what it should not, and by chance.
-hostile unchecked 'sc?' any
-hostile sipi-nmi 'sc?' any
+hostile unchecked 's[cr]?' any
+hostile sipi-nmi 's[cr]?' any
+hostile fetch-hole 's[cr]?' any
 
 # What never ends by itself.
 if wanted endless; then

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use hv_core::domain::{Domain, Owed, Vcpu};
+use hv_core::domain::Owed;
 use hv_core::hypercall::Host;
 use hv_core::pv::state::PvState;
 use hv_core::time::Clock;
@@ -30,11 +30,13 @@ impl SharedWords for Words<'_> {
 }
 
 /// A vCPU's state, as far as areas in its memory depend on it.
-pub trait Space: Sized {
+pub trait Space {
     /// Its TSC, where it is not the host's.
     fn tsc(&self) -> Option<Clock>;
     /// Does something while copies mean the memory of the guest's kernel.
-    fn within(l: &Loaded<Self>, what: &mut dyn FnMut());
+    fn within<R>(l: &Loaded<Self>, what: impl FnOnce() -> R) -> R
+    where
+        Self: Sized;
 }
 
 impl Space for PvState {
@@ -42,95 +44,43 @@ impl Space for PvState {
         self.tsc
     }
 
-    fn within(l: &Loaded<Self>, what: &mut dyn FnMut()) {
-        HW.with_kernel_root(&l.state, what);
+    fn within<R>(l: &Loaded<Self>, what: impl FnOnce() -> R) -> R {
+        HW.with_kernel_root(&l.state, what)
     }
-}
-
-/// Who is told: a loaded vCPU of whichever kind.
-struct Told<'a> {
-    domain: &'a Domain,
-    vcpu: &'a Vcpu,
-    /// It does not run, and is told nothing.
-    idle: bool,
-    tsc: Option<Clock>,
-    within: &'a dyn Fn(&mut dyn FnMut()),
-}
-
-#[inline(always)]
-fn told<S: Space, R>(l: &Loaded<S>, what: impl FnOnce(&Told<'_>) -> R) -> R {
-    what(&Told {
-        domain: &l.domain,
-        vcpu: l.vcpu(),
-        idle: l.idle,
-        tsc: l.state.tsc(),
-        within: &|what| S::within(l, what),
-    })
 }
 
 /// Clock and runstate, at the start of a run.
-pub fn all<S: Space>(l: &Loaded<S>) {
-    let both = Owed::TIME | Owed::RUNSTATE;
-    let _now_done = l.vcpu().take_owed(both);
-    told(l, |to| to.bits(both));
+pub fn all<S: Space>(l: &mut Loaded<S>) {
+    let _now_done = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE);
+    time(l);
+    runstate(l);
 }
 
 /// What is owed of it.
-#[inline(always)]
-pub fn owed<S: Space>(l: &Loaded<S>) {
+pub fn owed<S: Space>(l: &mut Loaded<S>) {
     let bits = l.vcpu().take_owed(Owed::TIME | Owed::RUNSTATE);
-    if bits != 0 {
-        told(l, |to| to.bits(bits));
+    if bits & Owed::TIME != 0 {
+        time(l);
+    }
+    if bits & Owed::RUNSTATE != 0 {
+        runstate(l);
+        time(l);
     }
 }
 
-/// The runstate into the guest's area, if it has one.
-pub fn runstate<S: Space>(l: &Loaded<S>) {
-    told(l, Told::runstate);
-}
-
-impl Told<'_> {
-    /// What is owed by these bits. The clock comes with the runstate.
-    #[inline(never)]
-    fn bits(&self, bits: u32) {
-        self.time();
-        if bits & Owed::RUNSTATE != 0 {
-            self.runstate();
-        }
+fn time<S: Space>(l: &Loaded<S>) {
+    let clock = l.state.tsc().unwrap_or_else(clock::clock);
+    let info = pvclock::time_info(&clock, 0);
+    if let Some((frame, offset)) = l.vcpu().info_place() {
+        let words = l.domain.machine.words32(frame);
+        pvclock::publish(&Words(&words[(offset + VCPU_INFO_TIME) / 4..]), &info);
     }
-
-    fn time(&self) {
-        let clock = self.tsc.unwrap_or_else(clock::clock);
-        let info = pvclock::time_info(&clock, 0);
-        if let Some((frame, offset)) = self.vcpu.info_place() {
-            let words = self.domain.machine.words32(frame);
-            pvclock::publish(&Words(&words[(offset + VCPU_INFO_TIME) / 4..]), &info);
-        }
-        let area = self.vcpu.time_area.load(Ordering::Acquire);
-        if area != 0 {
-            (self.within)(&mut || {
-                // The same bytes for as long as it is registered, so readers elsewhere need no version. The guest's page may
-                // be gone: that is its own business.
-                let _ = HW.copy_out(area, info.as_bytes());
-            });
-        }
-    }
-
-    #[inline(never)]
-    fn runstate(&self) {
-        let area = self.vcpu.runstate_area.load(Ordering::Acquire);
-        if area == 0 || self.idle {
-            return;
-        }
-        let info = self.vcpu.runstate.lock().info();
-        let flag = if self.domain.has_assist(VMASST_TYPE_runstate_update_flag) {
-            UpdateFlag::Used
-        } else {
-            UpdateFlag::Unused
-        };
-        (self.within)(&mut || {
-            // As above.
-            let _ = runstate::publish(&mut Area(area), &info, flag);
+    let area = l.vcpu().time_area.load(Ordering::Acquire);
+    if area != 0 {
+        S::within(l, || {
+            // The same bytes for as long as it is registered, so readers elsewhere need no version. The guest's page may be
+            // gone: that is its own business.
+            let _ = HW.copy_out(area, info.as_bytes());
         });
     }
 }
@@ -142,4 +92,22 @@ impl RunstateArea for Area {
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Errno> {
         HW.copy_out(self.0.wrapping_add(offset as u64), bytes)
     }
+}
+
+/// The runstate into the guest's area, if it has one.
+pub fn runstate<S: Space>(l: &Loaded<S>) {
+    let area = l.vcpu().runstate_area.load(Ordering::Acquire);
+    if area == 0 || l.idle {
+        return;
+    }
+    let info = l.vcpu().runstate.lock().info();
+    let flag = if l.domain.has_assist(VMASST_TYPE_runstate_update_flag) {
+        UpdateFlag::Used
+    } else {
+        UpdateFlag::Unused
+    };
+    S::within(l, || {
+        // As above.
+        let _ = runstate::publish(&mut Area(area), &info, flag);
+    });
 }

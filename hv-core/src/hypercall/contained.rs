@@ -15,6 +15,7 @@ use crate::domain::{Domain, DomainKind, Vcpu, VcpuState};
 use crate::hvm::lapic::{Facts, Lapic};
 use crate::hvm::msr::Msrs;
 use crate::hvm::processor::{Processor, Register, SegmentName};
+use crate::hvm::registers::Registers;
 use crate::hvm::start;
 use crate::hvm::state::HvmState;
 use crate::pv::frame::GuestFrame;
@@ -88,6 +89,43 @@ pub(super) fn reset(state: &mut HvmState) {
     state.lapic.reset();
     state.msrs = Msrs::default();
     state.waits_for_start = true;
+}
+
+/// Sets the general registers of a vCPU in a container, rip, rsp and rflags, as a toolstack does that answers a call of
+/// the guest's. Segments, control registers and the rest stay: those go by records.
+///
+/// # Errors
+/// In words, what is wrong with them.
+pub(super) fn set_registers(
+    state: &mut HvmState,
+    policy: &Policy,
+    wanted: &CpuUserRegs,
+) -> Result<(), &'static str> {
+    let mut new = Registers::of(state);
+    new.regs = GuestFrame {
+        r15: wanted.r15,
+        r14: wanted.r14,
+        r13: wanted.r13,
+        r12: wanted.r12,
+        rbp: wanted.rbp,
+        rbx: wanted.rbx,
+        r11: wanted.r11,
+        r10: wanted.r10,
+        r9: wanted.r9,
+        r8: wanted.r8,
+        rax: wanted.rax,
+        rcx: wanted.rcx,
+        rdx: wanted.rdx,
+        rsi: wanted.rsi,
+        rdi: wanted.rdi,
+        rip: wanted.rip,
+        rflags: wanted.rflags,
+        rsp: wanted.rsp,
+        ..new.regs
+    };
+    new.check(policy)?;
+    new.put(state);
+    Ok(())
 }
 
 /// A vCPU's registers in the form of those of PV vCPUs, as far as that has places for them.

@@ -162,7 +162,7 @@ impl World {
         vcpu.set_running(Some(0));
         let info = self.map().lookup(Gfn(INFO)).unwrap().0;
         vcpu.set_info_place(info, 0);
-        self.write(TABLES, &(TABLES + 0x1000 | 7).to_le_bytes());
+        self.write(TABLES, &((TABLES + 0x1000) | 7).to_le_bytes());
         for gib in 0..4_u64 {
             let entry = gib << 30 | 0x87;
             self.write(TABLES + 0x1000 + 8 * gib, &entry.to_le_bytes());

@@ -25,10 +25,6 @@ pub(super) fn set<H: Host>(
     let refuse = |why, errno| refused(domain, "setvcpucontext", why, errno);
     let vcpu = domain.vcpu(request.vcpu);
     let vcpu = vcpu.ok_or_else(|| refuse("no such vCPU", Errno::EINVAL))?;
-    if domain.kind == DomainKind::Hvm && !request.ctxt.is_null() {
-        let why = "the registers of a domain in containers are set by sethvmcontext";
-        return Err(refuse(why, Errno::EOPNOTSUPP));
-    }
     if request.ctxt.is_null() {
         return reset(cx, domain, vcpu);
     }
@@ -39,7 +35,16 @@ pub(super) fn set<H: Host>(
         return Err(refuse("it is dying", Errno::EINVAL));
     }
     let _rest = domain.at_rest();
-    if vcpu.flags() & RunFlags::UNINITIALISED != 0 {
+    if domain.kind == DomainKind::Hvm {
+        if vcpu.flags() & RunFlags::UNINITIALISED != 0 {
+            let why = "the first registers of a domain in containers are set by sethvmcontext";
+            return Err(refuse(why, Errno::EOPNOTSUPP));
+        }
+        domain.fetch_state(vcpu);
+        let policy = domain.policy.now(contained::of_kind(cx, domain));
+        let set = |state: &mut _| contained::set_registers(state, &policy, &wanted.user_regs);
+        contained::with_state(vcpu, set)?.map_err(|why| refuse(why, Errno::EINVAL))?;
+    } else if vcpu.flags() & RunFlags::UNINITIALISED != 0 {
         match context::build(cx.host, domain, &wanted, cx.state.owed_puts()) {
             Ok(state) => *vcpu.state.lock() = Some(VcpuState::Pv(state)),
             Err(BuildError::Restart) => return Ok(After::Again),

@@ -7,8 +7,9 @@ use xen_abi::hypercall::__HYPERVISOR_sched_op;
 use xen_abi::sched::{SCHEDOP_shutdown, SHUTDOWN_crash, SHUTDOWN_reboot, SchedShutdown};
 
 use crate::call::send;
+use crate::console::println;
 use crate::pages::{HOLE, PAGE, entry_of, root};
-use crate::trap;
+use crate::trap::{self, probe};
 
 /// No handler for anything, and something that wants one.
 pub fn triple() {
@@ -29,10 +30,9 @@ pub fn root_gone() {
     unsafe { asm!("mov cr3, {}", in(reg) HOLE * PAGE) }
 }
 
-/// Code where nothing is.
+/// Code where nothing is: what is read there is no instruction.
 pub fn fetch_hole() {
-    // SAFETY: nothing comes back.
-    unsafe { asm!("jmp {}", in(reg) HOLE * PAGE) }
+    println!("{:?}", probe!("jmp {a}", a = in(reg) HOLE * PAGE));
 }
 
 /// The code itself is mapped no more, nor are the handlers.
@@ -66,7 +66,7 @@ pub fn reboot() {
 
 /// Never ends, and takes no interrupt.
 pub fn endless() {
-    crate::console::println!("MICRO-PVH endless");
+    println!("MICRO-PVH endless");
     trap::disable();
     loop {
         core::hint::spin_loop();

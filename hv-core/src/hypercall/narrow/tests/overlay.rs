@@ -108,7 +108,7 @@ proptest! {
             prop_assert_eq!(read, Ok(()));
             prop_assert_eq!(back, bytes);
         }
-        if at >= STRUCTURE && at < ARRAY {
+        if (STRUCTURE..ARRAY).contains(&at) {
             prop_assert_eq!(*memory.borrow(), [0xaa; SIZE]);
         } else {
             prop_assert_eq!(overlay.structure(), &[0x55; SHOWN]);
