@@ -10,7 +10,7 @@ use hv_core::cpuid::msr::MsrLog;
 use hv_core::cpuid::xen::{GuestTsc, MachineFacts};
 use hv_core::domain::{Domain, Owed};
 use hv_core::hvm::exit::Exit;
-use hv_core::hvm::processor::{Processor, Register};
+use hv_core::hvm::processor::{Intercept, Processor, Register};
 use hv_core::hvm::state::HvmState;
 use hv_core::hvm::walk::PagingMode;
 use hv_core::pv::frame::GuestFrame;
@@ -103,17 +103,25 @@ pub fn load(this: &PerCpu, l: &mut Loaded<HvmState>, regs: &mut GuestFrame) {
     if let Some(translated) = &l.domain.translated {
         state.processor.set_nested_root(translated.root());
     }
-    let host = clock::clock();
-    let offset = state.processor.read(Register::TscOffset);
-    state.clock = Some(Clock {
-        tsc: host.tsc.wrapping_add(offset),
-        ..host
+    let own = l.domain.tsc.lock().own;
+    state.processor.intercept(Intercept::Rdtsc, own.is_some());
+    state.clock = Some(match own {
+        Some(own) => own.clock,
+        None => shifted(clock::clock(), state.processor.read(Register::TscOffset)),
     });
     fpu::restore(&state.fpu);
     fpu::load_xcr0(state.xcr0);
     state.debug_loaded = false;
     privileged::load_own_msrs(&state.msrs);
     container::follow_policy(&mut l.context(regs));
+}
+
+/// The clock of a guest whose TSC is the host's and an offset.
+fn shifted(host: Clock, offset: u64) -> Clock {
+    Clock {
+        tsc: host.tsc.wrapping_add(offset),
+        ..host
+    }
 }
 
 /// Takes the guest's state off this CPU.
