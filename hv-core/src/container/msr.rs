@@ -3,7 +3,7 @@
 use core::mem;
 use core::sync::atomic::Ordering;
 
-use super::interrupts::{act, time};
+use super::interrupts::{act, time, tsc_at};
 use super::memory::Memory;
 use super::{Cell, Room, instructions};
 use crate::base::{DomId, PAGE_SIZE, VcpuId};
@@ -129,6 +129,10 @@ impl<H: Host + Room> MsrHost for Registers<'_, '_, H> {
     }
 
     fn tsc(&self) -> u64 {
+        let emulated = self.0.domain.tsc.lock().own.is_some();
+        if let Some(clock) = self.0.state.clock.as_ref().filter(|_| emulated) {
+            return tsc_at(clock, self.0.domain.machine.now());
+        }
         let offset = self.0.register(Register::TscOffset);
         self.0.host.read_tsc().wrapping_add(offset)
     }
