@@ -245,9 +245,8 @@ pub fn storm(random: &mut Random) {
     for _ in 0..sent {
         match random.below(8) {
             0 => apic::set(apic::TASK_PRIORITY, random.below(256) as u32),
-            // SAFETY: the task priority again.
-            1 => unsafe { asm!("mov cr8, {}", in(reg) random.below(16)) },
-            2 => trap::disable(),
+            // Not by CR8: where an interrupt waits for that, QEMU 7.2 itself ends (an assertion about its lock).
+            1 | 2 => trap::disable(),
             3 => trap::enable(),
             _ => apic::to_self(32 + random.below(220) as u8),
         }
