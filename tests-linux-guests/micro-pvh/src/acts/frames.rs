@@ -101,7 +101,7 @@ pub fn physmap(random: &mut Random) {
     events::forget();
     for space in [0, 1] {
         // The same frame again and again, at places that move.
-        for round in 0..2000 {
+        for round in 0..500 {
             events::map(space, 0, HOLE + 16 + round % 64);
         }
         for round in 0..64 {
@@ -131,7 +131,7 @@ fn send_exchange(frame: u64) -> i64 {
 /// Pages go and come, while they are used.
 pub fn balloon(random: &mut Random) {
     let mut refused = 0;
-    for _ in 0..5000 {
+    for _ in 0..1500 {
         // The last of 16 MiB, which nothing uses.
         let frame = 0xc00 + random.below(0x300);
         let order = random.one_of(&[0, 0, 0, 1, 3]);

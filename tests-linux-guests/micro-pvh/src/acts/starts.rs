@@ -20,7 +20,7 @@ pub fn storm(random: &mut Random) {
         let is_up = hypercall(__HYPERVISOR_vcpu_op, [VCPUOP_is_up.into(), which, 0]);
         println!("vCPU {which:#x} is up: {is_up}");
     }
-    for _ in 0..1000 {
+    for _ in 0..500 {
         hypercall(__HYPERVISOR_vcpu_op, [VCPUOP_down.into(), 1, 0]);
         hypercall(__HYPERVISOR_vcpu_op, [VCPUOP_up.into(), 1, 0]);
         apic::command(APIC, random.one_of(&[INIT, START_UP | 7, 0x60]));
@@ -43,7 +43,7 @@ fn send_many(random: &mut Random, other: u32) {
     for page in 8..128_u64 {
         write(page * 4096, 0xfd_eb_f4_fa_u32);
     }
-    for _ in 0..3000 {
+    for _ in 0..500 {
         let command = match random.below(6) {
             0 => INIT,
             1 => START_UP | second::LONG as u32,
@@ -74,7 +74,7 @@ pub fn real(_: &mut Random) {
     while read::<u16>(counter) == 0 {
         core::hint::spin_loop();
     }
-    for _ in 0..1000 {
+    for _ in 0..500 {
         // It wakes up for what it cannot take, and has no table to take an NMI by.
         apic::command(APIC, 0x60);
     }
@@ -95,7 +95,7 @@ pub fn two(_: &mut Random) {
     println!("asked and answered: {}", count(ANSWER));
     second::work(1);
     trap::enable();
-    for _ in 0..3000 {
+    for _ in 0..500 {
         apic::command(APIC, 0x51);
     }
     trap::disable();

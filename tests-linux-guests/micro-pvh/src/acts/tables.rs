@@ -69,7 +69,7 @@ pub fn wild(random: &mut Random) {
     let table = &SCRATCH[2];
     let entry = entry_of(PLACE);
     let old: u64 = read(entry);
-    for round in 0..3000_u64 {
+    for round in 0..1000_u64 {
         for index in 0..8 {
             table.set_word(index, wild_entry(random));
         }
@@ -139,7 +139,7 @@ pub fn race(random: &mut Random) {
     );
     second::work(2);
     let mut met = Met::default();
-    for _ in 0..20000 {
+    for _ in 0..5000 {
         let at = PLACE + apic::VERSION + (random.below(4) << 4);
         // Reads only: what is written might be our code.
         met.note(try_read(at).err());

@@ -14,7 +14,7 @@ use crate::{events, trap};
 pub fn events(_: &mut Random) {
     events::init();
     let port = events::to_self();
-    for round in 0..1000 {
+    for round in 0..400 {
         assert_eq!(events::notify(port), 0, "an event is sent");
         if round % 2 == 0 {
             trap::enable();
@@ -23,6 +23,9 @@ pub fn events(_: &mut Random) {
             trap::sleep();
         }
         assert!(events::fired(port), "it comes, round {round}");
+        if round % 100 == 0 {
+            println!("events: round {round}");
+        }
     }
     println!("events to ourselves: all came");
 }
@@ -39,7 +42,7 @@ fn is_fatal(number: u64, args: &[u64; 6]) -> bool {
 /// Every number with anything.
 pub fn hypercalls(random: &mut Random) {
     let mut answers = [0_u32; 64];
-    for round in 0..30_000_u64 {
+    for round in 0..20_000_u64 {
         let page = &SCRATCH[random.below(12) as usize];
         for _ in 0..8 {
             page.set_word(random.below(16), argument(random));
