@@ -78,8 +78,9 @@ pub fn hypercalls(random: &mut Random) {
 fn argument(random: &mut Random) -> u64 {
     let value = any_argument(random);
     let scratch = SCRATCH[0].address()..SCRATCH[12].address();
-    // What answers are written to may be anything but our own code and stack.
-    if (0x20_0000..0x40_0000).contains(&value) && !scratch.contains(&value) {
+    // What answers are written to may be anything but our own code and stack, nor are their frames to be given away.
+    let ours = (0x20_0000..0x40_0000).contains(&value) && !scratch.contains(&value);
+    if ours || (0x200..0x400).contains(&value) {
         value | 1 << 62
     } else {
         value
