@@ -9,7 +9,6 @@ use crate::hvm::copies::{GuestMemory, Reason};
 use crate::hvm::emulate::{Bus, Exception, Outcome, State, emulate};
 use crate::hvm::exit::Exit;
 use crate::hvm::insn::InsnBytes;
-use crate::hvm::lapic::Effect;
 use crate::hvm::processor::{Event, Processor, SegmentName};
 use crate::hvm::walk::{GuestPhysical, Refused};
 use crate::hypercall::Host;
@@ -148,7 +147,6 @@ fn nested_fault<H: Host + Room>(cx: &mut Cell<'_, H>, address: u64, (write, fetc
 struct Devices<'a, 'b, H: Host> {
     cx: &'a mut Cell<'b, H>,
     memory: Memory<'a>,
-    effect: Effect,
 }
 
 impl<H: Host + Room> Devices<'_, '_, H> {
@@ -188,8 +186,9 @@ impl<H: Host + Room> Bus for Devices<'_, '_, H> {
         if let Some(offset) = self.in_lapic(gpa) {
             let time = time(self.cx);
             let size = width.bytes() as u8;
-            self.effect = self.cx.state.lapic.write_mmio(offset, size, value, &time);
-            return;
+            // At once: a string instruction writes more than one register.
+            let effect = self.cx.state.lapic.write_mmio(offset, size, value, &time);
+            return act(self.cx, effect);
         }
         let bytes = value.to_le_bytes();
         let _dropped_where_nothing_is = self.memory.write(gpa, &bytes[..width.bytes() as usize]);
@@ -200,13 +199,7 @@ impl<H: Host + Room> Bus for Devices<'_, '_, H> {
 fn device<H: Host + Room>(cx: &mut Cell<'_, H>, memory: Memory<'_>) {
     let mut state = emulator_state(cx);
     let bytes = fetch(cx, memory);
-    let mut bus = Devices {
-        cx,
-        memory,
-        effect: Effect::None,
-    };
-    let outcome = emulate(&bytes, &mut state, &mut bus);
-    let effect = bus.effect;
+    let outcome = emulate(&bytes, &mut state, &mut Devices { cx, memory });
     match outcome {
         Outcome::Done { trap } => {
             adopt(cx, &state);
@@ -214,12 +207,8 @@ fn device<H: Host + Room>(cx: &mut Cell<'_, H>, memory: Memory<'_>) {
             if trap {
                 cx.single_step();
             }
-            act(cx, effect);
         }
-        Outcome::Again => {
-            adopt(cx, &state);
-            act(cx, effect);
-        }
+        Outcome::Again => adopt(cx, &state),
         Outcome::Fault(exception) => {
             adopt(cx, &state);
             cx.raise(exception);

@@ -56,6 +56,19 @@ fn a_copy_from_the_apic_to_memory_is_done() {
 }
 
 #[test]
+fn each_write_of_a_string_instruction_has_its_effect() {
+    let mut w = World::new();
+    w.enable_apic();
+    w.apic_write(0x310, 2 << 24);
+    // INIT to APIC 2, then three words that are no registers: rep stosd
+    (w.f.regs.rax, w.f.regs.rcx, w.f.regs.rdi) = (0x4500, 4, APIC + 0x300);
+    w.exit_at(&[0xf3, 0xab], fault(APIC + 0x300, true));
+    assert_eq!((w.f.regs.rcx, w.passed()), (0, 2));
+    let letters = w.d.vcpus()[1].inbox.take().unwrap();
+    assert!(letters.init);
+}
+
+#[test]
 fn a_fault_of_the_emulated_instruction_is_the_guests() {
     let mut w = World::new();
     (w.f.regs.rsi, w.f.regs.rdi) = (APIC + 0x30, 1 << 40);
