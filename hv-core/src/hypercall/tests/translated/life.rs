@@ -35,6 +35,16 @@ fn a_vcpu_info_is_named_by_its_guest_frame() {
 }
 
 #[test]
+fn there_are_no_interrupts_of_devices() {
+    use xen_abi::physdev::PHYSDEVOP_eoi;
+    let mut w = World::new();
+    w.by_target();
+    let args = [PHYSDEVOP_eoi.into(), GUEST];
+    assert_eq!(w.f.call(__HYPERVISOR_physdev_op, &args), Err(Errno::ENOSYS));
+    w.end();
+}
+
+#[test]
 fn queues_are_named_by_their_guest_frames() {
     let w = World::new();
     assert_eq!(w.target.take_page(9), Err(Errno::EINVAL));
