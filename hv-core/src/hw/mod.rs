@@ -2,6 +2,7 @@
 
 pub mod apic;
 pub mod bringup;
+mod caller;
 pub mod clock;
 pub mod console;
 mod container;
