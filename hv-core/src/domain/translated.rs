@@ -449,8 +449,9 @@ impl Translated {
         Ok(())
     }
 
-    /// Takes everything out of the map of a domain that has died, a little at a time: to be called until it is done. The domain's vCPUs run no more, it has let go
-    /// of the grants that it mapped, and [`Domain::flush_translations`] was called after that.
+    /// Takes everything out of the map of a domain that has died, a little at a time: to be called until it is done. The domain's vCPUs run no more, and
+    /// [`Domain::flush_translations`] was called after that. Grants that it has mapped are let go of behind this: nothing leads to
+    /// their pages then.
     pub fn tear_down(&self, steps: u64) -> Step {
         for _ in 0..steps {
             let mut removed = Removed::new();

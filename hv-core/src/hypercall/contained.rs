@@ -102,27 +102,7 @@ pub(super) fn set_registers(
     wanted: &CpuUserRegs,
 ) -> Result<(), &'static str> {
     let mut new = Registers::of(state);
-    new.regs = GuestFrame {
-        r15: wanted.r15,
-        r14: wanted.r14,
-        r13: wanted.r13,
-        r12: wanted.r12,
-        rbp: wanted.rbp,
-        rbx: wanted.rbx,
-        r11: wanted.r11,
-        r10: wanted.r10,
-        r9: wanted.r9,
-        r8: wanted.r8,
-        rax: wanted.rax,
-        rcx: wanted.rcx,
-        rdx: wanted.rdx,
-        rsi: wanted.rsi,
-        rdi: wanted.rdi,
-        rip: wanted.rip,
-        rflags: wanted.rflags,
-        rsp: wanted.rsp,
-        ..new.regs
-    };
+    new.regs = GuestFrame::from_user_regs(wanted);
     new.check(policy)?;
     new.put(state);
     Ok(())
@@ -134,33 +114,14 @@ pub(super) fn describe(state: &HvmState) -> Result<Box<VcpuGuestContext>, Errno>
     let processor = &state.processor;
     let segment = |name| processor.segment(name);
     let selector = |name| segment(name).selector;
-    let r = &state.regs;
     found.user_regs = CpuUserRegs {
-        r15: r.r15,
-        r14: r.r14,
-        r13: r.r13,
-        r12: r.r12,
-        rbp: r.rbp,
-        rbx: r.rbx,
-        r11: r.r11,
-        r10: r.r10,
-        r9: r.r9,
-        r8: r.r8,
-        rax: r.rax,
-        rcx: r.rcx,
-        rdx: r.rdx,
-        rsi: r.rsi,
-        rdi: r.rdi,
-        rip: r.rip,
         cs: selector(SegmentName::Cs),
-        rflags: r.rflags,
-        rsp: r.rsp,
         ss: selector(SegmentName::Ss),
         es: selector(SegmentName::Es),
         ds: selector(SegmentName::Ds),
         fs: selector(SegmentName::Fs),
         gs: selector(SegmentName::Gs),
-        ..CpuUserRegs::default()
+        ..state.regs.to_user_regs()
     };
     let (lines, _) = found.fpu_ctxt.as_chunks_mut();
     for (to, from) in lines.iter_mut().zip(&state.fpu) {

@@ -218,64 +218,29 @@ fn check(wanted: &VcpuGuestContext) -> Result<(), Errno> {
 fn registers(state: &PvState) -> CpuUserRegs {
     let r = &state.regs;
     CpuUserRegs {
-        r15: r.r15,
-        r14: r.r14,
-        r13: r.r13,
-        r12: r.r12,
-        rbp: r.rbp,
-        rbx: r.rbx,
-        r11: r.r11,
-        r10: r.r10,
-        r9: r.r9,
-        r8: r.r8,
-        rax: r.rax,
-        rcx: r.rcx,
-        rdx: r.rdx,
-        rsi: r.rsi,
-        rdi: r.rdi,
-        rip: r.rip,
         cs: r.cs as u16,
         rflags: r.rflags | u64::from(state.iopl) << 12,
-        rsp: r.rsp,
         ss: r.ss as u16,
         es: r.es as u16,
         ds: r.ds as u16,
         fs: r.fs as u16,
         gs: r.gs as u16,
-        ..CpuUserRegs::default()
+        ..r.to_user_regs()
     }
 }
 
 fn frame(regs: &CpuUserRegs) -> GuestFrame {
     GuestFrame {
-        r15: regs.r15,
-        r14: regs.r14,
-        r13: regs.r13,
-        r12: regs.r12,
-        rbp: regs.rbp,
-        rbx: regs.rbx,
-        r11: regs.r11,
-        r10: regs.r10,
-        r9: regs.r9,
-        r8: regs.r8,
-        rax: regs.rax,
-        rcx: regs.rcx,
-        rdx: regs.rdx,
-        rsi: regs.rsi,
-        rdi: regs.rdi,
-        error_code: 0,
-        entry: 0,
-        rip: regs.rip,
         cs: ring3(u64::from(regs.cs)),
         rflags: (regs.rflags & !(rflags::IOPL | rflags::VM | rflags::VIF | rflags::VIP))
             | rflags::IF
             | rflags::FIXED,
-        rsp: regs.rsp,
         ss: ring3(u64::from(regs.ss)),
         es: u64::from(regs.es),
         ds: u64::from(regs.ds),
         fs: u64::from(regs.fs),
         gs: u64::from(regs.gs),
+        ..GuestFrame::from_user_regs(regs)
     }
 }
 

@@ -1,6 +1,8 @@
 //! A PV guest's registers at an exit, laid out as the ABI's `cpu_user_regs` (xen/arch-x86/xen-x86_64.h),
 //! so that the toolstack's view is a copy.
 
+use xen_abi::arch_x86::CpuUserRegs;
+
 /// General registers and the hardware frame of a guest.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,6 +40,58 @@ pub struct GuestFrame {
 }
 
 impl GuestFrame {
+    /// The general registers, rip, rsp and rflags as tools have them; the selectors are the caller's to fill in.
+    #[must_use]
+    pub fn to_user_regs(&self) -> CpuUserRegs {
+        CpuUserRegs {
+            r15: self.r15,
+            r14: self.r14,
+            r13: self.r13,
+            r12: self.r12,
+            rbp: self.rbp,
+            rbx: self.rbx,
+            r11: self.r11,
+            r10: self.r10,
+            r9: self.r9,
+            r8: self.r8,
+            rax: self.rax,
+            rcx: self.rcx,
+            rdx: self.rdx,
+            rsi: self.rsi,
+            rdi: self.rdi,
+            rip: self.rip,
+            rflags: self.rflags,
+            rsp: self.rsp,
+            ..CpuUserRegs::default()
+        }
+    }
+
+    /// The other way round: the same registers, unchecked, and nothing else.
+    #[must_use]
+    pub fn from_user_regs(regs: &CpuUserRegs) -> Self {
+        Self {
+            r15: regs.r15,
+            r14: regs.r14,
+            r13: regs.r13,
+            r12: regs.r12,
+            rbp: regs.rbp,
+            rbx: regs.rbx,
+            r11: regs.r11,
+            r10: regs.r10,
+            r9: regs.r9,
+            r8: regs.r8,
+            rax: regs.rax,
+            rcx: regs.rcx,
+            rdx: regs.rdx,
+            rsi: regs.rsi,
+            rdi: regs.rdi,
+            rip: regs.rip,
+            rflags: regs.rflags,
+            rsp: regs.rsp,
+            ..Self::default()
+        }
+    }
+
     /// Writes the registers to the log: what a guest that was crashed had in them.
     pub fn log(&self) {
         let r = self;
