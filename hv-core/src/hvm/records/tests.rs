@@ -141,7 +141,7 @@ pub(crate) fn stream() -> Vec<u8> {
 }
 
 /// What `xl create` gives the first vCPU of a PVH domain.
-fn first_record() -> HvmHwCpu {
+pub(crate) fn first_record() -> HvmHwCpu {
     HvmHwCpu {
         cs_arbytes: 0xc9b,
         ds_arbytes: 0xc93,
