@@ -1,5 +1,5 @@
-//! What the small guest kernels share, whatever their kind: memory that others change too, a console on a ring, words of
-//! the command line, and the measuring of short work.
+//! What the small guest kernels share, whatever their kind: memory that others change too, a console on a ring, the
+//! entry of a trap, words of the command line, and the measuring of short work.
 #![no_std]
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -7,6 +7,7 @@ use core::alloc::{GlobalAlloc, Layout};
 pub mod console;
 pub mod measure;
 pub mod memory;
+pub mod trap;
 
 /// The kernels have no heap; a crate they use asks that there be an allocator.
 #[derive(Debug)]

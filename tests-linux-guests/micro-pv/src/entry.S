@@ -151,42 +151,7 @@ nmi_stub:
     stub 259, 0
 
 deliver:
-    cld
-    push rax
-    push rcx
-    push rdx
-    push rbx
-    push rbp
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push r12
-    push r13
-    push r14
-    push r15
-    mov rdi, rsp
-    mov rbp, rsp
-    and rsp, -16
-    call trap_entry
-    mov rsp, rbp
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rbp
-    pop rbx
-    pop rdx
-    pop rcx
-    pop rax
+    call_with_general trap_entry
     add rsp, 16                         // vector and error code
     push 0                              // flags of iret_context
     jmp hypercall_page + 23 * 32        // __HYPERVISOR_iret; it pushes rcx, r11 and rax

@@ -21,7 +21,10 @@ use crate::memory::{self, Page};
 use crate::store::Store;
 use crate::{tables, trap};
 
-global_asm!(include_str!("entry.S"));
+global_asm!(
+    include_str!("../../micro-base/src/trap.S"),
+    include_str!("entry.S")
+);
 
 #[global_allocator]
 static HEAP: NoHeap = NoHeap;

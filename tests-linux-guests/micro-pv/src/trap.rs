@@ -3,6 +3,7 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use micro_base::trap::Frame;
 use xen_abi::arch_x86::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, TI_IF, TrapInfo};
 use xen_abi::hypercall::{__HYPERVISOR_callback_op, __HYPERVISOR_set_trap_table};
 use xen_abi::xen::VCPU_INFO_CR2;
@@ -22,27 +23,6 @@ pub const SYSCALL: u64 = 258;
 pub const NMI: u64 = 259;
 /// Vector that user mode reaches by `int`.
 pub const SOFT: u64 = 0x80;
-
-/// What the stubs push.
-#[repr(C)]
-pub struct Frame {
-    /// r15 down to rax, as pushed.
-    pub general: [u64; 15],
-    /// Vector, or one of the numbers above 255.
-    pub vector: u64,
-    /// Error code; zero where the trap has none.
-    pub error: u64,
-    /// Where it happened.
-    pub rip: u64,
-    /// Code segment; bits 39:32 hold the event mask at that time.
-    pub cs: u64,
-    /// Flags.
-    pub rflags: u64,
-    /// Stack.
-    pub rsp: u64,
-    /// Stack segment.
-    pub ss: u64,
-}
 
 /// A trap that a probe met.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,10 @@ use crate::call::send;
 use crate::console::{self, println};
 use crate::{acts, call, trap};
 
-global_asm!(include_str!("entry.S"));
+global_asm!(
+    include_str!("../../micro-base/src/trap.S"),
+    include_str!("entry.S")
+);
 
 #[global_allocator]
 static HEAP: NoHeap = NoHeap;

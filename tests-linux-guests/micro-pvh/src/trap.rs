@@ -5,29 +5,10 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use micro_base::trap::Frame;
+
 use crate::console::println;
 use crate::{apic, events, kernel};
-
-/// What the stubs push.
-#[repr(C)]
-pub struct Frame {
-    /// r15 down to rax, as pushed.
-    pub general: [u64; 15],
-    /// Vector.
-    pub vector: u64,
-    /// Error code; zero where the trap has none.
-    pub error: u64,
-    /// Where it happened.
-    pub rip: u64,
-    /// Code segment.
-    pub cs: u64,
-    /// Flags.
-    pub rflags: u64,
-    /// Stack.
-    pub rsp: u64,
-    /// Stack segment.
-    pub ss: u64,
-}
 
 /// A trap that a probe met.
 #[derive(Clone, Copy, PartialEq, Eq)]
