@@ -181,6 +181,23 @@ fn a_held_page_stays_whatever_becomes_of_the_entry() {
 }
 
 #[test]
+fn a_page_that_came_since_the_log_began_counts_as_written_however_often_it_is_turned_on() {
+    let bank = Bank::new();
+    let map = map(bank, 8);
+    let mut removed = Removed::new();
+    map.add_ram(Gfn(0), Mfn(OWN), 0, &mut removed).unwrap();
+    assert_eq!(map.set_log(true, 100), Ok(Step::Done));
+    map.add_ram(Gfn(1024), Mfn(OWN + 1), 0, &mut removed)
+        .unwrap();
+    assert_eq!(map.set_log(true, 100), Ok(Step::Done));
+    let mut bits = [0; 1];
+    assert_eq!(map.log_read(Gfn(1024), &mut bits, true), 1);
+    assert_eq!(bits, [1]);
+    end(&map);
+    bank.assert_all_back();
+}
+
+#[test]
 fn read_only_ram_is_not_written() {
     let bank = Bank::new();
     let map = map(bank, 8);

@@ -44,6 +44,8 @@ impl Translated {
         for _ in 0..steps {
             let at = Gfn(inner.log.reached);
             if at.0 > self.max_gfn() {
+                // What comes later is new to whoever reads the log, however often that is turned on.
+                inner.log.reached = u64::MAX;
                 return Ok(Step::Done);
             }
             inner.log.reached = self.turn(&mut inner, at, on).0;
