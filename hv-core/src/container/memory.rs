@@ -28,9 +28,8 @@ const fn offset(gpa: u64) -> usize {
 
 impl GuestPhysical for Memory<'_> {
     fn load(&self, gpa: u64) -> Option<u64> {
-        let page = self.hold(gpa, false)?;
-        let word = page.words().get(offset(gpa) / 8)?;
-        Some(word.load(Ordering::Relaxed))
+        let gfn = Gfn(gpa / PAGE_SIZE as u64);
+        self.0.peek(gfn, offset(gpa) / 8)
     }
 
     fn compare_exchange(&self, gpa: u64, old: u64, new: u64) -> Option<bool> {
@@ -44,10 +43,15 @@ impl GuestPhysical for Memory<'_> {
 impl GuestMemory for Memory<'_> {
     fn read(&self, gpa: u64, into: &mut [u8]) -> Option<()> {
         let page = self.hold(gpa, false)?;
-        for (index, byte) in into.iter_mut().enumerate() {
-            let at = offset(gpa) + index;
+        let mut at = offset(gpa);
+        let mut rest = into;
+        while !rest.is_empty() {
+            let count = (8 - at % 8).min(rest.len());
+            let (now, later) = rest.split_at_mut(count);
             let word = page.words().get(at / 8)?.load(Ordering::Relaxed);
-            *byte = word.to_le_bytes()[at % 8];
+            now.copy_from_slice(&word.to_le_bytes()[at % 8..][..count]);
+            at += count;
+            rest = later;
         }
         Some(())
     }

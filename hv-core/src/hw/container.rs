@@ -198,6 +198,10 @@ fn after_exit(l: &mut Loaded<HvmState>, exit: Exit) {
     let info: *mut CpuInfo = percpu::info();
     // SAFETY: this CPU's own frame, with the guest out.
     let regs = unsafe { &mut (*info).regs };
+    // Only hypercalls copy from and to what their caller calls memory.
+    if exit != Exit::Hypercall {
+        return container::handle(&mut l.context(regs), exit);
+    }
     let (domain, mode) = (l.domain.clone(), l.state.paging(regs.rflags));
     within(&domain, mode, || {
         container::handle(&mut l.context(regs), exit)

@@ -96,6 +96,32 @@ impl Translated {
         None
     }
 
+    /// A word of the page behind a guest frame, read without a reference, which costs more than the read. Memory of whatever kind;
+    /// nothing for holes and device registers.
+    ///
+    /// For decisions only, such as where an entry of the guest's tables leads, and not to be copied to anybody: should the page have
+    /// gone and come back between the two looks, with a flush of all CPUs in between, the word may have been another's.
+    #[must_use]
+    pub fn peek(&self, gfn: Gfn, word: usize) -> Option<u64> {
+        for _ in 0..RACES {
+            let before = self.lookup(gfn)?;
+            let (mfn, kind) = before;
+            if !kind.is_memory() {
+                return None;
+            }
+            // The look-up behind it comes after it.
+            let value = self
+                .machine()
+                .words(mfn)
+                .get(word)?
+                .load(Ordering::Acquire);
+            if self.lookup(gfn) == Some(before) {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// Takes the reference of a look-up.
     fn take(&self, mfn: Mfn, kind: P2mKind, write: bool) -> bool {
         let machine = self.machine();

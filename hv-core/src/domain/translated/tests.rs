@@ -198,6 +198,27 @@ fn a_page_that_came_since_the_log_began_counts_as_written_however_often_it_is_tu
 }
 
 #[test]
+fn a_word_is_read_without_a_reference() {
+    let bank = Bank::new();
+    let map = map(bank, 8);
+    let mut removed = Removed::new();
+    map.add_ram(Gfn(1), Mfn(OWN), 0, &mut removed).unwrap();
+    map.add_foreign(Gfn(2), Mfn(OTHER), PEER, false, &mut removed)
+        .unwrap();
+    map.add_mmio(Gfn(3), Mfn(7), 0, &mut removed).unwrap();
+    let word = bank.words(Mfn(OWN))[511].load(Ordering::Relaxed);
+    let peeked = [1, 2, 3, 4].map(|gfn| map.peek(Gfn(gfn), 511));
+    assert_eq!(peeked, [Some(word), Some(word), None, None]);
+    assert_eq!(map.peek(Gfn(1), 512), None, "not in the page");
+    assert_eq!(bank.refs(OWN), (1, 0));
+    map.remove(Gfn(0), 16, &mut removed).unwrap();
+    settle(&map, &mut removed, After::Keep);
+    assert_eq!(map.peek(Gfn(1), 511), None);
+    end(&map);
+    bank.assert_all_back();
+}
+
+#[test]
 fn read_only_ram_is_not_written() {
     let bank = Bank::new();
     let map = map(bank, 8);
