@@ -25,7 +25,7 @@ start_counting() {
 }
 
 # configure NAME MEMORY [LINE...]: writes /tmp/NAME.cfg; lines are added, and win over those before them. XTYPE on dom0's
-# command line is what kind of guests these are: pv (as without it) or pvh.
+# command line is what kind of guests these are: pv (as without it) or pvh. XGUESTCPUS there: the CPUs that they may use.
 configure() {
     local name=$1 memory=$2
     shift 2
@@ -36,6 +36,7 @@ configure() {
         echo "kernel = '/guest/vmlinux.gz'"
         echo "ramdisk = '/guest/initrd.gz'"
         echo "extra = 'console=hvc0'"
+        [ -z "$XGUESTCPUS" ] || echo "cpus = '$XGUESTCPUS'"
         printf '%s\n' "$@"
     } >"/tmp/$name.cfg"
 }

@@ -4,7 +4,7 @@
 CONSOLES=/var/log/xen/console
 
 # configure_micro NAME KERNEL MEMORY WORDS [LINE...]: writes /tmp/NAME.cfg; lines are added, and win over those
-# before them.
+# before them. XGUESTCPUS on dom0's command line: the CPUs that they may use.
 configure_micro() {
     local name=$1 kernel=$2 memory=$3 words=$4
     shift 4
@@ -14,6 +14,7 @@ configure_micro() {
         echo "memory = $memory"
         echo "maxmem = $memory"
         echo "cmdline = '$words'"
+        [ -z "$XGUESTCPUS" ] || echo "cpus = '$XGUESTCPUS'"
         printf '%s\n' "$@"
     } >"/tmp/$name.cfg"
 }

@@ -93,7 +93,8 @@ if wanted endless; then
     runs xl pause endless
     matches "endless: it is paused" "$(state endless)" 'p'
     runs xl unpause endless
-    runs xl vcpu-pin endless all 0
+    one=${XGUESTCPUS%%-*}
+    runs xl vcpu-pin endless all "${one:-0}"
     ended endless
 fi
 
