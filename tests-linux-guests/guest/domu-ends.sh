@@ -13,7 +13,7 @@ creates kept
 crash kept
 eventually "a crashed guest that is kept is shown as such" 60 state_is kept '[-rb]{2}[-p]sc-'
 matches "its kernel's words" "$(cat $CONSOLES/guest-kept.log)" 'Kernel panic - not syncing: sysrq triggered crash'
-runs xl dump-core kept /run/core
+LIMIT=$DUMPS runs xl dump-core kept /run/core
 equal "a crashed guest can be dumped" "$(head -c 4 /run/core | tr '\177' '!')" '!ELF'
 rm -f /run/core
 destroys kept

@@ -60,7 +60,7 @@ said_in_guest() { guest one dmesg | grep "$1"; }
 check_dump() {
     # What is looked for in the dump is computed there, so it is nowhere else.
     guest one 'echo "found-$((6 * 7000007))" >/tmp/marker' >/dev/null
-    runs xl dump-core one /run/core
+    LIMIT=$DUMPS runs xl dump-core one /run/core
     equal "the dump is an ELF file" "$(head -c 4 /run/core | tr '\177' '!')" '!ELF'
     between "its size in KiB" $(($(stat -c %s /run/core) / 1024)) 98304 110000
     between "the guest's memory is in it" "$(tr -s '\0' '\n' </run/core | grep -ac found-42000042)" 1 20

@@ -6,6 +6,8 @@
 
 declare -A TYPED SAID
 CONSOLES=/var/log/xen/console
+# Seconds for `xl dump-core`: of a PVH guest it tries to map each of the million frames below 4 GiB, one at a time.
+DUMPS=900
 
 start_backends() {
     local module

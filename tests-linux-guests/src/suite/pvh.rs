@@ -15,11 +15,13 @@ pub const CASES: &[Case] = &[
     Case {
         name: "pvh-life",
         tier: Tier::Long,
+        seconds: 1800,
         script: Script::Guest("domu-life"),
         ..PVH
     },
     Case {
         name: "pvh-ends",
+        seconds: 1800,
         script: Script::Guest("domu-ends"),
         // Guests crash, and say so.
         tolerated: &["Kernel panic", "Call Trace:"],
