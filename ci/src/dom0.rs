@@ -186,11 +186,13 @@ pub const GUESTS: More = More {
     content: Content::Guests,
 };
 
-/// The same with Python, in which Xen's boot loader for disk images is written, and a file system for such a disk.
+/// The same with what boots guests from their disks: GRUB for PVH guests, and for PV guests Python, in which Xen's boot
+/// loader is written; and a file system for such a disk.
 pub const PYGRUB: More = More {
     set: "dom0-pygrub",
     packages: &[
         "bsdutils",
+        "grub-xen-host",
         "libcom-err2",
         "libexpat1",
         "libext2fs2",
@@ -205,6 +207,7 @@ pub const PYGRUB: More = More {
     modules: &[DRIVERS, guests::BACKENDS, &["crc32c-generic", "ext4"]],
     sources: &["guests/free-pages"],
     trees: &[
+        "usr/lib/grub-xen/grub-i386-xen_pvh.bin",
         "usr/lib/python3.11",
         "usr/lib/xen-4.17/bin/pygrub",
         "usr/lib/xen-4.17/lib/python/grub",

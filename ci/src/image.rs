@@ -36,7 +36,7 @@ pub fn build_guests(layout: &Layout) -> Result<Image> {
     with_kernel(layout, kernel, "dom0-guests", &dom0::GUESTS)
 }
 
-/// The same with Xen's boot loader for disk images.
+/// The same with the boot loaders that start guests from their disks.
 pub fn build_pygrub(layout: &Layout) -> Result<Image> {
     let kernel = kernel::fetch(layout)?;
     with_kernel(layout, kernel, "dom0-pygrub", &dom0::PYGRUB)

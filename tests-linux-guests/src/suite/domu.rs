@@ -35,7 +35,7 @@ pub(super) const CASES: &[Case] = &[
         name: "domu-pygrub",
         tier: Tier::Long,
         guests: Guests::OnDisk,
-        script: Script::Guest("domu-pygrub"),
+        script: Script::Guest("domu-grub"),
         ..DOMU
     },
     Case {

@@ -43,6 +43,13 @@ pub const CASES: &[Case] = &[
         ..PVH
     },
     Case {
+        // GRUB in the guest reads its kernel from its disk.
+        name: "pvh-grub",
+        guests: Guests::OnDisk,
+        script: Script::Guest("domu-grub"),
+        ..PVH
+    },
+    Case {
         name: "pvh-memory",
         script: Script::Guest("domu-memory"),
         ..PVH
