@@ -8,7 +8,6 @@
 
 use xen_abi::GuestHandle;
 use xen_abi::errno::Errno;
-use xen_abi::memory::{self as mem, AddToPhysmap, MemoryMap, MemoryReservation};
 use xen_abi::sched::{self as sch, SchedPoll};
 use xen_abi::{hypercall as nr, vcpu, version};
 use zerocopy::IntoBytes;
@@ -17,26 +16,20 @@ use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use super::front;
 use crate::pv::frame::GuestFrame;
 
+mod grants;
+mod memory;
 mod overlay;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use overlay::Overlay;
-use overlay::{ARRAY, STRUCTURE, Structure};
+use overlay::{STRUCTURE, Structure};
 
 /// First address that 32-bit PV guests leave to the hypervisor (__HYPERVISOR_VIRT_START_PAE of
 /// arch-x86/xen-x86_32.h). It means nothing to others, who may ask all the same.
 const VIRT_START: u32 = 0xf580_0000;
-/// Bits of memory_op's command that are the command; above stands the extent to go on with.
-const COMMAND_BITS: u32 = 6;
 
-/// xen_memory_reservation as 32-bit code has it.
-type NarrowReservation = [u32; 5];
-/// xen_add_to_physmap likewise.
-type NarrowAddToPhysmap = [u32; 4];
-/// xen_memory_map likewise.
-type NarrowMemoryMap = [u32; 2];
-/// sched_poll likewise; the timeout is the last two words.
+/// sched_poll as 32-bit code has it; the timeout is the last two words.
 type NarrowPoll = [u32; 4];
 
 /// Handles the hypercall that 32-bit code made with an instruction of `length` bytes; `false` when the domain
@@ -81,7 +74,8 @@ fn dispatch<H: Host>(cx: &mut AnyCtx<'_, H>, number: u64, args: Args) -> Reply {
             cx.write(args[1], &VIRT_START)?;
             DONE
         }
-        nr::__HYPERVISOR_memory_op => memory_op(cx, args),
+        nr::__HYPERVISOR_memory_op => memory::memory_op(cx, args),
+        nr::__HYPERVISOR_grant_table_op => grants::grant_table_op(cx, args),
         nr::__HYPERVISOR_sched_op => sched_op(cx, args),
         // 64 bits of time in two registers.
         nr::__HYPERVISOR_set_timer_op => {
@@ -123,68 +117,6 @@ fn sched_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
         }
         _ => Err(Errno::ENOSYS),
     }
-}
-
-fn memory_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
-    let number = nr::__HYPERVISOR_memory_op;
-    match args[0] as u32 & ((1 << COMMAND_BITS) - 1) {
-        mem::XENMEM_maximum_ram_page
-        | mem::XENMEM_current_reservation
-        | mem::XENMEM_maximum_reservation
-        | mem::XENMEM_maximum_gpfn
-        | mem::XENMEM_get_sharing_freed_pages
-        | mem::XENMEM_get_sharing_shared_pages => front::dispatch(cx, number.into(), args),
-        mem::XENMEM_increase_reservation
-        | mem::XENMEM_decrease_reservation
-        | mem::XENMEM_populate_physmap => reservation(cx, args),
-        mem::XENMEM_add_to_physmap => {
-            let [who, space, idx, gpfn] = cx.read::<NarrowAddToPhysmap>(args[1])?;
-            let wide = AddToPhysmap {
-                domid: who as u16,
-                size: (who >> 16) as u16,
-                space,
-                idx: idx.into(),
-                gpfn: gpfn.into(),
-            };
-            widened(cx, number, args, wide.as_bytes(), None).map(|(outcome, _)| outcome)
-        }
-        mem::XENMEM_memory_map => {
-            let [nr_entries, buffer] = cx.read::<NarrowMemoryMap>(args[1])?;
-            let wide = MemoryMap {
-                nr_entries,
-                buffer: GuestHandle::new(buffer.into()),
-                ..MemoryMap::default()
-            };
-            let (outcome, after) = widened(cx, number, args, wide.as_bytes(), None)?;
-            // The count, which is the first member of both, is also an answer.
-            let count: [u8; 4] = after[..4].try_into().map_err(|_| Errno::EFAULT)?;
-            cx.write(args[1], &u32::from_le_bytes(count))?;
-            Ok(outcome)
-        }
-        _ => Err(Errno::ENOSYS),
-    }
-}
-
-/// The calls with a list of extents. As for wide callers there are no errors: the result is how many are done.
-fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
-    let start = args[0] >> COMMAND_BITS;
-    let Ok([list, count, order, flags, who]) = cx.read::<NarrowReservation>(args[1]) else {
-        return Ok(Outcome::Return(start));
-    };
-    // The extent to go on with must fit beside the command.
-    if count > u32::MAX >> COMMAND_BITS {
-        return Ok(Outcome::Return(start));
-    }
-    let wide = MemoryReservation {
-        extent_start: GuestHandle::new(ARRAY),
-        nr_extents: count.into(),
-        extent_order: order,
-        mem_flags: flags,
-        domid: who as u16,
-        ..MemoryReservation::default()
-    };
-    let number = nr::__HYPERVISOR_memory_op;
-    widened(cx, number, args, wide.as_bytes(), Some(list)).map(|(outcome, _)| outcome)
 }
 
 /// Makes the call with a wide structure in place of its second argument, and with an array of words in the

@@ -79,7 +79,7 @@ impl Overlay {
         if let Some(place) = self.in_array(to, from.len()) {
             for (word, at) in from.chunks_exact(8).zip((place?..).step_by(4)) {
                 let wide = word.try_into().map_err(|_| Errno::EFAULT)?;
-                let narrow = u32::try_from(u64::from_le_bytes(wide)).map_err(|_| Errno::EFAULT)?;
+                let narrow = narrowed(u64::from_le_bytes(wide)).ok_or(Errno::EFAULT)?;
                 below(at, &narrow.to_le_bytes())?;
             }
             return Ok(());
@@ -105,6 +105,14 @@ impl Overlay {
             (whole && index + count <= ELEMENTS && end <= 1 << 32).then_some(base + index * 4)
         };
         Some(place().ok_or(Errno::EFAULT))
+    }
+}
+
+/// A word in 32 bits. All ones, which is the number of no frame, is that in any width.
+fn narrowed(word: u64) -> Option<u32> {
+    match word {
+        u64::MAX => Some(u32::MAX),
+        _ => u32::try_from(word).ok(),
     }
 }
 

@@ -15,7 +15,6 @@ mod overlay;
 
 use super::call;
 use crate::hypercall::testing::{Fixture, GUEST, MAX_PAGES};
-use crate::hypercall::{AnyState, Ctx};
 
 const RIP: u64 = 0x8_0000;
 const STRUCT: u32 = GUEST as u32;
@@ -24,20 +23,11 @@ const SELF: u32 = DOMID_SELF as u32;
 
 /// One run of the instruction, VMMCALL of 3 bytes; rip is behind it.
 fn once(f: &mut Fixture) {
-    let caller = f.caller.clone();
-    let mut cx = Ctx {
-        hv: f.hv,
-        host: &f.host,
-        domain: &caller,
-        vcpu: &caller.vcpus()[0],
-        state: AnyState::Pv(&mut f.state),
-        regs: &mut f.regs,
-    };
-    assert!(call(&mut cx, 3));
+    assert!(f.with_any(|cx| call(cx, 3)));
 }
 
 /// Makes a call as 32-bit code does, until it has its result.
-fn make(f: &mut Fixture, number: u32, args: [u32; 3]) -> i32 {
+pub(in crate::hypercall) fn make(f: &mut Fixture, number: u32, args: [u32; 3]) -> i32 {
     // The upper halves are whatever 64-bit code left there.
     let dirty = 0xdead_0000_0000_0000;
     f.regs.rax = dirty | u64::from(number);
@@ -172,8 +162,12 @@ proptest! {
         calls in prop::collection::vec((0..64_u32, word(), word(), word()), 1..20),
         words in prop::collection::vec(word(), 64),
         patience in 1..4_u32,
+        translated in any::<bool>(),
     ) {
         let mut f = Fixture::guest();
+        if translated {
+            f.caller = f.add_translated(2);
+        }
         f.put(GUEST, words.as_slice());
         f.host.preempt_every(patience);
         for (number, first, second, third) in calls {

@@ -1,6 +1,7 @@
 //! Domains in containers: how they begin, what the toolstack gives them and sees of them, and their vCPUs.
 
 mod context;
+mod narrow;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -117,6 +117,19 @@ proptest! {
 }
 
 #[test]
+fn the_number_of_no_frame_is_all_ones_in_any_width() {
+    let mut overlay = Overlay::new(&[], Some(8));
+    let done = overlay.copy_out(ARRAY + 8, &u64::MAX.to_le_bytes(), |to, from| {
+        assert_eq!((to, from), (12, [0xff; 4].as_slice()));
+        Ok(())
+    });
+    assert_eq!(done, Ok(()));
+    let wide = (u64::MAX - 1).to_le_bytes();
+    let refused = overlay.copy_out(ARRAY, &wide, |_, _| Ok(()));
+    assert_eq!(refused, Err(Errno::EFAULT));
+}
+
+#[test]
 fn what_lies_over_memory_is_seen_until_it_is_taken_away() {
     use crate::hypercall::Host;
     use crate::hypercall::testing::Fixture;
