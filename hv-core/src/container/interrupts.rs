@@ -82,7 +82,8 @@ fn pay<H: Host + Room>(cx: &mut Cell<'_, H>) {
     if owed & Owed::UPCALL != 0
         && let Some(vector) = cx.vcpu.upcall_vector()
     {
-        cx.state.lapic.request(vector);
+        // Not while that is disabled: kernels look for interrupts that were left there before they enable it.
+        let _accepted = cx.state.lapic.accept(vector, false);
     }
     if owed & Owed::LAPIC != 0 {
         let now = cx.domain.machine.now();
@@ -185,6 +186,11 @@ pub(super) fn act<H: Host + Room>(cx: &mut Cell<'_, H>, effect: Effect) {
         Effect::None | Effect::EndOfInterrupt(_) => {}
         Effect::Ipi(ipi) => send(cx, &ipi),
         Effect::Address => cx.vcpu.inbox.publish(cx.state.lapic.address()),
+        Effect::Enabled => {
+            cx.vcpu.inbox.publish(cx.state.lapic.address());
+            // Of these it has not been told if they came before.
+            cx.domain.tell_if_due(cx.vcpu);
+        }
         Effect::Timer => arm_timer(cx),
         Effect::Base { .. } => {
             cx.vcpu.inbox.publish(cx.state.lapic.address());

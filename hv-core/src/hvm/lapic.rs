@@ -82,6 +82,8 @@ pub enum Effect {
     EndOfInterrupt(u8),
     /// [`Lapic::address`] may be another: publish it.
     Address,
+    /// The same, and it accepts interrupts from now on, if it did not before: what was not accepted can be offered again.
+    Enabled,
     /// [`Lapic::next_deadline`] may be another.
     Timer,
     /// IA32_APIC_BASE is another: address and deadline may be, and with `moved` the page of [`Lapic::window`]
@@ -238,15 +240,6 @@ impl Lapic {
         true
     }
 
-    /// Puts an interrupt of the hypervisor's own into IRR, also while the local APIC is disabled: it is taken when that is
-    /// enabled.
-    pub fn request(&mut self, vector: u8) {
-        if vector >= FIRST_LEGAL {
-            self.requested.insert(vector);
-            self.level.assign(vector, false);
-        }
-    }
-
     /// Puts all interrupts of `letters` into IRR; INIT among them is done before, by the caller, and so is all else.
     pub fn accept_letters(&mut self, letters: &Letters) {
         for vector in letters.edge.iter() {
@@ -393,7 +386,11 @@ impl Lapic {
             }
             Register::Spurious => {
                 self.set_spurious(value);
-                return Effect::Address;
+                return if self.is_enabled() {
+                    Effect::Enabled
+                } else {
+                    Effect::Address
+                };
             }
             Register::ErrorStatus => self.error_status = core::mem::take(&mut self.errors),
             Register::Command => return self.send(value),

@@ -38,19 +38,24 @@ fn the_callback_comes_with_if_and_not_in_a_shadow() {
 }
 
 #[test]
-fn an_upcall_vector_waits_in_the_local_apic_until_that_is_enabled() {
+fn a_local_apic_is_told_of_events_when_it_is_enabled() {
     let mut w = World::new();
     w.f.regs.rflags |= IF;
     w.vcpu().set_upcall_vector(0x50);
+    w.set_pending(true);
     w.d.tell_of_events(w.vcpu());
     assert!(w.vcpu().owes(Owed::UPCALL));
     assert_eq!(w.enter(), None);
     assert!(w.vcpu().owes_nothing());
+    assert_eq!(w.apic_read(0x220), 0, "nothing is left there");
     w.enable_apic();
     assert_eq!(w.enter(), Some(Event::interrupt(0x50)));
     assert_eq!(w.enter(), None, "in service");
     w.apic_write(0xb0, 0);
     assert_eq!(w.enter(), None, "and told once");
+    w.set_pending(false);
+    w.enable_apic();
+    assert_eq!(w.enter(), None, "there is nothing to tell");
 }
 
 #[test]
@@ -89,7 +94,7 @@ fn cr8_holds_back_what_is_not_above_it() {
     w.f.regs.rflags |= IF;
     w.f.hvm.processor.set_task_priority(9);
     w.exit(Exit::Interrupt);
-    w.f.hvm.lapic.request(0x80);
+    assert!(w.f.hvm.lapic.accept(0x80, false));
     assert_eq!(w.enter(), None);
     assert_eq!(w.f.hvm.processor.task_priority(), 9);
     w.f.regs.rcx = 0;

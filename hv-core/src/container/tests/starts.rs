@@ -134,7 +134,7 @@ fn an_interrupt_that_is_there_ends_a_halt_at_once() {
     w.enable_apic();
     w.f.regs.rflags |= IF;
     w.f.hvm.processor.set_interrupt_shadow(true);
-    w.f.hvm.lapic.request(0x40);
+    assert!(w.f.hvm.lapic.accept(0x40, false));
     hlt(&mut w);
     assert_eq!((w.passed(), w.vcpu().flags()), (1, 0));
     assert_eq!(w.enter(), Some(Event::interrupt(0x40)));

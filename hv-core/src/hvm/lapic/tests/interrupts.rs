@@ -146,9 +146,9 @@ fn while_disabled_nothing_is_accepted_or_delivered() {
     let _ = write(&mut lapic, SVR, 0x1ff);
     assert!(lapic.accept(0x40, false));
     assert_eq!(lapic.pending(), Some(0x40));
-    let _ = write(&mut lapic, SVR, 0xff);
+    assert_eq!(write(&mut lapic, SVR, 0xff), Effect::Address);
     assert_eq!(lapic.pending(), None);
-    let _ = write(&mut lapic, SVR, 0x1ff);
+    assert_eq!(write(&mut lapic, SVR, 0x1ff), Effect::Enabled);
     assert_eq!(lapic.pending(), Some(0x40), "what was requested stays");
 }
 
