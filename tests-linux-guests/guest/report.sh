@@ -54,6 +54,12 @@ runs() {
     equal "$* succeeds" "$RC" 0
 }
 
+# timer_interrupts [CPUS]: so far, of the machine's last CPUs or of all. Debian's Xen counts them nowhere.
+timer_interrupts() {
+    xl debug-keys s
+    xl dmesg | sed -n 's/.*; \([0-9]*\) timer interrupts$/\1/p' | tail -n "${1:-$XCPUS}" | awk '{ sum += $1 } END { print sum }'
+}
+
 # eventually NAME SECONDS COMMAND...: the command succeeds within the time.
 eventually() {
     local name=$1 tries=$(($2 * 5)) said

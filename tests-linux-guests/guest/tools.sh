@@ -18,11 +18,6 @@ run xenpm get-cpufreq-para
 matches "xenpm says that there is no frequency driver" "$OUT" 'failed to get cpufreq parameter'
 run xl psr-hwinfo
 matches "xl psr-hwinfo answers" "$OUT" 'Cache Monitoring Technology'
-# timer_interrupts: of all CPUs so far. Debian's Xen counts them nowhere.
-timer_interrupts() {
-    xl debug-keys s
-    xl dmesg | sed -n 's/.*; \([0-9]*\) timer interrupts$/\1/p' | tail -n "$XCPUS" | awk '{ sum += $1 } END { print sum }'
-}
 if xl info | grep -q '^xen_extra.*xenolith'; then
     before=$(timer_interrupts)
     sleep 10

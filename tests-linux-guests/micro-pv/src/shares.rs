@@ -31,8 +31,9 @@ fn work() {
     }
 }
 
-/// Sleeps until system time is a multiple of `every` seconds; that time.
+/// Sleeps until system time is a multiple of `every` seconds, then without the tick that a vCPU starts with; that time.
 fn begin(every: u64) -> u64 {
+    assert_eq!(timers::stop_periodic(), 0, "a vCPU may do without a tick");
     let period = every * SECOND;
     let start = (clock::now() / period + 1) * period;
     println!("MICRO-BEGINS {}", start / SECOND);

@@ -83,6 +83,16 @@ pub const CASES: &[Case] = &[
         ..MICRO
     },
     Case {
+        name: "domu-lone",
+        tier: Tier::Full,
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        script: Script::Guest("domu-lone"),
+        ..MICRO
+    },
+    Case {
         name: "cpupools",
         tier: Tier::Full,
         machine: Machine {
