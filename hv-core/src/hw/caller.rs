@@ -61,6 +61,30 @@ impl Host for Hw {
         }
     }
 
+    #[inline(always)]
+    fn copy_in_here(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        if container::space().is_some() {
+            return self.copy_in(to, from);
+        }
+        if guestmem::copy_in(to, from) == 0 {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
+    #[inline(always)]
+    fn copy_out_here(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
+        if container::space().is_some() {
+            return self.copy_out(to, from);
+        }
+        if guestmem::copy_out(to, from) == 0 {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
     fn lay_over(&self, overlay: Option<Overlay>) -> Option<Overlay> {
         container::space()?.lay_over(overlay)
     }

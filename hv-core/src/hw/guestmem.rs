@@ -48,6 +48,7 @@ fn permitted(va: u64, len: usize) -> bool {
 }
 
 /// Copies from the guest; returns the bytes not copied (from the end).
+#[inline(always)]
 pub fn copy_in(to: &mut [u8], from: u64) -> usize {
     lock::expect_none("a copy from a guest");
     if !permitted(from, to.len()) {
@@ -58,6 +59,7 @@ pub fn copy_in(to: &mut [u8], from: u64) -> usize {
 }
 
 /// Copies to the guest; returns the bytes not copied (from the end).
+#[inline(always)]
 pub fn copy_out(to: u64, from: &[u8]) -> usize {
     lock::expect_none("a copy to a guest");
     if !permitted(to, from.len()) {
@@ -71,6 +73,7 @@ pub fn copy_out(to: u64, from: &[u8]) -> usize {
 ///
 /// # Safety
 /// One side must be valid memory of ours for `len` bytes, the other in the guest's range.
+#[inline(always)]
 unsafe fn copy(to: u64, from: u64, len: usize) -> usize {
     let mut left = len as u64;
     // SAFETY: faults in the guest's part go on at 4 or 5 with rcx = what is left; the caller vouches

@@ -73,6 +73,22 @@ pub trait Host: PtMachine {
     /// # Errors
     /// `EFAULT`.
     fn copy_out(&self, to: u64, from: &[u8]) -> Result<(), Errno>;
+    /// [`Self::copy_in`] in place, for the few callers that are called most.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    fn copy_in_here(&self, to: &mut [u8], from: u64) -> Result<(), Errno> {
+        self.copy_in(to, from)
+    }
+    /// [`Self::copy_out`] in place, for the few callers that are called most.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    fn copy_out_here(&self, to: u64, from: &[u8]) -> Result<(), Errno> {
+        self.copy_out(to, from)
+    }
     /// From now on copies see this over the memory of the caller, which is in a container; `None`: nothing. Gives what
     /// was there before.
     fn lay_over(&self, overlay: Option<Overlay>) -> Option<Overlay>;
@@ -308,6 +324,24 @@ impl<H: Host, S> Ctx<'_, H, S> {
         value: &T,
     ) -> Result<(), Errno> {
         self.host.copy_out(at, value.as_bytes())
+    }
+
+    /// [`Self::read_into`] in place, for what is called most.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    pub fn read_here<T: FromBytes + IntoBytes>(&self, value: &mut T, at: u64) -> Result<(), Errno> {
+        self.host.copy_in_here(value.as_mut_bytes(), at)
+    }
+
+    /// [`Self::write`] in place, for what is called most.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline(always)]
+    pub fn write_here<T: IntoBytes + Immutable>(&self, at: u64, value: &T) -> Result<(), Errno> {
+        self.host.copy_out_here(at, value.as_bytes())
     }
 
     /// Copies `count` values of an array from the guest; the caller bounds `count`.

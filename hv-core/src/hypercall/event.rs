@@ -22,7 +22,8 @@ pub fn event_channel_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let at = args[1];
     match args[0] as u32 {
         abi::EVTCHNOP_send => {
-            let request: abi::EvtchnSend = cx.read(at)?;
+            let mut request = abi::EvtchnSend::default();
+            cx.read_here(&mut request, at)?;
             done(events::send(&**cx.domain, request.port))
         }
         abi::EVTCHNOP_unmask => {

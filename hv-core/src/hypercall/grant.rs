@@ -87,9 +87,9 @@ fn each<H: Host, T: Element>(
 ) -> Reply {
     let mut op = T::new_zeroed();
     while left != 0 {
-        cx.read_into(&mut op, at)?;
+        cx.read_here(&mut op, at)?;
         work(cx, &mut op);
-        cx.write(at, &op)?;
+        cx.write_here(at, &op)?;
         at = cx.element::<T>(at, 1)?;
         left -= 1;
         let owing = cx.state.owed_puts().finish(cx.host).is_err();

@@ -13,11 +13,12 @@ use super::front;
 /// `EFAULT` when an entry cannot be read or written.
 pub fn multicall<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let (mut list, mut left) = (args[0], args[1]);
+    let mut entry = MulticallEntry::default();
     while left != 0 {
         if cx.host.preempt_pending() {
             return Ok(Outcome::Restart([list, left, 0, 0, 0, 0]));
         }
-        let mut entry: MulticallEntry = cx.read(list)?;
+        cx.read_here(&mut entry, list)?;
         let args = entry.args;
         let result = match u32::try_from(entry.op) {
             // It changes the frame that this call returns through.
@@ -41,7 +42,7 @@ pub fn multicall<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
         let at = list
             .checked_add(core::mem::offset_of!(MulticallEntry, result) as u64)
             .ok_or(Errno::EFAULT)?;
-        cx.write(at, &value)?;
+        cx.write_here(at, &value)?;
         list = cx.element::<MulticallEntry>(list, 1)?;
         left -= 1;
     }

@@ -110,11 +110,7 @@ impl Translated {
                 return None;
             }
             // The look-up behind it comes after it.
-            let value = self
-                .machine()
-                .words(mfn)
-                .get(word)?
-                .load(Ordering::Acquire);
+            let value = self.machine().words(mfn).get(word)?.load(Ordering::Acquire);
             if self.lookup(gfn) == Some(before) {
                 return Some(value);
             }
