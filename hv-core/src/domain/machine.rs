@@ -68,6 +68,8 @@ pub trait Machine: Send + Sync {
     /// # Errors
     /// `EINVAL` when it is not the domain's or was given up already.
     fn relinquish(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno>;
+    /// References to a page beside its owner's claim, at this moment; nothing where it is no page of the owner's account, or was given up.
+    fn users(&self, mfn: Mfn, owner: DomId) -> Option<u64>;
     /// A zeroed page that nobody has; `None` when memory has run out.
     fn alloc_page(&self) -> Option<Mfn>;
     /// A zeroed block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size. Of the pages that

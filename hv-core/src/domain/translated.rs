@@ -4,6 +4,7 @@
 //! - [`held`]: pages that a look-up has given out.
 //! - [`pool`]: the pages of the tables, which the toolstack sets aside for the domain.
 //! - [`written`]: the log of written pages.
+//! - [`demand`]: guest frames that get their pages with the first touch.
 //!
 //! # What an entry holds
 //! | kind | reference |
@@ -11,7 +12,7 @@
 //! | RAM, own or lent | one to each page as writable memory, whatever the guest may do with it |
 //! | foreign | one to the page, as writable memory if the guest may write |
 //! | grant | none: the pin of the grant holds the page, and is dropped after the entry is gone |
-//! | device | none |
+//! | device, on demand | none |
 //!
 //! So a page that the guest can reach, its owner cannot lose, and nobody can use as a page table.
 //!
@@ -22,6 +23,7 @@
 //! # Locks
 //! Look-ups take none. Changes take the map's, and no other under it: references are taken before, and dropped after.
 
+pub mod demand;
 pub mod held;
 pub mod pool;
 pub mod removed;
@@ -39,6 +41,7 @@ use crate::base::lock::{Mutex, MutexGuard, rank};
 use crate::base::{DomId, Gfn, Mfn};
 use crate::mm::p2m::{Format, Former, Frames, Grants, Inventory, Mapping, P2mKind, Pool, Radix};
 
+pub use demand::DemandSize;
 pub use held::HeldPage;
 pub use pool::PoolSize;
 pub use removed::{After, Removed};
@@ -78,6 +81,8 @@ impl Frames for Ram {
 struct Inner {
     inventory: Inventory,
     log: written::Log,
+    /// Pages set aside for what is promised.
+    cache: demand::cache::Cache,
     /// No entry is made any more.
     closed: bool,
     /// How far the end has come.
@@ -93,6 +98,7 @@ pub struct Translated {
     generation: AtomicU64,
     max_gfn: AtomicU64,
     logs: AtomicBool,
+    demand: demand::Demand,
 }
 
 impl Translated {
@@ -124,6 +130,7 @@ impl Translated {
         let inner = Inner {
             inventory: Inventory::new(pool),
             log: written::Log::default(),
+            cache: demand::cache::Cache::new(),
             closed: false,
             ended: 0,
         };
@@ -135,6 +142,7 @@ impl Translated {
             generation: AtomicU64::new(1),
             max_gfn: AtomicU64::new(0),
             logs: AtomicBool::new(false),
+            demand: demand::Demand::new(),
         })
     }
 
@@ -154,7 +162,7 @@ impl Translated {
         self.generation.load(Ordering::SeqCst)
     }
 
-    /// The highest guest frame that was ever mapped; 0 while none was.
+    /// The highest guest frame that was ever mapped or promised; 0 while none was.
     #[must_use]
     pub fn max_gfn(&self) -> u64 {
         self.max_gfn.load(Ordering::Relaxed)
@@ -178,11 +186,11 @@ impl Translated {
         self.map.see(&self.ram, &inner.inventory, gfn)
     }
 
-    /// The page behind a guest frame, at this moment; nothing for a hole. Nothing keeps the page: see [`Self::hold`].
+    /// The page behind a guest frame, at this moment; nothing for a hole or a promise. Nothing keeps the page: see [`Self::hold`].
     #[must_use]
     pub fn lookup(&self, gfn: Gfn) -> Option<(Mfn, P2mKind)> {
         let found = self.mapping(gfn);
-        (found.kind != P2mKind::Hole).then_some((found.mfn, found.kind))
+        found.kind.has_page().then_some((found.mfn, found.kind))
     }
 
     /// Where one of the domain's pages is mapped, as far as is known.
@@ -193,7 +201,7 @@ impl Translated {
         (found == mfn && kind.is_ram()).then_some(gfn)
     }
 
-    /// Finds the first mapping from `from` on, within so many steps over entries and holes.
+    /// Finds the first mapping with pages from `from` on, within so many steps over entries and holes.
     /// The second value is where to go on; with no mapping and nothing at or beyond [`Self::limit`] left, there is none.
     #[must_use]
     pub fn next_mapped(&self, from: Gfn, steps: u32) -> (Option<(Gfn, Mapping)>, Gfn) {
@@ -204,7 +212,7 @@ impl Translated {
             }
             let found = self.mapping(at);
             let next = found.next(at);
-            if found.kind != P2mKind::Hole {
+            if found.kind.has_page() {
                 return (Some((at, found)), next);
             }
             at = next;
@@ -212,7 +220,7 @@ impl Translated {
         (None, at)
     }
 
-    /// Pages of a kind.
+    /// Guest frames of a kind.
     #[must_use]
     pub fn count(&self, kind: P2mKind) -> u64 {
         self.inner.lock().inventory.count(kind)
@@ -491,6 +499,9 @@ impl Translated {
         let pool = &mut inner.inventory.pool;
         let retired = pool.before_flush();
         pool.after_flush(&self.ram, retired);
+        if !inner.cache.forget(&self.ram, pool, pool::AT_ONCE) {
+            return Step::More;
+        }
         for _ in 0..pool::AT_ONCE {
             let Some(page) = pool.shrink(&self.ram) else {
                 // Tables that others are about to give back, after a flush.

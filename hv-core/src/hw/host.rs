@@ -325,6 +325,10 @@ impl Machine for Hw {
         refs::relinquish_page(self, mfn, owner).map_err(|_| Errno::EINVAL)
     }
 
+    fn users(&self, mfn: Mfn, owner: DomId) -> Option<u64> {
+        refs::users(self, mfn, owner)
+    }
+
     fn alloc_page(&self) -> Option<Mfn> {
         pages::alloc_zeroed()
     }

@@ -60,10 +60,12 @@ pub enum P2mKind {
     ForeignWrite = 7,
     /// A page of another domain, read-only.
     ForeignRead = 8,
+    /// RAM that the domain was promised: a page comes with the first touch, and until then there is none.
+    OnDemand = 9,
 }
 
 /// Number of kinds.
-pub const KINDS: usize = 9;
+pub const KINDS: usize = 10;
 
 impl P2mKind {
     /// The kind with this number.
@@ -78,6 +80,7 @@ impl P2mKind {
             6 => Self::GrantRead,
             7 => Self::ForeignWrite,
             8 => Self::ForeignRead,
+            9 => Self::OnDemand,
             _ => Self::Hole,
         }
     }
@@ -109,17 +112,23 @@ impl P2mKind {
         )
     }
 
-    /// Whether it is memory at all, of whomever.
+    /// Whether there is a page at all, of whomever, or of a device.
+    #[must_use]
+    pub const fn has_page(self) -> bool {
+        !matches!(self, Self::Hole | Self::OnDemand)
+    }
+
+    /// Whether there is a page of memory, of whomever.
     #[must_use]
     pub const fn is_memory(self) -> bool {
-        !matches!(self, Self::Hole | Self::Mmio)
+        self.has_page() && !matches!(self, Self::Mmio)
     }
 }
 
 /// What a look-up finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mapping {
-    /// The page behind the guest frame that was asked about; meaningless for a hole.
+    /// The page behind the guest frame that was asked about; [`Mfn::INVALID`] where there is none.
     pub mfn: Mfn,
     /// What it is.
     pub kind: P2mKind,
@@ -172,7 +181,7 @@ impl Inventory {
         }
     }
 
-    /// Pages of 4 KiB of this kind; nothing for [`P2mKind::Hole`].
+    /// Guest frames of this kind; nothing for [`P2mKind::Hole`].
     #[must_use]
     pub fn count(&self, kind: P2mKind) -> u64 {
         self.counts.get(kind as usize).copied().unwrap_or(0)
@@ -362,7 +371,11 @@ fn mapping(place: &Place<'_>, gfn: Gfn) -> Mapping {
     let order = order_of(place.level);
     match place.content {
         Slot::Leaf(first, kind) => Mapping {
-            mfn: Mfn(first.0 + (gfn.0 & ((1 << order) - 1))),
+            mfn: if kind.has_page() {
+                Mfn(first.0 + (gfn.0 & ((1 << order) - 1)))
+            } else {
+                Mfn::INVALID
+            },
             kind,
             order,
         },

@@ -399,6 +399,13 @@ pub fn relinquish_page<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId) -> Result<()
     }
 }
 
+/// References to a page of the owner's account beside its claim, at this moment; nothing where it is none, or was given up.
+pub fn users<M: PtMachine>(m: &M, mfn: Mfn, owner: DomId) -> Option<u64> {
+    let frame = m.frame(mfn)?;
+    let own = frame.belongs_to(owner) && frame.standing() == Standing::Own;
+    (own && frame.is_allocated()).then(|| frame.references().saturating_sub(1))
+}
+
 /// Drops a `Writable` reference, which cannot be interrupted: nothing is taken apart, and no other
 /// CPU can have claimed a writable word that is referenced.
 #[inline(always)]

@@ -76,6 +76,7 @@ ranks! {
     70 KEYS "the keys typed"
     70 EFI "the firmware's services"
     70 IDT "the making of the IDT"
+    74 DEMAND "the sweep of a domain's map"
     75 TRANSLATED "a domain's map of its memory"
     80 DOMAINS "the list of domains"
     80 UNITS "the list of units"

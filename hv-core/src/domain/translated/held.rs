@@ -5,8 +5,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use xen_abi::errno::Errno;
 
 use super::Translated;
+use super::demand::Lack;
 use crate::base::{Gfn, Mfn};
-use crate::mm::p2m::P2mKind;
+use crate::mm::p2m::{Mapping, P2mKind};
 
 /// Times the entry may change under a look-up before that gives up.
 const RACES: u32 = 16;
@@ -65,10 +66,17 @@ impl Drop for HeldPage<'_> {
 
 impl Translated {
     /// The page behind a guest frame, held; to write it only if the guest may. Memory of whatever kind; nothing for holes and device registers.
+    /// A promised frame gets its page, if one is set aside; see [`Domain::hold`](crate::domain::Domain::hold) for one that is looked for.
     #[must_use]
     pub fn hold(&self, gfn: Gfn, write: bool) -> Option<HeldPage<'_>> {
         for _ in 0..RACES {
-            let (mfn, kind) = self.lookup(gfn)?;
+            let Mapping { mfn, kind, .. } = self.mapping(gfn);
+            if kind == P2mKind::OnDemand {
+                match self.fill(gfn) {
+                    Ok(()) | Err(Lack::Busy) => continue,
+                    Err(Lack::Page | Lack::Table | Lack::Over) => return None,
+                }
+            }
             if write && kind == P2mKind::RamLogDirty {
                 let _logged = self.log_write(gfn);
                 continue;
@@ -139,7 +147,10 @@ impl Translated {
     /// # Errors
     /// `EINVAL` when there is no such page that the guest may write.
     pub fn hold_own(&self, gfn: Gfn) -> Result<Mfn, Errno> {
-        let held = self.hold(gfn, true).ok_or(Errno::EINVAL)?;
+        let Some(held) = self.hold(gfn, true) else {
+            self.starve_if_promised(gfn);
+            return Err(Errno::EINVAL);
+        };
         match self.lookup(gfn) {
             Some((mfn, kind)) if mfn == held.mfn && kind.is_ram() => Ok(held.keep()),
             _ => Err(Errno::EINVAL),

@@ -36,6 +36,12 @@ impl Translated {
         }
     }
 
+    /// Whether tables wait for a flush to be used again.
+    #[must_use]
+    pub fn has_retired(&self) -> bool {
+        self.inner.lock().inventory.pool.retired() > 0
+    }
+
     /// Brings the pages set aside to this number, at most `steps` pages nearer. On [`Step::More`]: call again.
     ///
     /// # Errors

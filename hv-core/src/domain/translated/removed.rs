@@ -16,6 +16,8 @@ pub enum After {
     Keep,
     /// The domain gives them up (`decrease_reservation`): they are free when their last user lets go.
     Relinquish,
+    /// The same, but while the domain is promised more than is set aside for it, those that nobody else uses are set aside.
+    Refill,
 }
 
 /// Entries that were taken out of a map, with the references that they held. To be settled
@@ -104,8 +106,12 @@ impl Translated {
     fn let_go(&self, mfn: Mfn, kind: P2mKind, after: After) -> bool {
         match kind {
             P2mKind::Ram | P2mKind::RamReadOnly | P2mKind::RamLogDirty => {
-                let relinquished =
-                    after == After::Relinquish && self.machine().relinquish(mfn, self.id).is_ok();
+                let goes = match after {
+                    After::Keep => false,
+                    After::Relinquish => true,
+                    After::Refill => !self.take_back(mfn),
+                };
+                let relinquished = goes && self.machine().relinquish(mfn, self.id).is_ok();
                 self.machine().drop_writable(mfn);
                 relinquished
             }
@@ -117,7 +123,11 @@ impl Translated {
                 self.machine().drop_mapped(mfn, false);
                 false
             }
-            P2mKind::Hole | P2mKind::Mmio | P2mKind::GrantWrite | P2mKind::GrantRead => false,
+            P2mKind::Hole
+            | P2mKind::OnDemand
+            | P2mKind::Mmio
+            | P2mKind::GrantWrite
+            | P2mKind::GrantRead => false,
         }
     }
 }

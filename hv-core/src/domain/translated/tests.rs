@@ -1,6 +1,6 @@
 //! A map over a machine that counts references: what entries hold, and what is left at the end.
 
-mod machine;
+pub(super) mod machine;
 mod model;
 
 use xen_abi::errno::Errno;
@@ -11,12 +11,12 @@ use machine::{Bank, OTHER, OWN};
 const ME: DomId = 1;
 const PEER: DomId = 2;
 
-fn map(bank: &'static Bank, pool: u64) -> Translated {
+pub(super) fn map(bank: &'static Bank, pool: u64) -> Translated {
     Translated::new(ME, bank, ADDRESS_BITS, pool).unwrap()
 }
 
 /// What `Domain::settle_map` does after its flush.
-fn settle(map: &Translated, removed: &mut Removed, after: After) -> u64 {
+pub(super) fn settle(map: &Translated, removed: &mut Removed, after: After) -> u64 {
     let covered = map.inner.lock().inventory.pool.before_flush();
     map.inner
         .lock()
@@ -26,7 +26,7 @@ fn settle(map: &Translated, removed: &mut Removed, after: After) -> u64 {
     core::mem::take(removed).finish(map, after)
 }
 
-fn end(map: &Translated) {
+pub(super) fn end(map: &Translated) {
     for _ in 0..1000 {
         if map.tear_down(1) == Step::Done {
             return;

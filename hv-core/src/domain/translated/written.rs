@@ -23,6 +23,13 @@ pub(super) struct Log {
     reached: u64,
 }
 
+impl Log {
+    /// Whether written pages are logged.
+    pub(super) const fn is_on(&self) -> bool {
+        self.on
+    }
+}
+
 impl Translated {
     /// Whether written pages are logged.
     #[must_use]

@@ -192,6 +192,10 @@ impl Machine for FakeMachine {
         relinquish_page(self, mfn, owner).map_err(|_| Errno::EINVAL)
     }
 
+    fn users(&self, mfn: Mfn, owner: DomId) -> Option<u64> {
+        crate::mm::refs::users(self, mfn, owner)
+    }
+
     fn alloc_page(&self) -> Option<Mfn> {
         self.free.lock().unwrap().pop().map(Mfn)
     }

@@ -67,7 +67,8 @@ impl Radix {
         Ok(level)
     }
 
-    /// Maps `1 << order` pages from `mfn` on at `gfn`. The caller owns what it gets back, and flushes unless that is a hole.
+    /// Maps `1 << order` pages from `mfn` on at `gfn`; where the kind has no pages, `mfn` is 0. The caller owns what it gets back, and flushes
+    /// unless that is a hole, which stands also for frames without pages.
     ///
     /// # Errors
     /// `EINVAL` for what is beyond the limit or not aligned, and where a grant is mapped; `EEXIST` where 1 GiB is to replace a table;
@@ -102,7 +103,7 @@ impl Radix {
         if grant { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
-    /// The mappings of a table of the lowest level: index, page and kind.
+    /// The mappings of a table of the lowest level: index, page (0 where there is none) and kind.
     pub fn entries<F: Frames + ?Sized>(
         &self,
         m: &F,
@@ -136,6 +137,9 @@ impl Radix {
             Slot::Leaf(mfn, kind) => {
                 let pages = pages_of(place.level);
                 inventory.subtract(kind, pages);
+                if !kind.has_page() {
+                    return Former::Hole;
+                }
                 let gfn = Gfn(gfn.0 & !(pages - 1));
                 Former::Pages {
                     gfn,
@@ -181,6 +185,7 @@ impl Radix {
         if let (Slot::Leaf(first, kind), Some(below)) = (place.content, place.level.below()) {
             for (index, word) in (0..).zip(m.table(table)) {
                 let page = Mfn(first.0 + index * pages_of(below));
+                // Of a kind that has no pages, the number is not used.
                 let entry = self.format.leaf(below, page, kind);
                 word.store(entry, Ordering::Relaxed);
             }
@@ -294,7 +299,8 @@ impl Radix {
         }
     }
 
-    /// Gives the whole entry that covers `gfn` another kind. The caller flushes where that allows less. Holes and tables stay as they are.
+    /// Gives the whole entry that covers `gfn` another kind. The caller flushes where that allows less. Tables, and what has no pages or
+    /// would have none, stay as they are.
     pub fn set_kind<F: Frames + ?Sized>(
         &self,
         m: &F,
@@ -302,11 +308,13 @@ impl Radix {
         gfn: Gfn,
         kind: P2mKind,
     ) {
-        if gfn.0 >= self.limit || kind == P2mKind::Hole {
+        if gfn.0 >= self.limit || !kind.has_page() {
             return;
         }
         let place = self.at(m, gfn, Level::L1);
-        if let Slot::Leaf(first, before) = place.content {
+        if let Slot::Leaf(first, before) = place.content
+            && before.has_page()
+        {
             let word = self.format.leaf(place.level, first, kind);
             place.word.store(word, Ordering::Release);
             inventory.subtract(before, pages_of(place.level));

@@ -9,7 +9,7 @@ use crate::mm::pte::Level;
 pub enum Slot {
     /// Nothing.
     Hole,
-    /// A mapping; the first page and the kind of all.
+    /// A mapping; the first page and the kind of all. The page is 0 for a kind that has none.
     Leaf(Mfn, P2mKind),
     /// A table of the level below.
     Table(Mfn),
@@ -36,7 +36,7 @@ mod npt {
     pub const NO_EXECUTE: u64 = 1 << 63;
     /// Bits 51..12.
     pub const FRAME: u64 = 0x000f_ffff_ffff_f000;
-    /// Bits 55..52, which the processor ignores: the kind.
+    /// Bits 55..52, which the processor ignores, as it does all bits of an entry that is not present: the kind.
     pub const KIND_SHIFT: u32 = 52;
     pub const KIND: u64 = 0xf << KIND_SHIFT;
 }
@@ -72,6 +72,8 @@ impl Format {
 const fn npt_leaf(level: Level, first: Mfn, kind: P2mKind) -> u64 {
     let rights = match kind {
         P2mKind::Hole => return 0,
+        // Nothing else, so that the entry is the same at each level, and is not present.
+        P2mKind::OnDemand => return (kind as u64) << npt::KIND_SHIFT,
         P2mKind::Ram => npt::WRITE,
         P2mKind::RamReadOnly | P2mKind::RamLogDirty => 0,
         P2mKind::Mmio => npt::WRITE | npt::UNCACHED | npt::NO_EXECUTE,
@@ -87,15 +89,16 @@ const fn npt_leaf(level: Level, first: Mfn, kind: P2mKind) -> u64 {
 }
 
 const fn npt_decode(level: Level, word: u64) -> Slot {
+    let kind = P2mKind::from_number((word & npt::KIND) >> npt::KIND_SHIFT);
     if word & npt::PRESENT == 0 {
-        return Slot::Hole;
+        return match kind {
+            P2mKind::OnDemand => Slot::Leaf(Mfn(0), kind),
+            _ => Slot::Hole,
+        };
     }
     let frame = Mfn((word & npt::FRAME) >> 12);
     match level {
         Level::L2 | Level::L3 | Level::L4 if word & npt::LARGE == 0 => Slot::Table(frame),
-        _ => Slot::Leaf(
-            frame,
-            P2mKind::from_number((word & npt::KIND) >> npt::KIND_SHIFT),
-        ),
+        _ => Slot::Leaf(frame, kind),
     }
 }

@@ -70,7 +70,12 @@ struct Model(BTreeMap<u64, (u64, u64, P2mKind)>);
 impl Model {
     fn get(&self, gfn: u64) -> Option<(u64, P2mKind)> {
         let (start, (pages, mfn, kind)) = self.0.range(..=gfn).next_back()?;
-        (gfn - start < *pages).then(|| (mfn + gfn - start, *kind))
+        let page = if kind.has_page() {
+            mfn + gfn - start
+        } else {
+            Mfn::INVALID.0
+        };
+        (gfn - start < *pages).then_some((page, *kind))
     }
 
     /// Takes a range out; what was in it.
@@ -155,7 +160,10 @@ impl Bench {
                 let list = self
                     .radix
                     .entries(&self.m, table)
-                    .map(|(index, mfn, kind)| (gfn.0 + index, mfn.0, kind))
+                    .map(|(index, mfn, kind)| {
+                        let page = if kind.has_page() { mfn } else { Mfn::INVALID };
+                        (gfn.0 + index, page.0, kind)
+                    })
                     .collect();
                 self.inventory.pool.give_back(&self.m, table);
                 list
@@ -171,7 +179,8 @@ impl Bench {
                 Some((mfn, kind)) => {
                     assert_eq!((seen.mfn.0, seen.kind), (mfn, kind), "gfn {gfn:#x}");
                     let found = walk(&self.m, self.radix.root(), gfn);
-                    assert_eq!(found, Some((mfn, kind.may_write())), "gfn {gfn:#x}");
+                    let present = kind.has_page().then_some((mfn, kind.may_write()));
+                    assert_eq!(found, present, "gfn {gfn:#x}");
                 }
                 None => {
                     assert_eq!(seen.kind, P2mKind::Hole, "gfn {gfn:#x}");
@@ -218,7 +227,10 @@ impl Bench {
                 let pages = 1u64 << order;
                 let gfn = gfn & !(pages - 1);
                 // Pages mostly follow each other, so that mappings can be merged.
-                let mfn = gfn + (far << 18) + (1 << 30);
+                let mfn = match kind.has_page() {
+                    true => gfn + (far << 18) + (1 << 30),
+                    false => 0,
+                };
                 let set = self
                     .radix
                     .set(m, inventory, (Gfn(gfn), order), Mfn(mfn), kind);
@@ -244,7 +256,7 @@ impl Bench {
             Op::Kind(gfn, kind) => {
                 let found = self.radix.see(m, inventory, Gfn(gfn));
                 self.radix.set_kind(m, inventory, Gfn(gfn), kind);
-                if found.kind != P2mKind::Hole {
+                if found.kind.has_page() && kind.has_page() {
                     let pages = 1u64 << found.order;
                     let start = gfn & !(pages - 1);
                     let first = found.mfn.0 - (gfn - start);
@@ -287,7 +299,9 @@ impl Bench {
                     let whole =
                         matches!(taken.former, Former::Pages { pages, .. } if pages == count);
                     let list = self.pages_of(taken.former);
-                    assert!(whole || list.len() as u64 == count);
+                    // Of frames without pages nothing comes back.
+                    let promised = out.iter().all(|(.., kind)| !kind.has_page());
+                    assert!(whole || promised || list.len() as u64 == count);
                     for (gfn, mfn, kind) in list {
                         assert_eq!(before.get(gfn), Some((mfn, kind)));
                     }
@@ -343,6 +357,7 @@ fn kind() -> impl Strategy<Value = P2mKind> {
         1 => grants,
         1 => Just(P2mKind::ForeignWrite),
         1 => Just(P2mKind::ForeignRead),
+        4 => Just(P2mKind::OnDemand),
     ]
 }
 
@@ -414,6 +429,40 @@ fn split_and_merge_change_nothing() {
     assert_eq!(bench.inventory.pool.free(), 4);
     bench.flush();
     assert_eq!(bench.inventory.pool.free(), 6);
+}
+
+/// What is promised has no page and costs no table, however much it is; a part of it that gets one splits it.
+#[test]
+fn a_promise_is_an_entry_at_any_level() {
+    let mut bench = Bench::new(8);
+    for (gfn, order) in [(3, 0), (512, 9), (1 << 18, 18)] {
+        bench.run(&Op::Set(gfn, order, 0, P2mKind::OnDemand));
+        let found = bench.radix.lookup(&bench.m, Gfn(gfn)).unwrap();
+        let promised = Mapping {
+            mfn: Mfn::INVALID,
+            kind: P2mKind::OnDemand,
+            order,
+        };
+        assert_eq!(found, promised);
+    }
+    let count = |bench: &Bench| bench.inventory.count(P2mKind::OnDemand);
+    assert_eq!(count(&bench), 1 + 512 + (1 << 18));
+    assert_eq!(bench.inventory.pool.free(), 4);
+    bench.run(&Op::Set((1 << 18) + 513, 0, 0, P2mKind::Ram));
+    assert_eq!(count(&bench), 512 + (1 << 18));
+    assert_eq!(bench.inventory.pool.free(), 2);
+    for (gfn, order) in [((1 << 18) + 512, 0), (1 << 18, 9), (1 << 18 | 1 << 17, 9)] {
+        let found = bench.radix.lookup(&bench.m, Gfn(gfn)).unwrap();
+        assert_eq!((found.kind, found.order), (P2mKind::OnDemand, order));
+    }
+    // It is not made into something that would have a page.
+    bench.run(&Op::Kind(3, P2mKind::Ram));
+    bench.run(&Op::Kind((1 << 18) + 513, P2mKind::OnDemand));
+    // Nothing comes back of it.
+    bench.run(&Op::Take(1 << 18, 1 << 18, Grants::Stay));
+    bench.flush();
+    assert_eq!(count(&bench), 513);
+    assert_eq!(bench.inventory.pool.free(), 4);
 }
 
 /// Where the pool is too small, nothing is begun.

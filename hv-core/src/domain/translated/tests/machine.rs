@@ -21,6 +21,8 @@ pub const OWN: u64 = 1024;
 pub const OTHER: u64 = OWN + COUNT;
 /// Pages of each.
 pub const COUNT: u64 = 2048;
+/// The first of the domain's own that can be looked into.
+pub const CONTENTS: u64 = 16;
 
 #[derive(Default)]
 struct Refs {
@@ -30,6 +32,7 @@ struct Refs {
 
 pub struct Bank {
     words: &'static [[AtomicU64; 512]],
+    contents: &'static [[AtomicU64; 512]],
     free: Mutex<Vec<u64>>,
     refs: Vec<Refs>,
     m2p: Mutex<BTreeMap<u64, u64>>,
@@ -43,6 +46,7 @@ impl Bank {
         let page = || std::array::from_fn(|_| AtomicU64::new(0x1234_5678));
         Box::leak(Box::new(Self {
             words: (0..=TABLES).map(|_| page()).collect::<Vec<_>>().leak(),
+            contents: (0..CONTENTS).map(|_| page()).collect::<Vec<_>>().leak(),
             free: Mutex::new((1..=TABLES).collect()),
             refs: (0..OTHER + COUNT).map(|_| Refs::default()).collect(),
             m2p: Mutex::new(BTreeMap::new()),
@@ -82,10 +86,10 @@ impl Bank {
 
 impl Machine for Bank {
     fn words(&self, mfn: Mfn) -> &'static [AtomicU64; 512] {
-        // The pages of the domains share their contents.
-        self.words
-            .get(mfn.0 as usize)
-            .unwrap_or_else(|| &self.words[0])
+        match mfn.0.checked_sub(OWN) {
+            Some(own) => &self.contents[own as usize],
+            None => &self.words[mfn.0 as usize],
+        }
     }
     fn take_writable(&self, mfn: Mfn, owner: DomId) -> Result<(), Errno> {
         self.take_mapped(mfn, owner, true)
@@ -119,6 +123,11 @@ impl Machine for Bank {
         assert_eq!(self.owner_of(mfn), Some(owner));
         self.relinquished.lock().unwrap().push(mfn.0);
         Ok(())
+    }
+    fn users(&self, mfn: Mfn, owner: DomId) -> Option<u64> {
+        let (write, plain) = self.refs(mfn.0);
+        let own = self.owner_of(mfn) == Some(owner);
+        own.then_some((write + plain) as u64)
     }
     fn alloc_page(&self) -> Option<Mfn> {
         self.free.lock().unwrap().pop().map(Mfn)

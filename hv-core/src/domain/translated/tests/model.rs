@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
-use super::machine::COUNT;
+use super::super::demand::Lack;
+use super::machine::{CONTENTS, COUNT};
 use super::*;
 
 /// Guest frames in play.
@@ -26,6 +27,9 @@ enum Op {
     Store(u64),
     Read(u64, usize, bool),
     Pool(u64),
+    Promise(u64, bool),
+    SetAside(u64),
+    TakeAside,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -47,6 +51,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => gfn().prop_map(Op::Store),
         2 => (gfn(), 1..200usize, yes()).prop_map(|(g, b, c)| Op::Read(g, b, c)),
         1 => (2..30u64).prop_map(Op::Pool),
+        3 => (gfn(), yes()).prop_map(|(g, l)| Op::Promise(g, l)),
+        2 => (0..CONTENTS).prop_map(Op::SetAside),
+        1 => Just(Op::TakeAside),
     ]
 }
 
@@ -58,6 +65,8 @@ struct Model<'a> {
     /// Stored to since the log was read.
     written: BTreeSet<u64>,
     held: Vec<HeldPage<'a>>,
+    /// Set aside, the last added at the end.
+    aside: Vec<u64>,
     removed: Removed,
 }
 
@@ -176,6 +185,7 @@ impl Model<'_> {
                 }
             }
             Op::Hold(gfn, write) => {
+                self.touch(gfn);
                 let held = self.map.hold(Gfn(gfn), write);
                 let may = self
                     .entries
@@ -214,11 +224,63 @@ impl Model<'_> {
                     self.compare_log(first, bytes as u64 * 8, clean, &read);
                 }
             }
+            Op::Promise(gfn, large) => self.promise(gfn, if large { 9 } else { 0 }),
+            Op::SetAside(page) => {
+                // A page that is in no use.
+                let page = OWN + page;
+                if self.bank.refs(page) == (0, 0)
+                    && !self.aside.contains(&page)
+                    && self.map.set_aside(Mfn(page)).is_ok()
+                {
+                    self.aside.push(page);
+                }
+            }
+            Op::TakeAside => assert_eq!(self.map.take_aside(), self.aside.pop().map(Mfn)),
             Op::Pool(pages) => {
                 let done = self.map.set_pool(pages, u64::MAX);
                 let is = self.map.pool();
                 assert!(is.pages == pages || (done == Err(Errno::ENOMEM) && is.used > pages));
             }
+        }
+    }
+
+    fn is_promised(&self, gfn: u64) -> bool {
+        self.entries
+            .get(&gfn)
+            .is_some_and(|(_, kind)| *kind == P2mKind::OnDemand)
+    }
+
+    fn promise(&mut self, gfn: u64, order: u32) {
+        let gfn = gfn & !((1 << order) - 1);
+        let range = gfn..gfn + (1 << order);
+        let free = |gfn: u64| !self.entries.contains_key(&gfn) || self.is_promised(gfn);
+        let free = range.clone().all(free);
+        match self.map.promise(Gfn(gfn), order) {
+            Ok(()) => {
+                assert!(free);
+                for gfn in range {
+                    self.entries
+                        .insert(gfn, (Mfn::INVALID.0, P2mKind::OnDemand));
+                }
+            }
+            Err(Errno::ENOMEM) => {}
+            Err(why) => assert!(!free && why == Errno::EBUSY, "{why}"),
+        }
+    }
+
+    /// A promised frame gets the page that was set aside last.
+    fn touch(&mut self, gfn: u64) {
+        let was = self.is_promised(gfn);
+        match self.map.fill(Gfn(gfn)) {
+            Ok(()) if was => {
+                let page = self.aside.pop().unwrap();
+                assert_eq!(self.bank.m2p(Mfn(page)), gfn);
+                self.entries.insert(gfn, (page, P2mKind::Ram));
+                self.written.insert(gfn);
+            }
+            Ok(()) => {}
+            Err(Lack::Page) => assert!(was && self.aside.is_empty()),
+            Err(why) => assert!(was && why == Lack::Table),
         }
     }
 
@@ -293,9 +355,14 @@ impl Model<'_> {
             let expected = refs.get(&mfn).copied().unwrap_or_default();
             assert_eq!(self.bank.refs(mfn), expected, "page {mfn:#x}");
         }
+        let size = self.map.demand();
+        assert_eq!(size.cached, self.aside.len() as u64);
+        assert_eq!(size.promised, self.map.count(P2mKind::OnDemand));
         for gfn in 0..GFNS + 600 {
+            assert_eq!(self.map.is_promised(Gfn(gfn)), self.is_promised(gfn));
             let found = self.map.lookup(Gfn(gfn)).map(|(m, k)| (m.0, plain(k)));
-            assert_eq!(found, self.entries.get(&gfn).copied(), "gfn {gfn:#x}");
+            let page = self.entries.get(&gfn).filter(|(_, kind)| kind.has_page());
+            assert_eq!(found, page.copied(), "gfn {gfn:#x}");
         }
         let ram = self.entries.values().filter(|(_, k)| k.is_ram()).count() as u64;
         let kinds = [P2mKind::Ram, P2mKind::RamReadOnly, P2mKind::RamLogDirty];
@@ -316,6 +383,7 @@ proptest! {
             entries: BTreeMap::new(),
             written: BTreeSet::new(),
             held: Vec::new(),
+            aside: Vec::new(),
             removed: Removed::new(),
         };
         for op in &ops {

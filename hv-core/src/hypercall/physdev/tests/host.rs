@@ -124,6 +124,9 @@ impl Machine for Ram {
     fn relinquish(&self, _: Mfn, _: DomId) -> Result<(), Errno> {
         unreachable!()
     }
+    fn users(&self, _: Mfn, _: DomId) -> Option<u64> {
+        unreachable!()
+    }
     fn alloc_block(&self, _: u32, _: u32, _: u64) -> Option<Mfn> {
         unreachable!()
     }
