@@ -5,6 +5,7 @@ use super::memory::Memory;
 use super::{Cell, Room, calls, crash, go_down, instructions};
 use crate::base::insn::{CodeSize, Width};
 use crate::base::{Gfn, PAGE_SIZE};
+use crate::domain::Translated;
 use crate::hvm::copies::{GuestMemory, Reason};
 use crate::hvm::emulate::{Bus, Exception, Outcome, State, emulate};
 use crate::hvm::exit::Exit;
@@ -71,6 +72,14 @@ pub fn handle<H: Host + Room>(cx: &mut Cell<'_, H>, exit: Exit) {
         }
         other => instructions::instruction(cx, other),
     }
+    if cx
+        .domain
+        .translated
+        .as_ref()
+        .is_some_and(Translated::is_starved)
+    {
+        crash(cx);
+    }
 }
 
 fn hlt<H: Host + Room>(cx: &mut Cell<'_, H>) {
@@ -117,11 +126,25 @@ fn nested_fault<H: Host + Room>(cx: &mut Cell<'_, H>, address: u64, (write, fetc
     let Some(translated) = domain.translated.as_ref() else {
         return crash(cx);
     };
-    match translated.lookup(gfn) {
-        Some((_, P2mKind::RamLogDirty)) if write && translated.log_write(gfn) => {}
+    match translated.mapping(gfn).kind {
+        P2mKind::RamLogDirty if write && translated.log_write(gfn) => {}
+        // Its first touch. Without a page the guest touches it again, or the domain is starved.
+        P2mKind::OnDemand => {
+            let _seen_by_the_guest = domain.populate(gfn);
+        }
+        // No instruction did that, so none can be emulated in its place.
+        P2mKind::Hole if cx.state.processor.injecting() => {
+            log::error!(
+                "d{}v{}: an event cannot be delivered: its stack or table is at {address:#x}, where no memory is",
+                cx.domain.id,
+                cx.vcpu.id
+            );
+            crash(cx);
+        }
+        P2mKind::Hole => device(cx, Memory(&domain)),
         // Somebody changed it meanwhile.
-        Some((_, kind)) if (kind.may_write() || !write) && (may_execute(kind) || !fetch) => {}
-        Some((_, kind)) => {
+        kind if (kind.may_write() || !write) && (may_execute(kind) || !fetch) => {}
+        kind => {
             let what = if fetch { "fetch from" } else { "write to" };
             log::debug!(
                 "d{}v{}: {what} {kind:?} at {address:#x}",
@@ -130,16 +153,6 @@ fn nested_fault<H: Host + Room>(cx: &mut Cell<'_, H>, address: u64, (write, fetc
             );
             cx.protection();
         }
-        // No instruction did that, so none can be emulated in its place.
-        None if cx.state.processor.injecting() => {
-            log::error!(
-                "d{}v{}: an event cannot be delivered: its stack or table is at {address:#x}, where no memory is",
-                cx.domain.id,
-                cx.vcpu.id
-            );
-            crash(cx);
-        }
-        None => device(cx, Memory(translated)),
     }
 }
 

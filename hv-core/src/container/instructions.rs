@@ -79,8 +79,7 @@ pub(super) fn length<H: Host + Room>(cx: &mut Cell<'_, H>, exit: &Exit) -> Optio
 /// The instruction at the guest's rip.
 fn decoded<H: Host + Room>(cx: &mut Cell<'_, H>) -> Option<Instruction> {
     let domain = cx.domain.clone();
-    let memory = Memory(domain.translated.as_ref()?);
-    let bytes = fetch(cx, memory);
+    let bytes = fetch(cx, Memory(&domain));
     match decode(bytes.as_slice(), cx.code_size()) {
         Ok(found) => Some(found),
         Err(Failure::TooShort) if bytes.fault().is_some() => {

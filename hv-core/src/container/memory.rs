@@ -6,14 +6,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use xen_abi::errno::Errno;
 
 use crate::base::{Gfn, PAGE_SIZE};
-use crate::domain::{Domain, HeldPage, Translated};
+use crate::domain::{Domain, HeldPage};
 use crate::hvm::copies::{self, GuestMemory};
 use crate::hvm::walk::{GuestPhysical, PagingMode, Privilege};
 use crate::hypercall::narrow::Overlay;
 
-/// RAM of a domain by guest physical addresses. Each access holds the page for its time.
+/// RAM of a domain by guest physical addresses. Each access holds the page for its time. Nothing where the domain's memory is not translated.
 #[derive(Clone, Copy)]
-pub struct Memory<'a>(pub &'a Translated);
+pub struct Memory<'a>(pub &'a Domain);
 
 impl<'a> Memory<'a> {
     fn hold(&self, gpa: u64, write: bool) -> Option<HeldPage<'a>> {
@@ -28,8 +28,13 @@ const fn offset(gpa: u64) -> usize {
 
 impl GuestPhysical for Memory<'_> {
     fn load(&self, gpa: u64) -> Option<u64> {
-        let gfn = Gfn(gpa / PAGE_SIZE as u64);
-        self.0.peek(gfn, offset(gpa) / 8)
+        let (gfn, word) = (Gfn(gpa / PAGE_SIZE as u64), offset(gpa) / 8);
+        if let Some(value) = self.0.translated.as_ref()?.peek(gfn, word) {
+            return Some(value);
+        }
+        // It may be promised only.
+        let page = self.hold(gpa, false)?;
+        Some(page.words().get(word)?.load(Ordering::Relaxed))
     }
 
     fn compare_exchange(&self, gpa: u64, old: u64, new: u64) -> Option<bool> {
@@ -100,7 +105,8 @@ impl<'a> Space<'a> {
     /// The space of a vCPU of this domain; nothing where the domain's memory is not translated.
     #[must_use]
     pub fn new(domain: &'a Domain, mode: PagingMode) -> Option<Self> {
-        let memory = Memory(domain.translated.as_ref()?);
+        domain.translated.as_ref()?;
+        let memory = Memory(domain);
         let overlay = RefCell::new(None);
         Some(Self {
             memory,

@@ -192,9 +192,8 @@ impl<H: Host + Room> MsrHost for Registers<'_, '_, H> {
             Some(domain::Vendor::Intel) => Vendor::Intel,
             _ => Vendor::Amd,
         };
-        let translated = self.0.domain.translated.as_ref().ok_or(Fault)?;
         let page = hypercall_page::contents(vendor);
-        Memory(translated).write(gpa, &page).ok_or(Fault)
+        Memory(self.0.domain).write(gpa, &page).ok_or(Fault)
     }
 
     fn read_machine(&self, msr: u32) -> Option<u64> {

@@ -20,6 +20,8 @@ use crate::domain::Domain;
 const COMMAND_BITS: u32 = 6;
 /// Largest extent: 2 MiB, which is zeroed in one go.
 const MAX_ORDER: u32 = 9;
+/// Largest extent of guest frames that are promised: 1 GiB, of which nothing is looked at but the entries.
+const MAX_PROMISED_ORDER: u32 = 18;
 
 /// memory_op(cmd, argument).
 ///
@@ -91,6 +93,11 @@ pub(super) enum Change {
     Populate,
 }
 
+/// Whether the pages of new memory come with the first touch only.
+pub(super) const fn on_demand(request: &MemoryReservation) -> bool {
+    request.mem_flags & abi::XENMEMF_populate_on_demand != 0
+}
+
 /// Runs over the extents of a reservation; the result is the number done, over all restarts. There are no errors: what
 /// stops it leaves the rest undone.
 fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, change: Change, start: u64, args: Args) -> Reply {
@@ -100,18 +107,21 @@ fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, change: Change, start: u64, args
     let Ok(target) = cx.target(request.domid) else {
         return Ok(Outcome::Return(start));
     };
-    if change == Change::Populate && request.mem_flags & abi::XENMEMF_populate_on_demand != 0 {
-        if cx.hv.first_missing_memory_op(abi::XENMEM_set_pod_target) {
-            cx.hv
-                .note_missing(cx.domain.id, "memory that is populated on demand");
-        }
+    let promised = change == Change::Populate && on_demand(&request);
+    // Nobody promises memory to himself, and who knows his machine frames cannot be promised any.
+    if promised && (target.id == cx.domain.id || target.translated.is_none()) {
         return Ok(Outcome::Return(start));
     }
     // A count that could overflow the restart encoding is nonsense as well.
     if start > request.nr_extents || request.nr_extents > u64::MAX >> (COMMAND_BITS + 1) {
         return Ok(Outcome::Return(start));
     }
-    if request.extent_order > MAX_ORDER {
+    let most = if promised {
+        MAX_PROMISED_ORDER
+    } else {
+        MAX_ORDER
+    };
+    if request.extent_order > most {
         return Ok(Outcome::Return(start));
     }
     let command = args[0] & ((1 << COMMAND_BITS) - 1);

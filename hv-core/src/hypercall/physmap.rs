@@ -2,7 +2,6 @@
 //! domains translate their own memory: part of this tells them so.
 
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 
 use xen_abi::e820::E820Entry;
 use xen_abi::errno::Errno;
@@ -66,29 +65,14 @@ fn remove<H: Host>(cx: &AnyCtx<'_, H>, at: u64) -> Reply {
     translated::physmap::remove(target, Gfn(request.gpfn))
 }
 
-/// Memory that comes on demand: no domain has any. A new target for a domain that has its memory therefore changes
-/// nothing, and the domain's own balloon does what there is to do. `xl mem-set` asks for that each time.
+/// Memory that comes on demand. For a domain that has all its memory nothing changes, and its own balloon does what there is to
+/// do: `xl mem-set` asks each time.
 fn pod<H: Host>(cx: &AnyCtx<'_, H>, command: u32, at: u64) -> Reply {
-    let mut request: PodTarget = cx.read(at)?;
+    let request: PodTarget = cx.read(at)?;
     let target = cx.target(request.domid)?;
-    if target.translated.is_none() {
-        return Err(Errno::EINVAL);
-    }
+    let target = Target::of(&target).ok_or(Errno::EINVAL)?;
     cx.require_control()?;
-    let has = target.pages.load(Ordering::Relaxed);
-    // A domain that is to be built with less memory than it may have.
-    if command == abi::XENMEM_set_pod_target && has == 0 && request.target_pages != 0 {
-        if cx.hv.first_missing_memory_op(command) {
-            cx.hv
-                .note_missing(cx.domain.id, "memory that is populated on demand");
-        }
-        return Err(Errno::EOPNOTSUPP);
-    }
-    request.tot_pages = has;
-    request.pod_cache_pages = 0;
-    request.pod_entries = 0;
-    cx.write(at, &request)?;
-    DONE
+    translated::demand::pod_target(cx, target, command, request, at)
 }
 
 /// Keeps pages free for a domain that is about to be built.

@@ -3,6 +3,7 @@
 //! The handlers of `memory_op`, `mmu_update` and the grant operations are the same for all domains. Where a frame number is
 //! one of such a domain they go on here:
 //! - [`reservation`]: memory that a domain is given, and gives back.
+//! - [`demand`]: memory that it is promised, and what is set aside for that.
 //! - [`physmap`]: what stands behind a guest frame.
 //! - [`foreign`]: guest frames in page tables of the control domain.
 //! - [`grants`]: guest frames in grant entries, and grants mapped at guest frames.
@@ -12,6 +13,7 @@
 //! a reference of its own, or the look-up is made again with that reference. What is taken out of a map is settled before a handler
 //! returns, on every way out.
 
+pub(super) mod demand;
 pub(super) mod foreign;
 pub(super) mod grants;
 pub(super) mod physmap;

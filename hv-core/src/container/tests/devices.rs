@@ -4,6 +4,7 @@ use super::world::*;
 use super::*;
 use crate::base::Gfn;
 use crate::domain::{Machine, Removed, Step};
+use crate::hvm::copies::GuestMemory;
 use crate::hvm::exit::Exit;
 use crate::hvm::processor::{Event, Processor};
 use crate::mm::p2m::P2mKind;
@@ -147,4 +148,59 @@ fn a_write_is_logged_once() {
     let _ = w.map().log_read(Gfn(0), &mut bits, false);
     assert_eq!(bits[0] & 1 << 5, 1 << 5);
     assert_eq!(w.f.machine.free_pages(), before);
+}
+
+/// What is promised at 0x20 and 0x21, and one page for it.
+fn promise(w: &World) {
+    for gfn in [0x20, 0x21] {
+        w.map().promise(Gfn(gfn), 0).unwrap();
+    }
+    w.map().set_aside(w.f.machine.page_of(1)).unwrap();
+}
+
+#[test]
+fn a_promise_is_kept_when_the_guest_touches_it() {
+    let mut w = World::new();
+    promise(&w);
+    w.exit_at(&[0x89, 0x03], fault(0x20_008, true));
+    assert_eq!((w.take_injected(), w.passed()), (None, 0), "again");
+    assert_eq!(w.map().lookup(Gfn(0x20)).unwrap().1, P2mKind::Ram);
+    assert_eq!((w.read(0x20_008), w.down()), (0, None));
+}
+
+#[test]
+fn a_promise_is_kept_when_the_hypervisor_touches_it() {
+    let mut w = World::new();
+    promise(&w);
+    assert_eq!(w.read(0x20_000), 0);
+    w.write(0x20_000, &[1]);
+    assert_eq!((w.read(0x20_000), w.map().demand().promised), (1, 1));
+    w.exit_at(&[0x90], Exit::Interrupt);
+    assert_eq!(w.down(), None);
+}
+
+#[test]
+fn a_guest_whose_promise_is_broken_crashes() {
+    let mut w = World::new();
+    promise(&w);
+    w.write(0x20_000, &[1]);
+    // Each touch looks at a part of its memory, and comes again.
+    for gfn in 0..PAGES {
+        w.write((gfn << 12) + 8, &[1]);
+    }
+    for _ in 0..4 {
+        assert_eq!(w.passed(), 0);
+        w.exit(fault(0x21_000, true));
+    }
+    assert_eq!(w.down(), Some(xen_abi::sched::SHUTDOWN_crash));
+    assert_eq!(w.take_injected(), None);
+    let mut w = World::new();
+    promise(&w);
+    for gfn in (0..PAGES).chain([0x20]) {
+        w.write((gfn << 12) + 8, &[1]);
+    }
+    // By the hypervisor: the next exit is the last.
+    assert_eq!(Memory(&w.d).read(0x21_000, &mut [0]), None);
+    w.exit(Exit::Interrupt);
+    assert_eq!(w.down(), Some(xen_abi::sched::SHUTDOWN_crash));
 }

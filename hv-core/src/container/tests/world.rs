@@ -224,12 +224,12 @@ impl World {
 
     /// Writes the guest's memory.
     pub fn write(&self, gpa: u64, bytes: &[u8]) {
-        Memory(self.map()).write(gpa, bytes).unwrap();
+        Memory(&self.d).write(gpa, bytes).unwrap();
     }
 
     pub fn read(&self, gpa: u64) -> u64 {
         let mut bytes = [0; 8];
-        Memory(self.map()).read(gpa, &mut bytes).unwrap();
+        Memory(&self.d).read(gpa, &mut bytes).unwrap();
         u64::from_le_bytes(bytes)
     }
 

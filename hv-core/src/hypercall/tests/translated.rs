@@ -1,5 +1,6 @@
 //! Calls on and by domains whose guest frames are translated.
 
+mod demand;
 mod foreign;
 mod grants;
 mod hostile;

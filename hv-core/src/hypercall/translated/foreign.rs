@@ -50,6 +50,7 @@ pub(in crate::hypercall) fn entry(
         return Ok((entry, None));
     };
     let gfn = Gfn(entry.mfn().0);
+    domain.back(gfn);
     let (_, kind) = map.lookup(gfn).ok_or(Errno::EINVAL)?;
     if !kind.is_ram() {
         return Err(Errno::EINVAL);

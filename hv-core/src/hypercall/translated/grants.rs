@@ -4,9 +4,10 @@ use xen_abi::errno::Errno;
 
 use crate::base::{Gfn, Mfn, PhysAddr};
 use crate::domain::translated::After;
+use crate::domain::translated::demand::Lack;
 use crate::domain::{Domain, Removed, Translated};
 use crate::grants::{Access, GrantError, HostMapping, Unmapping};
-use crate::mm::p2m::{Former, P2mKind};
+use crate::mm::p2m::{Former, Mapping, P2mKind};
 
 /// Times that a guest frame may change under a look-up before that gives up.
 const RACES: u32 = 16;
@@ -23,12 +24,22 @@ pub(in crate::hypercall) fn take_frame(
     put: impl Fn(Mfn),
 ) -> Result<Mfn, GrantError> {
     for _ in 0..RACES {
-        let (page, kind) = map.lookup(gfn).ok_or(GrantError::BadPage)?;
+        let Mapping {
+            mfn: page, kind, ..
+        } = map.mapping(gfn);
         match (kind, access) {
             (P2mKind::RamLogDirty, Access::Write) => {
                 let _logged = map.log_write(gfn);
                 continue;
             }
+            // Under the table's lock nobody may wait until one is found.
+            (P2mKind::OnDemand, _) => match map.fill(gfn) {
+                Ok(()) | Err(Lack::Busy) => continue,
+                Err(lack) => {
+                    map.starve(gfn, lack);
+                    return Err(GrantError::BadPage);
+                }
+            },
             (P2mKind::RamReadOnly, Access::Write) => return Err(GrantError::PermissionDenied),
             _ if kind.is_ram() => {}
             _ => return Err(GrantError::BadPage),

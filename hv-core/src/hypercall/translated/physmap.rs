@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use xen_abi::errno::Errno;
 use xen_abi::memory::{self as abi, AddToPhysmap, AddToPhysmapBatch};
 
-use super::Target;
+use super::{Target, demand};
 use crate::base::{Gfn, Mfn};
 use crate::domain::translated::After;
 use crate::domain::{Domain, Removed};
@@ -109,18 +109,23 @@ pub(in crate::hypercall) fn add_batch<H: Host>(
     DONE
 }
 
-/// remove_from_physmap: takes what is behind a guest frame out of the map. A page of the domain's own stays in its account.
+/// remove_from_physmap: takes what is behind a guest frame out of the map. A page of the domain's own stays in its account; of a promise
+/// nothing stays.
 ///
 /// # Errors
 /// `ENOENT` when there is no memory; `EINVAL` where a grant is mapped, which is for the grant's unmapping.
 pub(in crate::hypercall) fn remove(target: Target<'_>, gfn: Gfn) -> Reply {
     let mut removed = Removed::new();
-    if !target.map.mapping(gfn).kind.is_memory() {
+    let kind = target.map.mapping(gfn).kind;
+    if !kind.is_memory() && kind != P2mKind::OnDemand {
         return Err(Errno::ENOENT);
     }
     let done = target.map.remove(gfn, 1, &mut removed);
     target.domain.settle_map(&mut removed, After::Keep);
     done?;
+    if kind == P2mKind::OnDemand {
+        demand::trim(target, 1);
+    }
     DONE
 }
 
@@ -168,6 +173,7 @@ fn lend(target: Target<'_>, page: Mfn, to: Gfn) -> Result<(), Errno> {
 
 /// Moves a page of the domain's own.
 fn move_page(target: Target<'_>, from: Gfn, to: Gfn) -> Result<(), Errno> {
+    target.domain.back(from);
     let (page, kind) = target.map.lookup(from).ok_or(Errno::EINVAL)?;
     // Kept meanwhile: between the two places nothing else would.
     let held = target.map.hold(from, false).ok_or(Errno::EINVAL)?;
@@ -222,6 +228,7 @@ fn map_foreign<H: Host>(
     let mut removed = Removed::new();
     let done = match &owner.translated {
         Some(theirs) => {
+            owner.back(frame);
             let (_, kind) = theirs.lookup(frame).ok_or(Errno::EINVAL)?;
             let write = kind != P2mKind::RamReadOnly;
             let held = theirs.hold(frame, write).filter(|_| kind.is_ram());

@@ -4,12 +4,13 @@
 use xen_abi::errno::Errno;
 use xen_abi::memory::MemoryReservation;
 
-use super::Target;
+use super::{Target, demand};
 use crate::base::{Gfn, Mfn};
 use crate::domain::translated::After;
 use crate::domain::{Machine, Removed};
 use crate::hypercall::context::{AnyCtx, Host, Outcome};
 use crate::hypercall::memory::{self, Change};
+use crate::mm::p2m::P2mKind;
 
 /// log2 of the pages of a large mapping.
 const LARGE: u32 = 9;
@@ -28,7 +29,7 @@ pub(in crate::hypercall) fn run<H: Host>(
         return Outcome::Return(start);
     }
     let after = match change {
-        Change::Decrease => After::Relinquish,
+        Change::Decrease => After::Refill,
         Change::Increase | Change::Populate => After::Keep,
     };
     let mut removed = Removed::new();
@@ -45,6 +46,10 @@ pub(in crate::hypercall) fn run<H: Host>(
             outcome = Outcome::Return(index);
             break;
         }
+    }
+    if removed.is_empty() && target.map.has_retired() {
+        // Of promises nothing came back but tables.
+        target.domain.flush_translations();
     }
     target.domain.settle_map(&mut removed, after);
     outcome
@@ -66,6 +71,9 @@ fn extent<H: Host>(
         .filter(|end| *end <= target.map.limit())
         .ok_or(Errno::EINVAL)?;
     match change {
+        Change::Populate if memory::on_demand(request) => {
+            demand::promise(target, Gfn(first), request.extent_order)
+        }
         Change::Populate => give(target, request, Gfn(first), removed),
         Change::Decrease => take(target, Gfn(first), pages, removed),
         Change::Increase => Err(Errno::EINVAL),
@@ -103,7 +111,7 @@ fn give(
 }
 
 /// Takes pages from the domain that it has not got to see.
-fn give_up(target: Target<'_>, (first, pages): (Mfn, u64)) {
+pub(super) fn give_up(target: Target<'_>, (first, pages): (Mfn, u64)) {
     for page in 0..pages {
         let machine: &dyn Machine = target.domain.machine;
         // One that is dying has perhaps lost it already.
@@ -111,24 +119,42 @@ fn give_up(target: Target<'_>, (first, pages): (Mfn, u64)) {
     }
 }
 
-/// Takes the pages behind guest frames, which must all be RAM, from the domain.
+/// Takes guest frames from the domain, which must all be RAM or promised. While more is promised than is set aside, their pages are
+/// set aside; what is set aside for promises that went is given up.
 fn take(target: Target<'_>, first: Gfn, pages: u64, removed: &mut Removed) -> Result<(), Errno> {
-    let Target { domain, map } = target;
-    let mut passed = 0;
-    while passed < pages {
+    let (mut passed, mut promised) = (0, 0);
+    let mut done = Ok(());
+    while passed < pages && done.is_ok() {
         let at = Gfn(first.0 + passed);
-        let found = map.mapping(at);
-        if !found.kind.is_ram() {
-            return Err(Errno::EINVAL);
-        }
-        if removed.is_full() {
-            domain.settle_map(removed, After::Relinquish);
-        }
-        let most = (found.next(at).0 - at.0).min(pages - passed);
-        match map.remove(at, most, removed)? {
-            0 => return Err(Errno::EAGAIN),
-            more => passed += more,
-        }
+        done = take_some(target, at, pages - passed, removed).map(|(frames, kind)| {
+            passed += frames;
+            if kind == P2mKind::OnDemand {
+                promised += frames;
+            }
+        });
     }
-    Ok(())
+    demand::trim(target, promised);
+    done
+}
+
+/// Takes what one entry has of a range; returns the guest frames that it was, and their kind.
+fn take_some(
+    target: Target<'_>,
+    at: Gfn,
+    most: u64,
+    removed: &mut Removed,
+) -> Result<(u64, P2mKind), Errno> {
+    let Target { domain, map } = target;
+    let found = map.mapping(at);
+    if !found.kind.is_ram() && found.kind != P2mKind::OnDemand {
+        return Err(Errno::EINVAL);
+    }
+    if removed.is_full() {
+        domain.settle_map(removed, After::Refill);
+    }
+    let most = (found.next(at).0 - at.0).min(most);
+    match map.remove(at, most, removed)? {
+        0 => Err(Errno::EAGAIN),
+        passed => Ok((passed, found.kind)),
+    }
 }

@@ -10,7 +10,7 @@ use crate::mm::refs::get_page_and_type;
 use crate::mm::{PageType, Pte, Reach};
 
 /// Writes an entry that grants a frame to a domain.
-fn grant(of: &Domain, reference: usize, number: u64, to: u16, flags: u16) {
+pub fn grant(of: &Domain, reference: usize, number: u64, to: u16, flags: u16) {
     let frame = of.grants.frame(FrameKind::Shared, 0).unwrap();
     let words = of.machine.words32(frame);
     words[reference * 2 + 1].store(number as u32, Ordering::SeqCst);
@@ -29,7 +29,7 @@ fn with_peer() -> (World, Arc<Domain>, [Mfn; 2]) {
 }
 
 impl World {
-    fn grant_op<T>(&mut self, cmd: u32, op: T) -> T
+    pub fn grant_op<T>(&mut self, cmd: u32, op: T) -> T
     where
         T: zerocopy::FromBytes + zerocopy::IntoBytes + zerocopy::Immutable,
     {

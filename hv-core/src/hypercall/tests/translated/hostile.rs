@@ -213,6 +213,12 @@ proptest! {
             let to = u32::from(TARGET) << 16;
             words[at].store(to | u32::from(gt::GTF_permit_access), Ordering::SeqCst);
         }
+        // Some of its memory comes on demand.
+        prop_assert_eq!(w.promise(8, 4, 0), 4);
+        prop_assert_eq!(w.promise(0x1f0, 2, 3), 2);
+        for _ in 0..6 {
+            w.map().set_aside(w.f.machine.page_of(TARGET)).unwrap();
+        }
         w.by_target();
         for op in &ops {
             run(&mut w, op);

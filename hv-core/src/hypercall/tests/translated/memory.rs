@@ -285,36 +285,3 @@ fn questions_about_its_memory() {
     assert_eq!(w.memory(XENMEM_exchange, &exchange), Err(Errno::EOPNOTSUPP));
     w.end();
 }
-
-#[test]
-fn no_memory_comes_on_demand() {
-    let mut w = World::new();
-    let target = PodTarget {
-        target_pages: 5,
-        domid: TARGET,
-        ..PodTarget::default()
-    };
-    assert_eq!(w.memory(XENMEM_set_pod_target, &target), Ok(0));
-    let told: PodTarget = w.f.get(GUEST);
-    assert_eq!(
-        (told.tot_pages, told.pod_cache_pages, told.pod_entries),
-        (8, 0, 0)
-    );
-    assert_eq!(w.memory(XENMEM_get_pod_target, &target), Ok(0));
-    // Who has nothing yet would get less than it is told it has.
-    w.decrease(0, 8, 0);
-    let refused = w.memory(XENMEM_set_pod_target, &target);
-    assert_eq!(refused, Err(Errno::EOPNOTSUPP));
-    let on_demand = MemoryReservation {
-        extent_start: GuestHandle::new(LIST),
-        nr_extents: 1,
-        mem_flags: XENMEMF_populate_on_demand,
-        domid: TARGET,
-        ..MemoryReservation::default()
-    };
-    assert_eq!(w.memory(XENMEM_populate_physmap, &on_demand), Ok(0));
-    w.by_target();
-    let refused = w.memory(XENMEM_get_pod_target, &target);
-    assert_eq!(refused, Err(Errno::EPERM));
-    w.end();
-}
