@@ -45,12 +45,14 @@ pub const CASES: &[Case] = &[
     Case {
         // GRUB in the guest reads its kernel from its disk.
         name: "pvh-grub",
+        tier: Tier::Full,
         guests: Guests::OnDisk,
         script: Script::Guest("domu-grub"),
         ..PVH
     },
     Case {
         name: "pvh-memory",
+        tier: Tier::Long,
         script: Script::Guest("domu-memory"),
         ..PVH
     },
