@@ -71,8 +71,8 @@ pub fn complete(
     match software.payload {
         Payload::Linux(Linux::Debian12) => {}
         Payload::Linux(Linux::Debian12Unpacked) => files.kernel = kernel::unpacked(layout),
-        Payload::Linux(Linux::Debian13) => {
-            let image = image::build_debian13(layout)?;
+        Payload::Linux(other @ (Linux::Debian13 | Linux::DebianUnstable)) => {
+            let image = image::build_other(layout, other)?;
             (files.kernel, files.dom0) = (image.kernel, image.dom0);
         }
         Payload::Micro => files.micro = hypervisor::build_micro(layout)?,

@@ -151,6 +151,9 @@ impl Bench<'_> {
         let mut files = self.files.clone();
         match case.guests {
             Guests::Linux => files.dom0 = image::build_guests(self.layout)?.dom0,
+            Guests::Kernel(linux) => {
+                files.dom0 = image::build_other_guests(self.layout, linux)?.dom0;
+            }
             Guests::OnDisk => files.dom0 = image::build_pygrub(self.layout)?.dom0,
             Guests::None if case.devices.is_some() => {
                 files.dom0 = image::with_drivers(self.layout, &files.dom0)?;

@@ -67,11 +67,7 @@ impl Set<'_> {
         if self.suite.is_none() && download().is_ok() {
             return Ok(());
         }
-        process::output(Command::new("apt-get").args(&options).args([
-            "-o",
-            "APT::Sandbox::User=root",
-            "update",
-        ]))?;
+        update(layout, self.suite)?;
         download().map(drop)
     }
 }
@@ -125,29 +121,55 @@ pub fn mirror(label: &str) -> Result<String> {
         .ok_or_else(|| Failure::new(format!("apt has no source {label}; run apt-get update")))
 }
 
-/// The package of a suite that a meta package such as linux-image-amd64 stands for.
-pub fn dependency_of(
+/// The packages that a package of a suite depends on (a meta package such as linux-image-amd64: what it stands for)
+/// and whose names begin so.
+pub fn dependencies_of(
     layout: &Layout,
     suite: Option<&str>,
     package: &str,
-    prefix: &str,
-) -> Result<String> {
+    prefixes: &[&str],
+) -> Result<Vec<String>> {
     let options = apt_options(layout, suite)?;
     let ask = || {
         let words = ["depends", "--no-recommends", "--no-suggests", package];
-        let text = process::text(Command::new("apt-cache").args(&options).args(words))?;
-        text.lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .find(|name| name.starts_with(prefix))
-            .map(str::to_owned)
-            .ok_or_else(|| Failure::new(format!("{package} depends on no {prefix}*")))
+        process::text(Command::new("apt-cache").args(&options).args(words))
     };
-    ask().or_else(|_| {
-        process::output(Command::new("apt-get").args(&options).args([
-            "-o",
-            "APT::Sandbox::User=root",
-            "update",
-        ]))?;
+    let text = ask().or_else(|_| {
+        update(layout, suite)?;
         ask()
-    })
+    })?;
+    Ok(depends_in(&text, prefixes))
+}
+
+/// The names that begin so in what `apt-cache depends` says; what is one of several choices is left out.
+fn depends_in(text: &str, prefixes: &[&str]) -> Vec<String> {
+    let names = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let wanted = names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
+    wanted.map(str::to_owned).collect()
+}
+
+/// Fetches the lists of packages anew.
+pub fn update(layout: &Layout, suite: Option<&str>) -> Result<()> {
+    let options = apt_options(layout, suite)?;
+    let words = ["-o", "APT::Sandbox::User=root", "update"];
+    process::output(Command::new("apt-get").args(&options).args(words)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::depends_in;
+
+    #[test]
+    fn a_meta_package_in_parts_stands_for_those_with_the_wanted_names() {
+        let said = "linux-image-7.2\n  PreDepends: linux-base\n |Depends: linux-modules-choice\n  \
+                    Depends: <virtual>\n    dracut\n  Depends: linux-base-7.2\n  Depends: linux-binary-7.2\n  \
+                    Depends: linux-modules-7.2\n  Breaks: linux-modules-6.1\n";
+        let wanted = ["linux-binary-", "linux-modules-"];
+        assert_eq!(
+            depends_in(said, &wanted),
+            ["linux-binary-7.2", "linux-modules-7.2"]
+        );
+    }
 }

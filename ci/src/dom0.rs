@@ -259,13 +259,7 @@ const LIBRARY_FOLDERS: &[&str] = &[
 
 /// Builds the archive's bytes.
 pub fn archive(layout: &Layout, kernel: &Kernel, more: &More) -> Result<Vec<u8>> {
-    let packages = PACKAGES.iter().chain(more.packages);
-    let root = Set {
-        name: more.set,
-        packages: packages.map(|name| (*name).to_owned()).collect(),
-        suite: None,
-    }
-    .unpacked(layout)?;
+    let root = set_of(more).unpacked(layout)?;
     let mut image = Builder {
         archive: Archive::default(),
         root,
@@ -296,6 +290,24 @@ pub fn archive(layout: &Layout, kernel: &Kernel, more: &More) -> Result<Vec<u8>>
         image.own_program(layout, source)?;
     }
     Ok(image.archive.bytes())
+}
+
+/// An archive that is appended to that of [`GUESTS`]: another kernel for guests, and their initramfs with its modules.
+pub fn other_guest(layout: &Layout, kernel: &Kernel) -> Result<Vec<u8>> {
+    let busybox = set_of(&GUESTS).unpacked(layout)?.join("bin/busybox");
+    let mut archive = Archive::default();
+    guests::add(&mut archive, layout, kernel, &busybox)?;
+    Ok(archive.bytes())
+}
+
+/// The packages that an image is made of.
+fn set_of(more: &More) -> Set<'static> {
+    let packages = PACKAGES.iter().chain(more.packages);
+    Set {
+        name: more.set,
+        packages: packages.map(|name| (*name).to_owned()).collect(),
+        suite: None,
+    }
 }
 
 /// An archive that is appended to the other for boots with devices: all modules, drivers too.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::cpio::Archive;
 use crate::failure::{Context, Result};
-use crate::kernel::{self, Kernel};
+use crate::kernel::Kernel;
 use crate::layout::Layout;
 use crate::{dom0, modules, process};
 
@@ -25,11 +25,12 @@ const ENDINGS: &[(&str, &str)] = &[
 ];
 
 /// Adds `guest/vmlinuz`, which is Debian's, `guest/vmlinux.gz`, the same in a form that is unpacked in a tenth of
-/// the time, and `guest/initrd.gz`.
+/// the time, `guest/initrd.gz`, and `guest/release`, the kernel's version.
 pub fn add(archive: &mut Archive, layout: &Layout, kernel: &Kernel, busybox: &Path) -> Result<()> {
     archive.copy("guest/vmlinuz", &kernel.vmlinuz, 0o644)?;
-    let fast = packed(&kernel::unpacked(layout))?;
-    archive.file("guest/vmlinux.gz", 0o644, fast);
+    archive.file("guest/vmlinux.gz", 0o644, packed(&kernel.vmlinux)?);
+    let release = format!("{}\n", kernel.release());
+    archive.file("guest/release", 0o644, release.into_bytes());
     let plain = layout.target.join("guest.cpio");
     let bytes = initramfs(layout, kernel, busybox)?;
     std::fs::write(&plain, bytes).context(plain.display())?;

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tests_linux_guests::emulator::Linux;
+
 use crate::cpio::Archive;
 use crate::debs::Set;
 use crate::dom0::{self, More};
@@ -42,10 +44,31 @@ pub fn build_pygrub(layout: &Layout) -> Result<Image> {
     with_kernel(layout, kernel, "dom0-pygrub", &dom0::PYGRUB)
 }
 
-/// The same with Debian 13's kernel.
-pub fn build_debian13(layout: &Layout) -> Result<Image> {
-    let kernel = kernel::fetch_debian13(layout)?;
-    with_kernel(layout, kernel, "dom0-debian13", &dom0::PLAIN)
+/// The plain one with the kernel of another Debian.
+pub fn build_other(layout: &Layout, linux: Linux) -> Result<Image> {
+    let name = format!("dom0{}", suffix(linux));
+    with_kernel(layout, kernel::of(layout, linux)?, &name, &dom0::PLAIN)
+}
+
+/// [`build_guests`] with the kernel of another Debian for the guests.
+pub fn build_other_guests(layout: &Layout, linux: Linux) -> Result<Image> {
+    let image = build_guests(layout)?;
+    let suffix = suffix(linux);
+    let guest = layout.target.join(format!("guest{suffix}.cpio"));
+    let kernel = kernel::of(layout, linux)?;
+    std::fs::write(&guest, dom0::other_guest(layout, &kernel)?).context(guest.display())?;
+    let to = layout.image.join(format!("dom0-guests-of{suffix}.cpio.gz"));
+    let dom0 = both(&image.dom0, &guest, &to)?;
+    Ok(Image { dom0, ..image })
+}
+
+/// What the names of files for a kernel end with.
+fn suffix(linux: Linux) -> &'static str {
+    match linux {
+        Linux::Debian12 | Linux::Debian12Unpacked => "",
+        Linux::Debian13 => "-debian13",
+        Linux::DebianUnstable => "-unstable",
+    }
 }
 
 /// Debian 12's dom0 image with drivers behind it.

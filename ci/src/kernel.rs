@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use tests_linux_guests::emulator::Linux;
+
 use crate::debs::{self, Set};
 use crate::failure::{Context, Failure, Result};
 use crate::layout::Layout;
@@ -13,8 +15,27 @@ use crate::layout::Layout;
 pub struct Kernel {
     /// The compressed kernel as the package has it.
     pub vmlinuz: PathBuf,
+    /// The ELF file in it.
+    pub vmlinux: PathBuf,
     /// Its modules, `lib/modules/VERSION`.
     pub modules: PathBuf,
+}
+
+impl Kernel {
+    /// What `uname -r` says of it.
+    pub fn release(&self) -> String {
+        let name = self.modules.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+}
+
+/// A kernel of Debian's.
+pub fn of(layout: &Layout, linux: Linux) -> Result<Kernel> {
+    match linux {
+        Linux::Debian12 | Linux::Debian12Unpacked => fetch(layout),
+        Linux::Debian13 => from_suite(layout, "kernel-debian13", "trixie"),
+        Linux::DebianUnstable => from_suite(layout, "kernel-unstable", "sid"),
+    }
 }
 
 /// The kernel that linux-image-amd64 stands for, with `vmlinuz` and `vmlinux` in `target/cache`.
@@ -28,7 +49,11 @@ pub fn fetch(layout: &Layout) -> Result<Kernel> {
     if newer(&vmlinuz, &vmlinux) {
         extract(&vmlinuz, &vmlinux)?;
     }
-    Ok(Kernel { vmlinuz, ..kernel })
+    Ok(Kernel {
+        vmlinuz,
+        vmlinux,
+        ..kernel
+    })
 }
 
 /// Where [`fetch`] leaves the ELF file.
@@ -36,29 +61,36 @@ pub fn unpacked(layout: &Layout) -> PathBuf {
     layout.cache.join("vmlinux")
 }
 
-/// The kernel of Debian 13.
-pub fn fetch_debian13(layout: &Layout) -> Result<Kernel> {
-    from_package(layout, "kernel-debian13", Some("trixie"))
+/// The kernel of another suite, with its ELF file in the folder of the set.
+fn from_suite(layout: &Layout, set: &str, suite: &str) -> Result<Kernel> {
+    let kernel = from_package(layout, set, Some(suite))?;
+    if newer(&kernel.vmlinuz, &kernel.vmlinux) {
+        extract(&kernel.vmlinuz, &kernel.vmlinux)?;
+    }
+    Ok(kernel)
 }
 
-/// Unpacks the package that linux-image-amd64 depends on; its name is noted beside the tree.
+/// Unpacks the packages that linux-image-amd64 stands for; their names are noted beside the tree, so that the kernel
+/// stays the same until the cache is deleted.
 fn from_package(layout: &Layout, set: &str, suite: Option<&str>) -> Result<Kernel> {
-    let name = layout.cache.join(format!("{set}-package"));
-    let package = match std::fs::read_to_string(&name) {
-        Ok(package) => package,
+    let note = layout.cache.join(format!("{set}-package"));
+    let names = match std::fs::read_to_string(&note) {
+        Ok(names) => names,
         Err(_) => {
-            let package = debs::dependency_of(layout, suite, "linux-image-amd64", "linux-image-")?;
-            std::fs::write(&name, &package).context(name.display())?;
-            package
+            let names = current_packages(layout, suite)?.join(" ");
+            std::fs::write(&note, &names).context(note.display())?;
+            names
         }
     };
-    let version = package
-        .strip_prefix("linux-image-")
-        .ok_or("a kernel package begins with linux-image-")?
+    let packages: Vec<_> = names.split_whitespace().map(str::to_owned).collect();
+    let version = packages
+        .iter()
+        .find_map(|name| version_in(name))
+        .ok_or("a kernel's package begins with linux-image- or linux-binary-")?
         .to_owned();
     let root = Set {
         name: set,
-        packages: vec![package],
+        packages,
         suite,
     }
     .unpacked(layout)?;
@@ -67,10 +99,41 @@ fn from_package(layout: &Layout, set: &str, suite: Option<&str>) -> Result<Kerne
         .into_iter()
         .find(|folder| folder.exists())
         .ok_or("the kernel's package has no modules")?;
+    let vmlinuz = [
+        root.join(format!("boot/vmlinuz-{version}")),
+        // Since Debian 14.
+        modules.join("vmlinuz"),
+    ]
+    .into_iter()
+    .find(|file| file.exists())
+    .ok_or("the kernel's package has no kernel")?;
     Ok(Kernel {
-        vmlinuz: root.join(format!("boot/vmlinuz-{version}")),
+        vmlinuz,
+        vmlinux: layout.cache.join(set).join("vmlinux"),
         modules,
     })
+}
+
+/// The packages with the kernel and the modules of a suite's newest kernel, as its index has them.
+fn current_packages(layout: &Layout, suite: Option<&str>) -> Result<Vec<String>> {
+    if suite.is_some() {
+        // Lists from an earlier day may name what the archive does not keep.
+        debs::update(layout, suite)?;
+    }
+    let images = debs::dependencies_of(layout, suite, "linux-image-amd64", &["linux-image-"])?;
+    let image = images
+        .first()
+        .ok_or("linux-image-amd64 stands for no kernel")?;
+    // Since Debian 14 that is a meta package too.
+    let parts = debs::dependencies_of(layout, suite, image, &["linux-binary-", "linux-modules-"])?;
+    Ok(if parts.is_empty() { images } else { parts })
+}
+
+/// The kernel's version, when this is the name of the package with the kernel.
+fn version_in(package: &str) -> Option<&str> {
+    ["linux-image-", "linux-binary-"]
+        .iter()
+        .find_map(|prefix| package.strip_prefix(prefix))
 }
 
 /// Whether `to` is missing or older than `from`.

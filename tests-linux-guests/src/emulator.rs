@@ -200,6 +200,8 @@ pub enum Linux {
     Debian12Unpacked,
     /// Debian 13's: a bzImage compressed with zstd.
     Debian13,
+    /// That of Debian unstable, compressed so too.
+    DebianUnstable,
 }
 
 /// What runs as dom0.
