@@ -19,6 +19,7 @@ mod install;
 mod kernel;
 mod layout;
 mod lint;
+mod matrix;
 mod modules;
 mod process;
 mod sched_sim;
@@ -59,6 +60,10 @@ usage: cargo xtask COMMAND
              --quick | --long, --boots (only those), --hypervisor xenolith|xen
              --checked        boot a build with debug assertions (order of locks)
              FILTER           only boots whose name contains it
+  test --matrix
+           the kernels of Debian 12, Debian 13 and unstable as dom0 and as guests, as a table; what fails is tried on
+           Debian's Xen too. Takes ten minutes
+             --checked
   bench    the same work on Xenolith and on Debian's Xen
              --hypervisor xenolith|xen     only on this one
              --devices        disks and networks in dom0

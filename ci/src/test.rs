@@ -13,10 +13,13 @@ use crate::failure::Result;
 use crate::hypervisor::Profile;
 use crate::layout::Layout;
 use crate::tally::Tally;
-use crate::{boot, fuzz, kernel, lint, process};
+use crate::{boot, fuzz, kernel, lint, matrix, process};
 
 /// Runs what the arguments ask for; the exit code tells whether all passed.
 pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
+    if arguments.flag("--matrix") {
+        return matrix::run(layout, arguments);
+    }
     let hypervisor = boot::which(&mut arguments)?;
     let tier = match (arguments.flag("--quick"), arguments.flag("--long")) {
         (true, _) => Tier::Quick,

@@ -7,6 +7,7 @@ use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 mod acts;
 mod debian;
 mod domu;
+pub mod matrix;
 mod memory;
 mod micro;
 mod pvh;
@@ -22,7 +23,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         micro::CASES,
         pvh::CASES,
     ];
-    parts.into_iter().flatten()
+    parts.into_iter().flatten().chain(matrix::cases())
 }
 
 const CASES: &[Case] = &[
