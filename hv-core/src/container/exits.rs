@@ -226,17 +226,21 @@ fn device<H: Host + Room>(cx: &mut Cell<'_, H>, memory: Memory<'_>) {
             adopt(cx, &state);
             cx.raise(exception);
         }
-        Outcome::Unsupported => {
-            log::error!(
-                "d{}v{}: cannot emulate {:02x?} at {:#x}",
-                cx.domain.id,
-                cx.vcpu.id,
-                bytes.as_slice(),
-                cx.regs.rip
-            );
-            crash(cx);
-        }
+        Outcome::Unsupported => unsupported(cx, &bytes),
     }
+}
+
+/// An instruction that is not known here is none for the guest either, which can say where it stands. Where there is no code, a guest
+/// would hardly come back.
+fn unsupported<H: Host + Room>(cx: &mut Cell<'_, H>, bytes: &InsnBytes) {
+    let (domain, vcpu, rip) = (cx.domain.id, cx.vcpu.id, cx.regs.rip);
+    if bytes.as_slice().is_empty() {
+        log::error!("d{domain}v{vcpu}: there is no code at {rip:#x}");
+        return crash(cx);
+    }
+    let code = bytes.as_slice();
+    log::debug!("d{domain}v{vcpu}: cannot emulate {code:02x?} at {rip:#x}");
+    cx.invalid_opcode();
 }
 
 /// Takes over the registers that the emulator has changed.

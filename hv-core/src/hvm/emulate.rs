@@ -3,7 +3,7 @@
 //! A nested page fault at the page of the local APIC or the I/O APIC leaves an instruction to be emulated. Those are
 //! known that compilers emit for memory: moves with and without extension, exchanges, arithmetic, bit operations and the
 //! string instructions MOVS, STOS and LODS (AMD APM vol. 3). Everything else is [`Outcome::Unsupported`]: the caller
-//! stops the domain and names the bytes.
+//! names the bytes, and the guest gets #UD.
 //!
 //! Operands are translated by the guest's own tables ([`walk`](super::walk::walk)) and reached through a [`Bus`], which
 //! knows RAM and devices: an instruction may have an operand of each, and the code may have changed since it
