@@ -99,8 +99,8 @@ fn fits(exit: &Exit, operation: &Operation) -> bool {
         | (Exit::Pause, Operation::Pause)
         | (Exit::Rdtsc, Operation::Rdtsc)
         | (Exit::Rdtscp, Operation::Rdtscp)
-        | (Exit::Invd, Operation::Invd)
-        | (Exit::Wbinvd, Operation::Wbinvd)
+        // QEMU's INVD (7.2) leaves as if it were WBINVD; neither does anything here.
+        | (Exit::Invd | Exit::Wbinvd, Operation::Invd | Operation::Wbinvd)
         | (Exit::Xsetbv, Operation::Xsetbv)
         | (Exit::Port { .. }, Operation::Ins(_) | Operation::Outs(_)) => true,
         (Exit::Msr { write }, Operation::Rdmsr) => !write,

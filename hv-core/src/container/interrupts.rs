@@ -3,6 +3,8 @@
 
 use core::sync::atomic::Ordering;
 
+use super::exits::emulator_state;
+use super::memory::Glance;
 use super::{Cell, Ready, Room, go_down};
 use crate::base::Nanos;
 use crate::domain::{Domain, Owed, RunFlags, Vcpu};
@@ -143,7 +145,14 @@ fn upcall<H: Host + Room>(cx: &Cell<'_, H>) -> Option<u8> {
 }
 
 fn deliver<H: Host + Room>(cx: &mut Cell<'_, H>) {
-    let decision = situation(cx).decide();
+    let mut now = situation(cx);
+    // STI and HLT: what waits behind the STI ends the HLT, so that is done here. To enter the guest for it costs an exit; and QEMU's
+    // VMRUN (7.2) forgets the shadow: the interrupt would come before the HLT, and nothing would end that.
+    if now.is_held_by_shadow() && stands_at_halt(cx) {
+        cx.advance(HLT_LENGTH);
+        now = situation(cx);
+    }
+    let decision = now.decide();
     match decision.inject {
         Some(Source::Nmi) => {
             cx.state.nmi_pending = false;
@@ -235,6 +244,18 @@ fn post(domain: &Domain, vcpu: &Vcpu, ipi: &Ipi) {
         domain.wake(vcpu);
     }
     domain.end_wait(vcpu, RunFlags::BLOCKED | RunFlags::POLLING);
+}
+
+/// Bytes of HLT, and its opcode.
+const HLT_LENGTH: u8 = 1;
+const HLT: u8 = 0xf4;
+
+/// Whether the next instruction is HLT, without a prefix, as far as can be told with interrupts off.
+fn stands_at_halt<H: Host + Room>(cx: &Cell<'_, H>) -> bool {
+    let Some(map) = &cx.domain.translated else {
+        return false;
+    };
+    cx.cpl() == 0 && Glance(map).code(&cx.paging(), emulator_state(cx).code_address()) == Some(HLT)
 }
 
 /// HLT, of this length: waits for what would end it.

@@ -6,9 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use xen_abi::errno::Errno;
 
 use crate::base::{Gfn, PAGE_SIZE};
-use crate::domain::{Domain, HeldPage};
+use crate::domain::{Domain, HeldPage, Translated};
 use crate::hvm::copies::{self, GuestMemory};
-use crate::hvm::walk::{GuestPhysical, PagingMode, Privilege};
+use crate::hvm::walk::{Access, GuestPhysical, Kind, PagingMode, Privilege, walk};
 use crate::hypercall::narrow::Overlay;
 
 /// RAM of a domain by guest physical addresses. Each access holds the page for its time. Nothing where the domain's memory is not translated.
@@ -18,6 +18,29 @@ pub struct Memory<'a>(pub &'a Domain);
 impl<'a> Memory<'a> {
     fn hold(&self, gpa: u64, write: bool) -> Option<HeldPage<'a>> {
         self.0.hold(Gfn(gpa / PAGE_SIZE as u64), write)
+    }
+}
+
+/// The same for a look while nobody may wait: what is promised only is not there, and no accessed bit is set.
+#[derive(Clone, Copy)]
+pub(super) struct Glance<'a>(pub &'a Translated);
+
+impl Glance<'_> {
+    /// The byte of code at a linear address, as the guest's kernel fetches it.
+    pub(super) fn code(&self, mode: &PagingMode, at: u64) -> Option<u8> {
+        let found = walk(self, mode, at, Access::at_cpl(Kind::Fetch, 0)).ok()?;
+        let word = self.load(found.gpa)?;
+        Some((word >> (8 * (found.gpa & 7))) as u8)
+    }
+}
+
+impl GuestPhysical for Glance<'_> {
+    fn load(&self, gpa: u64) -> Option<u64> {
+        self.0.peek(Gfn(gpa / PAGE_SIZE as u64), offset(gpa) / 8)
+    }
+
+    fn compare_exchange(&self, _: u64, _: u64, _: u64) -> Option<bool> {
+        None
     }
 }
 

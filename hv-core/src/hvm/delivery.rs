@@ -71,6 +71,13 @@ impl Situation {
         upcall.or(self.lapic.map(Source::Lapic))
     }
 
+    /// Whether something would go in if the instruction before were not STI, or a load of SS.
+    #[must_use]
+    pub fn is_held_by_shadow(&self) -> bool {
+        let free = !self.occupied && self.interrupts_enabled;
+        free && self.shadow && self.maskable().is_some()
+    }
+
     /// Decides.
     pub fn decide(&self) -> Decision {
         let free = !self.occupied && !self.shadow;

@@ -141,6 +141,21 @@ fn an_interrupt_that_is_there_ends_a_halt_at_once() {
 }
 
 #[test]
+fn an_interrupt_behind_sti_does_not_come_before_the_halt() {
+    for (code, passed) in [(0xf4, 1), (0x90, 0)] {
+        let mut w = World::new();
+        w.enable_apic();
+        w.f.regs.rflags |= IF;
+        w.f.hvm.processor.set_interrupt_shadow(true);
+        w.exit_at(&[code], Exit::Interrupt);
+        w.vcpu().inbox.interrupt(0x40, false);
+        let event = w.enter();
+        assert_eq!(w.passed(), passed, "{code:#x}");
+        assert_eq!(event, (passed == 1).then_some(Event::interrupt(0x40)));
+    }
+}
+
+#[test]
 fn what_the_vcpu_has_not_got_yet_comes_before_its_halt() {
     let mut w = World::new();
     w.enable_apic();
