@@ -59,6 +59,7 @@ pub const CASES: &[Case] = &[
     Case {
         // With a migration to this host.
         name: "pvh-save",
+        tier: Tier::Long,
         script: Script::Guest("domu-save"),
         seconds: 1800,
         ..PVH
