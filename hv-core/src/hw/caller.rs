@@ -35,6 +35,15 @@ impl Hw {
     }
 }
 
+/// The answer of a copy of which so many bytes are left.
+#[inline(always)]
+const fn whole(left: usize) -> Result<(), Errno> {
+    match left {
+        0 => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
 impl Host for Hw {
     // Once in the image and not at each of the many places that copy; what must be fast has copies of its own below.
     #[inline(never)]
@@ -42,11 +51,7 @@ impl Host for Hw {
         if let Some(space) = container::space() {
             return space.copy_in(to, from);
         }
-        if guestmem::copy_in(to, from) == 0 {
-            Ok(())
-        } else {
-            Err(Errno::EFAULT)
-        }
+        whole(guestmem::copy_in(to, from))
     }
 
     #[inline(never)]
@@ -54,11 +59,7 @@ impl Host for Hw {
         if let Some(space) = container::space() {
             return space.copy_out(to, from);
         }
-        if guestmem::copy_out(to, from) == 0 {
-            Ok(())
-        } else {
-            Err(Errno::EFAULT)
-        }
+        whole(guestmem::copy_out(to, from))
     }
 
     #[inline(always)]
@@ -66,11 +67,7 @@ impl Host for Hw {
         if container::space().is_some() {
             return self.copy_in(to, from);
         }
-        if guestmem::copy_in(to, from) == 0 {
-            Ok(())
-        } else {
-            Err(Errno::EFAULT)
-        }
+        whole(guestmem::copy_in(to, from))
     }
 
     #[inline(always)]
@@ -78,11 +75,7 @@ impl Host for Hw {
         if container::space().is_some() {
             return self.copy_out(to, from);
         }
-        if guestmem::copy_out(to, from) == 0 {
-            Ok(())
-        } else {
-            Err(Errno::EFAULT)
-        }
+        whole(guestmem::copy_out(to, from))
     }
 
     fn lay_over(&self, overlay: Option<Overlay>) -> Option<Overlay> {
