@@ -19,8 +19,11 @@ creates four
 equal "rows of xl vcpu-list" "$(rows four | wc -l)" 6
 equal "vCPUs on line" "$(online four)" 0-3
 runs xl vcpu-set four 2
-eventually "two vCPUs are left to its kernel" 60 online_is four 0-1
+# Nothing is typed before it has settled: of what waits in the queue of a vCPU that goes off line, Linux 6.1 throws away what it
+# has bound elsewhere meanwhile, its console's event too (on Debian's Xen as well, two times in seven with that event bound there).
 eventually "the others are shown as paused" 60 paused_is four 4
+sleep 1
+eventually "two vCPUs are left to its kernel" 60 online_is four 0-1
 equal "it works on with two" "$(guest four 'echo $((3 * 5))')" 15
 runs xl vcpu-set --ignore-host four 6
 # The kernel makes them present; switching them on is left to udev, which is not there.
