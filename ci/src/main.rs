@@ -67,9 +67,9 @@ usage: cargo xtask COMMAND
   bench    the same work on Xenolith and on Debian's Xen
              --hypervisor xenolith|xen     only on this one
              --devices        disks and networks in dom0
-             --guests         PV guests: creating them, their disks and networks, what goes between them
+             --guests         guests: creating them, their disks and networks, what goes between them
              --guests --only PART          of that: creation, crowd, micros, wakeups, loops, disks or networks;
-                              of PVH guests: pvh-micros or pvh-loops
+                              of PVH guests: pvh-micros, pvh-loops, pvh-creation, pvh-disks, pvh-networks or pvh-migration
              --debian         only the boot of the Debian disk to its login
   fuzz     random damage to what the boot parses (ACPI tables, what loaders say, kernel files) and to hypercalls
              TARGET           acpi, loader, command-line, microcode, elf or bzimage;

@@ -35,8 +35,10 @@ warm_up() {
 
 measure_creation() {
     warm_up 4
-    configure_micro small micro-domu 4 'act=wait'
-    appears 'xl create to first line, 4 MiB' small MICRO-WAITS
+    if [ "$XTYPE" != pvh ]; then
+        configure_micro small micro-domu 4 'act=wait'
+        appears 'xl create to first line, 4 MiB' small MICRO-WAITS
+    fi
     configure line 128
     appears 'xl create to first line, Linux' line 'Linux version'
     configure shell 128
@@ -106,6 +108,18 @@ measure_pvh_loops() {
     creates two
     inside two 'PVH: ' loops
     destroys two
+}
+
+# For how long a guest stands still that is moved to this host, while it does next to nothing.
+measure_migration() {
+    configure moving 128
+    creates moving
+    starts moving 'bench pause "longest pause, xl migrate" /tmp/moved >/tmp/bench &'
+    noted migration bench once 'xl migrate' xl migrate -s '' moving 'xl migrate-receive'
+    close_console moving
+    open_console moving
+    guest moving 'touch /tmp/moved; wait; cat /tmp/bench' | grep '^BENCH ' >>/tmp/bench
+    destroys moving
 }
 
 # How late a small kernel that sleeps and works a little wakes beside eight that never sleep.
@@ -183,6 +197,7 @@ if wanted crowd; then measure_crowd; fi
 if wanted micros; then measure_micros; fi
 if named pvh-micros; then measure_pvh_micros; fi
 if named pvh-loops; then measure_pvh_loops; fi
+if named migration; then measure_migration; fi
 if wanted wakeups; then measure_wakeups; fi
 if wanted loops || wanted disks || wanted networks; then measure_linux; fi
 dmesg -n 1

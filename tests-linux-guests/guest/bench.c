@@ -2,7 +2,7 @@
  * Prints lines "BENCH NAME NANOSECONDS". `bench TIMES COMMAND...` and `bench once` measure a command,
  * `bench login` the boot so far, `bench loops` what a guest can measure of it all, `bench read` and `bench write` a
  * disk, `bench fetch` a network that `bench serve` is at the other end of, `bench until` how long it takes until
- * another one has written something.
+ * another one has written something, `bench pause` for how long nothing ran at all.
  * Static, so that no other file has a part in it. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -420,6 +420,25 @@ static void once(char **words)
 	tell(words[0], before, 1);
 }
 
+/* bench pause NAME FILE: looks at the wall clock each millisecond until there is such a file, and prints the longest
+ * time between two looks. That clock goes on while a guest is moved; the others stand still in it. */
+static void longest_pause(char **words)
+{
+	uint64_t longest = 0, last = 0;
+
+	while (access(words[1], F_OK) != 0) {
+		struct timespec t;
+
+		sleep_1ms();
+		clock_gettime(CLOCK_REALTIME, &t);
+		uint64_t at = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+		if (last && at > last && at - last > longest)
+			longest = at - last;
+		last = at;
+	}
+	printf("BENCH %s %llu\n", words[0], (unsigned long long)longest);
+}
+
 static void loops(void)
 {
 	measure("getpid", 20000, get_pid);
@@ -458,6 +477,8 @@ int main(int count, char **words)
 		once(words + 2);
 	else if (count > 5 && !strcmp(what, "until"))
 		until(words + 2);
+	else if (count == 4 && !strcmp(what, "pause"))
+		longest_pause(words + 2);
 	else if (count == 2 && !strcmp(what, "loops"))
 		loops();
 	else if (count > 2)

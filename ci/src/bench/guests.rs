@@ -1,4 +1,4 @@
-//! `cargo xtask bench --guests`: what PV guests do, and what it takes to create them.
+//! `cargo xtask bench --guests`: what guests do, and what it takes to create them.
 //!
 //! Disks and networks are dom0's own memory, so that nothing waits for a device of the emulator. What is waited for are
 //! timers, which then fire at once: times compare, and are the same in each run.
@@ -29,7 +29,7 @@ const CASE: Case = Case {
 };
 
 /// What can be measured alone, and the word for the script that measures.
-const PARTS: [(&str, &str); 9] = [
+const PARTS: [(&str, &str); 13] = [
     ("creation", "XPART=creation"),
     ("crowd", "XPART=crowd"),
     ("micros", "XPART=micros"),
@@ -40,6 +40,10 @@ const PARTS: [(&str, &str); 9] = [
     // Only by their names.
     ("pvh-micros", "XPART=pvh-micros"),
     ("pvh-loops", "XPART=pvh-loops XTYPE=pvh"),
+    ("pvh-creation", "XPART=creation XTYPE=pvh"),
+    ("pvh-disks", "XPART=disks XTYPE=pvh"),
+    ("pvh-networks", "XPART=networks XTYPE=pvh"),
+    ("pvh-migration", "XPART=migration XTYPE=pvh"),
 ];
 
 /// The boot that measures one part, or all.

@@ -43,6 +43,12 @@ pub const CASES: &[Case] = &[
         ..PVH
     },
     Case {
+        // The driver domain, too.
+        name: "pvh-driver",
+        script: Script::Guest("domu-driver"),
+        ..PVH
+    },
+    Case {
         // GRUB in the guest reads its kernel from its disk.
         name: "pvh-grub",
         tier: Tier::Full,
