@@ -206,10 +206,16 @@ impl<H: Host + Room> Bus for Devices<'_, '_, H> {
         let bytes = value.to_le_bytes();
         let _dropped_where_nothing_is = self.memory.write(gpa, &bytes[..width.bytes() as usize]);
     }
+
+    fn input(&mut self, _: u16, width: Width) -> u64 {
+        width.mask()
+    }
+
+    fn output(&mut self, _: u16, _: Width, _: u64) {}
 }
 
 /// Emulates the instruction that reached for a device.
-fn device<H: Host + Room>(cx: &mut Cell<'_, H>, memory: Memory<'_>) {
+pub(super) fn device<H: Host + Room>(cx: &mut Cell<'_, H>, memory: Memory<'_>) {
     let mut state = emulator_state(cx);
     let bytes = fetch(cx, memory);
     let outcome = emulate(&bytes, &mut state, &mut Devices { cx, memory });

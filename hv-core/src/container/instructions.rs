@@ -3,7 +3,7 @@
 //! Where the processor does not say how long the instruction was, it is fetched and decoded. The guest may have changed it
 //! meanwhile: what does not fit the exit is left to the guest to execute again.
 
-use super::exits::{fetch, fetch_failed};
+use super::exits::{device, fetch, fetch_failed};
 use super::interrupts::tsc_at;
 use super::memory::Memory;
 use super::{Cell, Room, processor};
@@ -26,6 +26,13 @@ pub(super) fn instruction<H: Host + Room>(cx: &mut Cell<'_, H>, exit: Exit) {
         Exit::Port {
             string, next_rip, ..
         } if !string => port(cx, exit, next_rip),
+        Exit::Port { .. } => {
+            let fits = |found: Instruction| fits(&exit, &found.operation);
+            if decoded(cx).is_some_and(fits) {
+                let domain = cx.domain.clone();
+                device(cx, Memory(&domain));
+            }
+        }
         _ => {
             if let Some(length) = length(cx, &exit) {
                 simple(cx, exit, length);
@@ -60,8 +67,6 @@ fn simple<H: Host + Room>(cx: &mut Cell<'_, H>, exit: Exit, length: u8) {
         }
         // Memory of guests is cached, and other guests' caches are not theirs to flush.
         Exit::Invd | Exit::Wbinvd => {}
-        // INS and OUTS, which nothing here emulates: there is no device for them.
-        Exit::Port { .. } => return cx.protection(),
         _ => return cx.invalid_opcode(),
     }
     cx.advance(length);

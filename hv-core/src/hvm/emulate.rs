@@ -1,9 +1,10 @@
 //! Instructions that access registers of devices: decoded, and done for the guest.
 //!
-//! A nested page fault at the page of the local APIC or the I/O APIC leaves an instruction to be emulated. Those are
-//! known that compilers emit for memory: moves with and without extension, exchanges, arithmetic, bit operations and the
-//! string instructions MOVS, STOS and LODS (AMD APM vol. 3). Everything else is [`Outcome::Unsupported`]: the caller
-//! names the bytes, and the guest gets #UD.
+//! A nested page fault at the page of the local APIC or the I/O APIC leaves an instruction to be emulated, and so does a
+//! string instruction to a port. Those are known that compilers emit for memory: moves with and without extension,
+//! exchanges, arithmetic, bit operations and the string instructions MOVS, STOS and LODS, with INS and OUTS beside them
+//! (AMD APM vol. 3). Everything else is [`Outcome::Unsupported`]: the caller names the bytes, and the guest gets #UD.
+//! Whether a port may be used the processor has checked before it left the container.
 //!
 //! Operands are translated by the guest's own tables ([`walk`](super::walk::walk)) and reached through a [`Bus`], which
 //! knows RAM and devices: an instruction may have an operand of each, and the code may have changed since it
@@ -38,6 +39,12 @@ pub trait Bus: GuestPhysical {
 
     /// Writes the lowest bits of `value`; dropped where nothing answers.
     fn write(&mut self, gpa: u64, width: Width, value: u64);
+
+    /// Reads a port; all ones where nothing answers.
+    fn input(&mut self, port: u16, width: Width) -> u64;
+
+    /// Writes to a port; dropped where nothing answers.
+    fn output(&mut self, port: u16, width: Width, value: u64);
 }
 
 /// The registers of the vCPU that an instruction can use.

@@ -27,6 +27,8 @@ pub(super) enum Strings {
     Movs,
     Stos,
     Lods,
+    Ins,
+    Outs,
 }
 
 /// What is done with the memory operand.
@@ -92,7 +94,7 @@ pub(super) fn decode(bytes: &[u8], code: CodeSize) -> Result<Insn, Failure> {
         0x0f => two_byte(&mut reader, &prefixes)?,
         0x00..=0x3f => arithmetic(&mut reader, &prefixes, opcode)?,
         0xa0..=0xa3 => absolute(&mut reader, &prefixes, opcode)?,
-        0xa4 | 0xa5 | 0xaa..=0xad => string(&prefixes, opcode),
+        0x6c..=0x6f | 0xa4 | 0xa5 | 0xaa..=0xad => string(&prefixes, opcode),
         _ => one_byte(&mut reader, &prefixes, opcode)?,
     };
     Ok(Insn {
@@ -139,13 +141,19 @@ fn string(p: &Prefixes, opcode: u8) -> Parts {
     const RDI: u8 = 7;
     let size = p.address_width();
     let source = Address::in_register(RSI, p.segment.unwrap_or(Segment::Ds), size);
-    let (what, address) = match opcode & !1 {
-        0xa4 => (Strings::Movs, source),
-        0xac => (Strings::Lods, source),
-        _ => (Strings::Stos, Address::in_register(RDI, Segment::Es, size)),
+    let destination = Address::in_register(RDI, Segment::Es, size);
+    let width = p.width_by(opcode);
+    // There are no 64-bit ports.
+    let narrow = width.min(Width::Dword);
+    let (what, width, address) = match opcode & !1 {
+        0x6c => (Strings::Ins, narrow, destination),
+        0x6e => (Strings::Outs, narrow, source),
+        0xa4 => (Strings::Movs, width, source),
+        0xac => (Strings::Lods, width, source),
+        _ => (Strings::Stos, width, destination),
     };
     let repeated = p.repeat != Repeat::None;
-    (Op::Strings { what, repeated }, p.width_by(opcode), address)
+    (Op::Strings { what, repeated }, width, address)
 }
 
 const fn load(reg: Reg, width: Width) -> Op {

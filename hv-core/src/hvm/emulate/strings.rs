@@ -1,4 +1,4 @@
-//! MOVS, STOS and LODS, with and without repetition.
+//! MOVS, STOS, LODS, INS and OUTS, with and without repetition.
 
 use super::access::Span;
 use super::decode::{Insn, Strings};
@@ -68,6 +68,17 @@ fn element(
             state.set(Reg::RAX, width, value);
             step(state, SOURCE, address.width, width);
         }
+        Strings::Ins => {
+            let to = span(state, bus, address, width, Kind::Write)?;
+            let value = bus.input(port(state), width);
+            to.store(bus, value);
+            step(state, DESTINATION, address.width, width);
+        }
+        Strings::Outs => {
+            let value = span(state, bus, address, width, Kind::Read)?.load(bus);
+            bus.output(port(state), width, value);
+            step(state, SOURCE, address.width, width);
+        }
     }
     Ok(())
 }
@@ -81,6 +92,10 @@ fn span(
 ) -> Result<Span, Trouble> {
     let offset = address.offset(|index| state.gpr[usize::from(index & 15)], 0);
     Span::new(state, bus, (address.segment, offset), width, kind)
+}
+
+fn port(state: &State) -> u16 {
+    state.get(Reg::whole(2), Width::Word) as u16
 }
 
 /// Moves an index register on by one element.

@@ -16,6 +16,8 @@ pub struct Bytes {
     pub bytes: BTreeMap<u64, u8>,
     /// Accesses in order: address, bytes, written?
     pub log: Vec<(u64, u64, bool)>,
+    /// Accesses to ports in order: number, bytes, what was written.
+    pub ports: Vec<(u16, u64, Option<u64>)>,
 }
 
 impl Bytes {
@@ -57,6 +59,15 @@ impl Bus for Bytes {
         assert_eq!(value & !width.mask(), 0);
         self.log.push((gpa, width.bytes(), true));
         self.put(gpa, width, value);
+    }
+
+    fn input(&mut self, port: u16, width: Width) -> u64 {
+        self.ports.push((port, width.bytes(), None));
+        0x8877_6655_4433_2211 & width.mask()
+    }
+
+    fn output(&mut self, port: u16, width: Width, value: u64) {
+        self.ports.push((port, width.bytes(), Some(value)));
     }
 }
 

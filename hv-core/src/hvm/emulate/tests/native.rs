@@ -145,6 +145,14 @@ impl Bus for Buffer {
         let count = width.bytes() as usize;
         self.bytes[from..from + count].copy_from_slice(&value.to_le_bytes()[..count]);
     }
+
+    fn input(&mut self, _: u16, _: Width) -> u64 {
+        unreachable!("a program has no ports")
+    }
+
+    fn output(&mut self, _: u16, _: Width, _: u64) {
+        unreachable!("a program has no ports")
+    }
 }
 
 #[derive(Clone, Debug)]

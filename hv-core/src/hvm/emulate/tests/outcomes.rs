@@ -4,6 +4,7 @@ use super::*;
 
 const DONE: Outcome = Outcome::Done { trap: false };
 const RCX: usize = 1;
+const RDX: usize = 2;
 const RBP: usize = 5;
 const RSI: usize = 6;
 const RDI: usize = 7;
@@ -81,6 +82,39 @@ fn long_repetitions_come_back_with_progress() {
     // None left: nothing is done.
     assert_eq!(run(&[0xf3, 0xaa], &mut state, &mut bus), DONE);
     assert_eq!(bus.log.len(), 100);
+}
+
+#[test]
+fn strings_go_to_and_come_from_ports() {
+    let mut bus = Bytes::default();
+    let mut state = flat(CodeSize::Bits64);
+    state.gpr[RCX] = 2;
+    state.gpr[RDX] = 0xabcd_03f8;
+    state.gpr[RDI] = 0x8000;
+    // rep insd; there are no ports of 64 bits
+    assert_eq!(run(&[0xf3, 0x48, 0x6d], &mut state, &mut bus), DONE);
+    assert_eq!(bus.ports, [(0x3f8, 4, None); 2]);
+    assert_eq!(bus.get(0x8000, Width::Qword), 0x4433_2211_4433_2211);
+    assert_eq!((state.gpr[RCX], state.gpr[RDI]), (0, 0x8008));
+    bus.ports.clear();
+    // outsw, downwards
+    state.rflags |= rflags::DF;
+    state.gpr[RSI] = 0x8001;
+    assert_eq!(run(&[0x66, 0x6f], &mut state, &mut bus), DONE);
+    assert_eq!(bus.ports, [(0x3f8, 2, Some(0x3322))]);
+    assert_eq!(state.gpr[RSI], 0x7fff);
+}
+
+#[test]
+fn what_cannot_be_stored_is_not_read_from_the_port() {
+    let mut bus = Bytes::default();
+    let mut state = paged(&mut bus, &[0x9000 | 0x61]);
+    // insb into a page that is not to be written
+    let fault = Exception::page_fault(3, 0x10);
+    state.gpr[RDI] = 0x10;
+    assert_eq!(run(&[0x6c], &mut state, &mut bus), Outcome::Fault(fault));
+    assert_eq!((state.gpr[RDI], state.rip), (0x10, 0x1000));
+    assert!(bus.ports.is_empty());
 }
 
 #[test]
