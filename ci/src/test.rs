@@ -71,7 +71,7 @@ fn host_tests(layout: &Layout) -> Result<()> {
 /// The boots that are chosen.
 fn chosen(choice: &Choice, hypervisor: Hypervisor, profile: Profile) -> Vec<Job<'static>> {
     let cases = suite::cases().filter(|case| choice.takes(case.name, case.tier));
-    let bad = bad::boots::BOOTS.iter().filter(|boot| {
+    let bad = bad::boots::all().filter(|boot| {
         // Their words are ours: the reference has others.
         hypervisor == Hypervisor::Xenolith && choice.takes(boot.name, boot.tier)
     });
@@ -97,7 +97,7 @@ impl Choice {
     fn new(filter: Option<String>, tier: Tier) -> Self {
         let mut names = suite::cases()
             .map(|case| case.name)
-            .chain(bad::boots::BOOTS.iter().map(|boot| boot.name));
+            .chain(bad::boots::all().map(|boot| boot.name));
         let exact = names.any(|name| Some(name) == filter.as_deref());
         Self {
             filter,

@@ -1,7 +1,7 @@
 //! Boots of bad input: each must end in a clear line on the console and a machine that stands still,
 //! never in a triple fault, an endless row of reboots or silence.
 //!
-//! [`boots::BOOTS`] lists them. dom0's kernel is replaced by something small and wrong
+//! [`boots::all`] lists them. dom0's kernel is replaced by something small and wrong
 //! ([`kernels`]), the firmware's tables by broken ones ([`tables`]); [`run`] judges the console.
 
 use crate::case::Tier;

@@ -309,6 +309,20 @@ pub fn ports(random: &mut Random) {
             probe!("rep outsb", in("dx") port, inout("rcx") 64_u64 => _, inout("rsi") 0xd000_0000_u64 => _),
         ];
         println!("strings at port {port:#x}: {met:?}");
+        let traps = met.map(|met| met.map(|trap| (trap.vector, trap.error)));
+        let (read, written) = (Some((14, 0)), Some((14, 2)));
+        assert_eq!(
+            traps,
+            [None, None, None, read, written, None, None, None],
+            "what strings meet"
+        );
+        for word in 0..crate::pages::PAGE / 8 {
+            assert_eq!(
+                crate::pages::SCRATCH[0].word(word),
+                u64::MAX,
+                "a port has ones"
+            );
+        }
     }
     println!("ports: {answers} answer, {traps} traps");
 }
