@@ -33,7 +33,7 @@ configure dumped 96 "on_crash = 'coredump-restart'" "on_reboot = 'destroy'"
 creates dumped
 id=$(xl domid dumped)
 crash dumped
-comes_back dumped "$id"
+comes_back dumped "$id" "$DUMPS"
 equal "its dump" "$(head -c 4 /var/lib/xen/dump/* | tr '\177' '!')" '!ELF'
 rm -f /var/lib/xen/dump/*
 starts dumped /sbin/reboot

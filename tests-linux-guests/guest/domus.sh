@@ -159,10 +159,10 @@ other_id() {
     id=$(xl domid "$1") && [ "$id" != "$2" ]
 }
 
-# comes_back NAME ID: with another number than that; its shell is waited for.
+# comes_back NAME ID [SECONDS]: with another number than that, within two minutes or so long; its shell is waited for.
 comes_back() {
     close_console "$1"
-    eventually "$1 comes back" 120 other_id "$1" "$2" && await_shell "$1"
+    eventually "$1 comes back" "${3:-120}" other_id "$1" "$2" && await_shell "$1"
 }
 
 # destroys NAME: by `xl destroy`.
