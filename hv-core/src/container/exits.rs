@@ -10,7 +10,7 @@ use crate::hvm::copies::{GuestMemory, Reason};
 use crate::hvm::emulate::{Bus, Exception, Outcome, State, emulate};
 use crate::hvm::exit::Exit;
 use crate::hvm::insn::InsnBytes;
-use crate::hvm::processor::{Event, Processor, SegmentName};
+use crate::hvm::processor::{Event, Processor, Register, SegmentName};
 use crate::hvm::walk::{GuestPhysical, Refused};
 use crate::hypercall::Host;
 use crate::mm::p2m::P2mKind;
@@ -99,7 +99,15 @@ fn exception<H: Host + Room>(cx: &mut Cell<'_, H>, vector: u8, error: Option<u32
 
 /// A triple fault. What it means is the toolstack's to say; a PC is reset by it.
 pub(super) fn shutdown<H: Host + Room>(cx: &mut Cell<'_, H>) {
-    log::error!("d{}v{}: triple fault", cx.domain.id, cx.vcpu.id);
+    log::error!(
+        "d{}v{}: triple fault at {:#x}, cr2 {:#x} cr3 {:#x} rsp {:#x}",
+        cx.domain.id,
+        cx.vcpu.id,
+        cx.regs.rip,
+        cx.register(Register::Cr2),
+        cx.register(Register::Cr3),
+        cx.regs.rsp
+    );
     cx.regs.log();
     let reason = cx
         .domain

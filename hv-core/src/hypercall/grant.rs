@@ -11,7 +11,7 @@ use xen_abi::arch_x86::HYPERVISOR_VIRT_END;
 use xen_abi::errno::Errno;
 use xen_abi::grant_table as abi;
 use xen_abi::xen::DOMID_SELF;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, transmute};
+use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
 use super::context::{AnyCtx, Args, DONE, Flush, Host, Outcome, Reply};
 use super::grant_host::Caller;
@@ -237,10 +237,10 @@ impl UnmapOp for abi::GnttabUnmapAndReplace {
 fn unmap<H: Host, T: UnmapOp>(cx: &mut AnyCtx<'_, H>, [cmd, mut at, mut left, ..]: Args) -> Reply {
     while left != 0 {
         let size = left.min(UNMAPS as u64);
-        let mut ops: [T; UNMAPS] = FromZeros::new_zeroed();
-        let ops = &mut ops[..size as usize];
-        cx.read_into(ops, at)?;
-        let done = unmap_group(cx, ops);
+        let mut ops: ArrayVec<T, UNMAPS> = ArrayVec::new();
+        ops.extend(core::iter::repeat_with(T::new_zeroed).take(size as usize));
+        cx.read_into(&mut ops[..], at)?;
+        let done = unmap_group(cx, &mut ops);
         cx.write(at, &ops[..done])?;
         at = cx.element::<T>(at, done as u64)?;
         left -= done as u64;
@@ -271,7 +271,7 @@ fn unmap_group<H: Host, T: UnmapOp>(cx: &mut AnyCtx<'_, H>, ops: &mut [T]) -> us
         cx.host.flush_on(&CpuSet::ALL, cx.domain, Flush::All);
     }
     let caller = Caller::new(cx);
-    for unmap in pending.drain(..) {
+    while let Some(unmap) = pending.pop() {
         unmap.finish(&caller);
     }
     done

@@ -12,7 +12,8 @@ use super::front;
 /// # Errors
 /// `EFAULT` when an entry cannot be read or written.
 pub fn multicall<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
-    let (mut list, mut left) = (args[0], args[1]);
+    // The count has 32 bits in the ABI.
+    let (mut list, mut left) = (args[0], args[1] & 0xffff_ffff);
     let mut entry = MulticallEntry::default();
     while left != 0 {
         if cx.host.preempt_pending() {

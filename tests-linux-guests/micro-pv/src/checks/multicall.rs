@@ -36,6 +36,7 @@ pub fn check() {
         result(format_args!("{kind} pointer"), call(*pointer, 1), EFAULT);
     }
     result("2^31 entries at null", call(0, 1 << 31), EFAULT);
+    result("2^32 entries at null", call(0, 1 << 32), 0);
     let entries = [
         entry(__HYPERVISOR_xen_version.into(), PAGESIZE),
         entry(u64::MAX, [0, 0]),

@@ -1,7 +1,13 @@
 //! Hypercalls with anything in their registers, events to ourselves, parameters.
 
-use xen_abi::hypercall::{__HYPERVISOR_sched_op, __HYPERVISOR_vcpu_op, __HYPERVISOR_xen_version};
+use xen_abi::event_channel as evtchn;
+use xen_abi::hypercall::{
+    __HYPERVISOR_event_channel_op, __HYPERVISOR_grant_table_op, __HYPERVISOR_multicall,
+    __HYPERVISOR_sched_op, __HYPERVISOR_vcpu_op, __HYPERVISOR_xen_version,
+};
 use xen_abi::xen::DOMID_SELF;
+
+use micro_base::memory::read;
 
 use crate::apic::write_msr;
 use crate::call::{hypercall, raw};
@@ -37,6 +43,37 @@ fn is_fatal(number: u64, args: &[u64; 6]) -> bool {
         || (number == __HYPERVISOR_vcpu_op && matches!(args[0] as u32, 0..=2))
         // Anything that was registered is written to from then on: not to what is ours.
         || (number == __HYPERVISOR_vcpu_op && matches!(args[0] as u32, 5 | 10 | 13))
+        // What closes the console's port, or gives events another place.
+        || (number == __HYPERVISOR_event_channel_op
+            && matches!(args[0] as u32, evtchn::EVTCHNOP_close | evtchn::EVTCHNOP_reset | evtchn::EVTCHNOP_init_control))
+        || (number == __HYPERVISOR_multicall && is_fatal_list(args[0], (args[1] as u32).into()))
+        || (number == __HYPERVISOR_grant_table_op && reaches_us(args[1], 64 * u64::from(args[2] as u32)))
+}
+
+/// The same for so many calls in a list, each of eight words: the number, room for its result, arguments.
+fn is_fatal_list(from: u64, calls: u64) -> bool {
+    let end = from.saturating_add(64 * calls);
+    if calls == 0 || end <= OURS.start || from >= OURS.end {
+        return false;
+    }
+    let is_fatal_at = |at: u64| {
+        let args = [2, 3, 4, 5, 6, 7].map(|index| read(at + 8 * index));
+        is_fatal(read(at), &args)
+    };
+    reaches_us(from, 64 * calls)
+        || !from.is_multiple_of(8)
+        || (from..end).step_by(64).any(is_fatal_at)
+}
+
+/// Where code, stack and data are, scratch pages among them.
+const OURS: core::ops::Range<u64> = 0x20_0000..0x40_0000;
+
+/// Whether that much of memory has something of ours that is no scratch page: each element of a list gets its result there.
+fn reaches_us(from: u64, bytes: u64) -> bool {
+    let to = from.saturating_add(bytes);
+    let scratch = SCRATCH[0].address()..=SCRATCH[12].address();
+    let inside = scratch.contains(&from) && scratch.contains(&to);
+    from < OURS.end && to > OURS.start && !inside
 }
 
 /// Every number with anything.
@@ -87,10 +124,8 @@ fn word(random: &mut Random) -> u64 {
 
 fn argument(random: &mut Random) -> u64 {
     let value = any_argument(random);
-    let scratch = SCRATCH[0].address()..SCRATCH[12].address();
     // What answers are written to may be anything but our own code and stack, nor are their frames to be given away.
-    let ours = (0x20_0000..0x40_0000).contains(&value) && !scratch.contains(&value);
-    if ours || (0x200..0x400).contains(&value) {
+    if reaches_us(value, 1) || (0x200..0x400).contains(&value) {
         value | 1 << 62
     } else {
         value
