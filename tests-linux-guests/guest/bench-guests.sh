@@ -102,14 +102,6 @@ measure_pvh_micros() {
     destroys pvh
 }
 
-# What a program of a PVH guest's kernel costs.
-measure_pvh_loops() {
-    configure two 128 "tsc_mode = 'native'"
-    creates two
-    inside two 'PVH: ' loops
-    destroys two
-}
-
 # For how long a guest stands still that is moved to this host, while it does next to nothing.
 measure_migration() {
     configure moving 128
@@ -196,7 +188,6 @@ if wanted creation; then measure_creation; fi
 if wanted crowd; then measure_crowd; fi
 if wanted micros; then measure_micros; fi
 if named pvh-micros; then measure_pvh_micros; fi
-if named pvh-loops; then measure_pvh_loops; fi
 if named migration; then measure_migration; fi
 if wanted wakeups; then measure_wakeups; fi
 if wanted loops || wanted disks || wanted networks; then measure_linux; fi

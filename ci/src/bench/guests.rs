@@ -39,7 +39,7 @@ const PARTS: [(&str, &str); 13] = [
     ("networks", "XPART=networks"),
     // Only by their names.
     ("pvh-micros", "XPART=pvh-micros"),
-    ("pvh-loops", "XPART=pvh-loops XTYPE=pvh"),
+    ("pvh-loops", "XPART=loops XTYPE=pvh"),
     ("pvh-creation", "XPART=creation XTYPE=pvh"),
     ("pvh-disks", "XPART=disks XTYPE=pvh"),
     ("pvh-networks", "XPART=networks XTYPE=pvh"),
