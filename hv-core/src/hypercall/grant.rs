@@ -259,7 +259,9 @@ fn unmap_group<H: Host, T: UnmapOp>(cx: &mut AnyCtx<'_, H>, ops: &mut [T]) -> us
     for op in ops {
         let result = prepare_unmap(&Caller::collecting(cx, &removed), &op.request());
         op.set_status(code(&result));
-        pending.extend(result);
+        if let Ok(unmap) = result {
+            pending.push(unmap);
+        }
         done += 1;
         if cx.state.owed_puts().finish(cx.host).is_err() {
             break;

@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "pvh-ends",
+        tier: Tier::Long,
         seconds: 1800,
         script: Script::Guest("domu-ends"),
         // Guests crash, and say so.
@@ -45,6 +46,7 @@ pub const CASES: &[Case] = &[
     Case {
         // The driver domain, too.
         name: "pvh-driver",
+        tier: Tier::Long,
         script: Script::Guest("domu-driver"),
         ..PVH
     },
@@ -71,7 +73,15 @@ pub const CASES: &[Case] = &[
         ..PVH
     },
     Case {
+        name: "pvh-streams",
+        tier: Tier::Long,
+        script: Script::Guest("domu-streams"),
+        seconds: 1800,
+        ..PVH
+    },
+    Case {
         name: "smp3-pvh-save",
+        tier: Tier::Long,
         machine: THREE_CPUS,
         kernel_args: "XTYPE=pvh XGUESTCPUS=1-2",
         script: Script::Guest("domu-save"),
@@ -80,6 +90,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "pvh-many",
+        tier: Tier::Long,
         kernel_args: "XTYPE=pvh XMANY=6",
         script: Script::Guest("domu-many"),
         ..PVH
@@ -99,6 +110,7 @@ pub const CASES: &[Case] = &[
     Case {
         // On two CPUs, so that vCPUs race.
         name: "pvh-hostile",
+        tier: Tier::Full,
         guests: Guests::Micro,
         machine: THREE_CPUS,
         kernel_args: "XTYPE=pvh XGUESTCPUS=1-2",
