@@ -102,8 +102,26 @@ fn ports_give_ones_and_take_what_is_written() {
         w.exit_at(&[0xee], port(true, size, false, 1));
         assert_eq!((w.f.regs.rax, w.passed()), (before, 1));
     }
-    w.exit_at(&[0x6c], port(false, 1, true, 1));
-    assert_eq!(w.take_injected(), PROTECTION);
+}
+
+#[test]
+fn strings_go_to_ports_and_get_ones() {
+    let mut w = World::new();
+    let data = CODE + 0x800;
+    w.write(data, &[0; 16]);
+    w.f.regs.rdi = data;
+    w.f.regs.rcx = 2;
+    // rep insw
+    w.exit_at(&[0x66, 0xf3, 0x6d], port(false, 2, true, 3));
+    assert_eq!((w.read(data), w.read(data + 4)), (0xffff_ffff, 0));
+    assert_eq!((w.f.regs.rcx, w.f.regs.rdi, w.passed()), (0, data + 4, 3));
+    // outsb
+    w.f.regs.rsi = data;
+    w.exit_at(&[0x6e], port(true, 1, true, 1));
+    assert_eq!((w.f.regs.rsi, w.passed()), (data + 1, 1));
+    // Another instruction by now: it is left to the guest.
+    w.exit_at(&[0x90], port(true, 1, true, 1));
+    assert_eq!((w.take_injected(), w.passed()), (None, 0));
 }
 
 #[test]
