@@ -100,9 +100,10 @@ fn exception<H: Host + Room>(cx: &mut Cell<'_, H>, vector: u8, error: Option<u32
 /// A triple fault. What it means is the toolstack's to say; a PC is reset by it.
 pub(super) fn shutdown<H: Host + Room>(cx: &mut Cell<'_, H>) {
     log::error!(
-        "d{}v{}: triple fault at {:#x}, cr2 {:#x} cr3 {:#x} rsp {:#x}",
+        "d{}v{}: triple fault on CPU {} at {:#x}, cr2 {:#x} cr3 {:#x} rsp {:#x}",
         cx.domain.id,
         cx.vcpu.id,
+        cx.vcpu.cpu(),
         cx.regs.rip,
         cx.register(Register::Cr2),
         cx.register(Register::Cr3),
