@@ -110,7 +110,8 @@ measure_migration() {
     noted migration bench once 'xl migrate' xl migrate -s '' moving 'xl migrate-receive'
     close_console moving
     open_console moving
-    guest moving 'touch /tmp/moved; wait; cat /tmp/bench' | grep '^BENCH ' >>/tmp/bench
+    guest moving 'touch /tmp/moved; wait; cat /tmp/bench' | grep '^BENCH ' >>/tmp/bench ||
+        fail "the guest tells how long it stood still" "it printed nothing"
     destroys moving
 }
 

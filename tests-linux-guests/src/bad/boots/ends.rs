@@ -4,6 +4,14 @@ use super::{DOM0_CRASHED, ENDLESS_LINE, LONG_LINE, SMALL, STOPPED};
 use crate::bad::{BadBoot, Builds, End, Kernel};
 use crate::emulator::{Loader, Machine};
 
+/// Said when one of two CPUs is not to be used.
+const ONE_CPU_OF_TWO: &[&str] = &[
+    "Brought up 1 CPUs, left out 1",
+    "128 MiB, 1 vCPUs",
+    DOM0_CRASHED,
+    STOPPED,
+];
+
 pub(super) const BOOTS: &[BadBoot] = &[
     BadBoot {
         name: "bad-options",
@@ -27,24 +35,14 @@ pub(super) const BOOTS: &[BadBoot] = &[
         name: "bad-maxcpus",
         machine: Machine { cpus: 2, ..SMALL },
         hypervisor_args: "maxcpus=1 dom0_mem=128M noreboot",
-        expected: &[
-            "Brought up 1 CPUs, left out 1",
-            "128 MiB, 1 vCPUs",
-            DOM0_CRASHED,
-            STOPPED,
-        ],
+        expected: ONE_CPU_OF_TWO,
         ..BadBoot::BASE
     },
     BadBoot {
         name: "bad-nosmp",
         machine: Machine { cpus: 2, ..SMALL },
         hypervisor_args: "nosmp dom0_mem=128M noreboot",
-        expected: &[
-            "Brought up 1 CPUs, left out 1",
-            "128 MiB, 1 vCPUs",
-            DOM0_CRASHED,
-            STOPPED,
-        ],
+        expected: ONE_CPU_OF_TWO,
         ..BadBoot::BASE
     },
     BadBoot {
