@@ -92,7 +92,8 @@ impl Progress {
         };
         Ok(Self {
             next: args[0],
-            left: args[1] & !PREEMPTED,
+            // The count has 32 bits in the ABI, of which that one is no part of it.
+            left: args[1] & (PREEMPTED - 1),
             done: before,
         })
     }

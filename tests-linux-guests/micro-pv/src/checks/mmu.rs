@@ -24,6 +24,7 @@ pub fn call() {
     let at = page.address();
     result("an empty list", raw(at, 0, 0, own), 0);
     result("an empty list at null", raw(0, 0, 0, own), 0);
+    result("2^32 elements at null", raw(0, 1 << 32, 0, own), 0);
     for (kind, pointer) in bad::POINTERS {
         let name = format_args!("list, {kind} pointer");
         result(name, raw(*pointer, 1, 0, own), EFAULT);
