@@ -1,0 +1,3 @@
+//! The VMCS: Intel's control block of one vCPU.
+
+pub mod layout;
