@@ -28,4 +28,5 @@ pub mod state;
 pub mod svm_facts;
 pub mod vectors;
 pub mod vmcb;
+pub mod vmx_facts;
 pub mod walk;
