@@ -9,6 +9,7 @@ use xen_abi::sched::{SHUTDOWN_MAX, SHUTDOWN_reboot};
 use super::machine::Machine;
 use crate::hvm::svm_facts::Features;
 use crate::hvm::vmcb::{Maps, Vmcb};
+use crate::mm::p2m::Format;
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,15 @@ impl Containers {
     pub const fn vendor(&self) -> Vendor {
         match self.shape {
             BlockShape::Vmcb { .. } => Vendor::Amd,
+        }
+    }
+
+    /// How nested tables are written.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        match self.vendor() {
+            Vendor::Amd => Format::Npt,
+            Vendor::Intel => Format::Ept,
         }
     }
 

@@ -29,4 +29,6 @@ pub mod svm_facts;
 pub mod vectors;
 pub mod vmcb;
 pub mod vmcs;
+pub mod vmx_facts;
+pub mod vmx_maps;
 pub mod walk;
