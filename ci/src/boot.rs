@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tests_linux_guests::bad::BadBoot;
+use tests_linux_guests::bochs;
 use tests_linux_guests::case::Case;
 use tests_linux_guests::emulator::{
     self, Disk, Emulator, Files, Hypervisor, Linux, Loader, Machine, Payload, Reset, Software,
@@ -15,7 +16,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::hypervisor::Profile;
 use crate::image::{self, GrubCommands, IsoContent};
 use crate::layout::Layout;
-use crate::{debian, hypervisor, kernel, process, uefi};
+use crate::{debian, hypervisor, kernel, process, setup, uefi};
 
 /// Takes `--hypervisor xenolith|xen`.
 pub fn which(arguments: &mut Arguments) -> Result<Hypervisor> {
@@ -53,6 +54,7 @@ pub fn prepare(layout: &Layout, hypervisor: Hypervisor, profile: Profile) -> Res
         variables: PathBuf::new(),
         disk: PathBuf::new(),
         qemu10: PathBuf::new(),
+        bochs: bochs::Run::default(),
         plugin: String::new(),
         which: hypervisor,
         installed: Disk::default(),
@@ -76,6 +78,9 @@ pub fn complete(
             (files.kernel, files.dom0) = (image.kernel, image.dom0);
         }
         Payload::Micro => files.micro = hypervisor::build_micro(layout)?,
+    }
+    if machine.emulator == Emulator::Bochs {
+        files.dom0 = image::unpacked(layout, &files.dom0, name)?;
     }
     let grub = match machine.loader {
         Loader::Direct => None,
@@ -109,6 +114,12 @@ pub fn complete(
     }
     if machine.emulator == Emulator::Ten {
         files.qemu10 = image::qemu10(layout)?;
+    }
+    if machine.emulator == Emulator::Bochs {
+        setup::ensure_for_bochs()?;
+        let folder = layout.logs.join(format!("{name}.bochs"));
+        let run = bochs::Run::prepare(&folder, machine, &files.iso);
+        files.bochs = run.context(folder.display())?;
     }
     Ok(files)
 }

@@ -158,6 +158,10 @@ impl Bench<'_> {
             Guests::None if case.devices.is_some() => {
                 files.dom0 = image::with_drivers(self.layout, &files.dom0)?;
             }
+            Guests::Unpacked => {
+                let dom0 = image::build_guests(self.layout)?.dom0;
+                files.dom0 = image::with_unpacked_kernel(self.layout, &dom0)?;
+            }
             Guests::Micro => files.dom0 = image::with_micro(self.layout, &files.dom0)?,
             Guests::None => {}
         }

@@ -498,7 +498,8 @@ pub fn program(layout: &Layout, name: &str) -> Result<PathBuf> {
     Ok(built)
 }
 
-/// Compiles a test program; it is static, so that nothing but the kernel is measured or tested.
+/// Compiles a test program; it is static, so that nothing but the kernel is measured or tested. One whose name ends in
+/// 32 is a 32-bit program, without the C library, which Debian's compiler alone has in 64 bits only.
 fn compile(source: &Path, to: &Path) -> Result<()> {
     let header = source.with_file_name("calls.h");
     if !(newer(source, to) || header.exists() && newer(&header, to)) {
@@ -506,13 +507,15 @@ fn compile(source: &Path, to: &Path) -> Result<()> {
     }
     let folder = to.parent().ok_or("a program lies in a folder")?;
     std::fs::create_dir_all(folder).context(folder.display())?;
-    process::run(
-        Command::new("gcc")
-            .args([
-                "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o",
-            ])
-            .args([to, source]),
-    )
+    let narrow = to.to_string_lossy().ends_with("32");
+    let more: &[&str] = if narrow {
+        &["-m32", "-nostdlib"]
+    } else {
+        &["-pthread"]
+    };
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-static", "-O2", "-Wall", "-Wextra", "-Werror"]);
+    process::run(gcc.args(more).arg("-o").args([to, source]))
 }
 
 /// The path in a file system where bin, sbin and lib are links into usr.

@@ -98,6 +98,24 @@ pub fn with_micro(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
     both(dom0, &plain, &layout.image.join("dom0-micro.cpio.gz"))
 }
 
+/// A dom0 image with the guests' kernel as it is when unpacked behind it.
+pub fn with_unpacked_kernel(layout: &Layout, dom0: &Path) -> Result<PathBuf> {
+    let kernel = kernel::fetch(layout)?;
+    let mut archive = Archive::default();
+    archive.copy("guest/vmlinux", &kernel.vmlinux, 0o644)?;
+    let plain = layout.target.join("vmlinux.cpio");
+    std::fs::write(&plain, archive.bytes()).context(plain.display())?;
+    both(dom0, &plain, &layout.image.join("dom0-vmlinux.cpio.gz"))
+}
+
+/// An image that is not compressed, for a machine that is slow to unpack it.
+pub fn unpacked(layout: &Layout, dom0: &Path, name: &str) -> Result<PathBuf> {
+    let plain = layout.image.join(format!("{name}.cpio"));
+    let mut unpack = Command::new("gzip");
+    process::output_to_file(unpack.args(["-d", "-c"]).arg(dom0), &plain)?;
+    Ok(plain)
+}
+
 /// An image with another archive behind it: the kernel takes one after the other, each packed for itself.
 fn both(dom0: &Path, more: &Path, to: &Path) -> Result<PathBuf> {
     let mut bytes = std::fs::read(dom0).context(dom0.display())?;
@@ -226,8 +244,8 @@ pub fn build_iso(layout: &Layout, content: &IsoContent<'_>, iso: &Path) -> Resul
     std::fs::create_dir_all(boot.join("grub")).context(boot.display())?;
     for (from, name) in [
         (content.hypervisor.0, "hypervisor"),
-        (content.kernel.0, "vmlinuz"),
-        (content.dom0, "dom0.cpio.gz"),
+        (content.kernel.0, "kernel"),
+        (content.dom0, "initrd"),
     ] {
         std::fs::copy(from, boot.join(name)).context(from.display())?;
     }
@@ -238,7 +256,7 @@ pub fn build_iso(layout: &Layout, content: &IsoContent<'_>, iso: &Path) -> Resul
     // gzio unpacks a hypervisor that is compressed, without a word.
     let config = format!(
         "serial --unit=0 --speed=115200\nterminal_input serial\nterminal_output serial\ninsmod gzio\n\
-         {}{load} /boot/hypervisor {}\n{module} /boot/vmlinuz {}\n{module} --nounzip /boot/dom0.cpio.gz\nboot\n",
+         {}{load} /boot/hypervisor {}\n{module} /boot/kernel {}\n{module} --nounzip /boot/initrd\nboot\n",
         content.commands.video(),
         content.hypervisor.1,
         content.kernel.1

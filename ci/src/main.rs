@@ -59,6 +59,7 @@ usage: cargo xtask COMMAND
   test     format, lints, host tests, boots
              --quick | --long, --boots (only those), --hypervisor xenolith|xen
              --checked        boot a build with debug assertions (order of locks)
+             --bochs          only the boots in Bochs (installed if it is not there yet), which has a CPU of Intel's
              FILTER           only boots whose name contains it
   test --matrix
            the kernels of Debian 12, Debian 13 and unstable as dom0 and as guests, as a table; what fails is tried on

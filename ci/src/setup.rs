@@ -58,6 +58,18 @@ const DEBIAN_NEEDS: &[Need] = &[
     need("/sbin/mkfs.ext4", "e2fsprogs"),
 ];
 
+/// What boots in Bochs need beyond that; bochs-term is the smallest of the packages with a user interface, one of which
+/// has to be there.
+const BOCHS_NEEDS: &[Need] = &[
+    need("/usr/bin/bochs-bin", "bochs"),
+    need(
+        "/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so",
+        "bochs-term",
+    ),
+    need("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
+    need("/usr/share/vgabios/vgabios.bin", "vgabios"),
+];
+
 fn line_for(packages: &[&str]) -> String {
     format!(
         "apt-get update && apt-get install -y --no-install-recommends {}",
@@ -79,6 +91,11 @@ pub fn ensure() -> Result<()> {
 /// The same for Debian disks.
 pub fn ensure_for_debian() -> Result<()> {
     ensure_all(DEBIAN_NEEDS)
+}
+
+/// The same for boots in Bochs.
+pub fn ensure_for_bochs() -> Result<()> {
+    ensure_all(BOCHS_NEEDS)
 }
 
 fn ensure_all(needs: &[Need]) -> Result<()> {

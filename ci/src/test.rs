@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use tests_linux_guests::bad::{self, Builds};
 use tests_linux_guests::case::Tier;
-use tests_linux_guests::emulator::Hypervisor;
+use tests_linux_guests::emulator::{Emulator, Hypervisor};
 use tests_linux_guests::suite;
 
 use crate::arguments::Arguments;
@@ -28,10 +28,11 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
     };
     let profile = crate::profile(&mut arguments);
     let only_boots = arguments.flag("--boots");
+    let only_bochs = arguments.flag("--bochs");
     let filter = arguments.word();
     arguments.finish()?;
     let mut tally = Tally::default();
-    if !only_boots && filter.is_none() && hypervisor == Hypervisor::Xenolith {
+    if !only_boots && !only_bochs && filter.is_none() && hypervisor == Hypervisor::Xenolith {
         for (name, step) in lint::STEPS {
             tally.step(name, step(layout));
         }
@@ -42,7 +43,12 @@ pub fn run(layout: &Layout, mut arguments: Arguments) -> Result<ExitCode> {
     }
     match boot::prepare(layout, hypervisor, profile) {
         Ok(files) => {
-            let jobs = chosen(&Choice::new(filter, tier), hypervisor, profile);
+            let jobs = if only_bochs {
+                // All are long.
+                in_bochs(&Choice::new(filter, Tier::Long))
+            } else {
+                chosen(&Choice::new(filter, tier), hypervisor, profile)
+            };
             boots::run(layout, profile, &jobs, &files, &mut tally)?;
         }
         Err(failure) => tally.step("the files to boot are built", Err(failure)),
@@ -83,6 +89,13 @@ fn chosen(choice: &Choice, hypervisor: Hypervisor, profile: Profile) -> Vec<Job<
         able
     });
     cases.map(Job::Case).chain(bad.map(Job::Bad)).collect()
+}
+
+/// The boots in Bochs that are chosen.
+fn in_bochs(choice: &Choice) -> Vec<Job<'static>> {
+    let cases = suite::cases().filter(|case| case.machine.emulator == Emulator::Bochs);
+    let cases = cases.filter(|case| choice.takes(case.name, case.tier));
+    cases.map(Job::Case).collect()
 }
 
 /// Which boots to run.

@@ -5,7 +5,7 @@
 mib=${XMEMORY:-96}
 start_backends
 start_counting "memory = $mib"
-configure one "$mib" "kernel = '/guest/vmlinuz'"
+configure one "$mib" "kernel = '${XKERNEL:-/guest/vmlinuz}'"
 creates one
 id=$(xl domid one)
 between "its number" "$id" 1 32751

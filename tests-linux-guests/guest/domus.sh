@@ -28,6 +28,7 @@ start_counting() {
 
 # configure NAME MEMORY [LINE...]: writes /tmp/NAME.cfg; lines are added, and win over those before them. XTYPE on dom0's
 # command line is what kind of guests these are: pv (as without it) or pvh. XGUESTCPUS there: the CPUs that they may use.
+# XKERNEL: the file of their kernel.
 configure() {
     local name=$1 memory=$2
     shift 2
@@ -35,7 +36,7 @@ configure() {
         echo "name = '$name'"
         echo "type = '${XTYPE:-pv}'"
         echo "memory = $memory"
-        echo "kernel = '/guest/vmlinux.gz'"
+        echo "kernel = '${XKERNEL:-/guest/vmlinux.gz}'"
         echo "ramdisk = '/guest/initrd.gz'"
         echo "extra = 'console=hvc0'"
         [ -z "$XGUESTCPUS" ] || echo "cpus = '$XGUESTCPUS'"

@@ -56,11 +56,17 @@ for i in $(seq 1 200); do
 done
 equal "times that the clock ran backwards" "$back" 0
 
-runs machine-check
-while read -r line; do
-    case $line in
-        "ok "*) ok "${line#ok }" ;;
-        "FAILED "*) echo "$line" >>"$REPORT" ;;
-    esac
-done <<<"$OUT"
+# checks PROGRAM: runs it, and takes over what it reports.
+checks() {
+    local line
+    runs "$1"
+    while read -r line; do
+        case $line in
+            "ok "*) ok "${line#ok }" ;;
+            "FAILED "*) echo "$line" >>"$REPORT" ;;
+        esac
+    done <<<"$OUT"
+}
+checks machine-check
+checks programs32
 finish

@@ -104,6 +104,8 @@ pub enum Guests {
     Linux,
     /// The same with a kernel for guests that need not be dom0's.
     Kernel(Linux),
+    /// As [`Guests::Linux`], and `/guest/vmlinux`, the kernel as it is when unpacked.
+    Unpacked,
     /// As [`Guests::Linux`], and what boots a guest from its disk.
     OnDisk,
     /// Our own small kernels, `/guest/micro-pv` and `/guest/micro-domu`.

@@ -1,7 +1,9 @@
-//! The QEMU command line of a boot.
+//! The emulator's command line of a boot.
 
 use std::path::PathBuf;
 use std::process::Command;
+
+use crate::bochs;
 
 /// Which hypervisor is booted; the reference proves that a check is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,9 @@ pub enum Emulator {
     System,
     /// QEMU 10 from backports: it has SMAP that works, RDTSCP and x2APIC.
     Ten,
+    /// Debian's Bochs: Intel's CPUs and VT-x, and several times slower. Only [`Loader::GrubMultiboot1`], for
+    /// Debian's GRUB dies there when it loads by multiboot 2.
+    Bochs,
 }
 
 impl Emulator {
@@ -40,6 +45,7 @@ impl Emulator {
         match self {
             Self::System => "max,+svm,-smap,-rdtscp,-xsave",
             Self::Ten => "max,+svm,-xsave",
+            Self::Bochs => "corei7_haswell_4770",
         }
     }
 }
@@ -104,9 +110,9 @@ pub struct Machine {
     pub memory_mib: u32,
     /// QEMU's machine type; empty for its default, an i440FX PC.
     pub board: &'static str,
-    /// QEMU's CPU model; empty for [`Emulator::cpu`].
+    /// The emulator's CPU model; empty for [`Emulator::cpu`].
     pub cpu: &'static str,
-    /// The version of QEMU.
+    /// The emulator.
     pub emulator: Emulator,
     /// The boot loader.
     pub loader: Loader,
@@ -160,6 +166,8 @@ pub struct Files {
     pub disk: PathBuf,
     /// The folder into which QEMU 10 was unpacked, for [`Emulator::Ten`].
     pub qemu10: PathBuf,
+    /// What Bochs reads and writes, for [`Emulator::Bochs`].
+    pub bochs: bochs::Run,
     /// A plugin of the emulator, as its option `-plugin` takes it; empty for none.
     pub plugin: String,
     /// The hypervisor that these boot.
@@ -232,6 +240,9 @@ pub fn command(
     software: Software<'_>,
     terminal: Terminal,
 ) -> Command {
+    if machine.emulator == Emulator::Bochs {
+        return files.bochs.command();
+    }
     let mut qemu = machine_alone(machine, files, terminal);
     match machine.loader {
         Loader::Direct | Loader::PvhNote => {
@@ -351,6 +362,8 @@ pub fn machine_alone(machine: &Machine, files: &Files, terminal: Terminal) -> Co
 fn program(emulator: Emulator, files: &Files) -> Command {
     match emulator {
         Emulator::System => Command::new("qemu-system-x86_64"),
+        // It boots by [`command`] alone: options of QEMU end it at once.
+        Emulator::Bochs => Command::new("bochs-bin"),
         Emulator::Ten => {
             let root = &files.qemu10;
             let mut qemu = Command::new(root.join("usr/bin/qemu-system-x86_64"));

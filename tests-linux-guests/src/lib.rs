@@ -1,4 +1,4 @@
-//! Tests that boot real kernels in QEMU and drive `xl`.
+//! Tests that boot real kernels in QEMU or Bochs and drive `xl`.
 //!
 //! A [`case::Case`] says what is booted and what must be seen; [`suite::cases`] lists them;
 //! [`runner`] boots one and judges its console. The in-guest half is `guest/*.sh`, which the dom0
@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bad;
+pub mod bochs;
 pub mod case;
 pub mod console;
 pub mod debugger;

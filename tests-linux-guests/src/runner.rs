@@ -9,7 +9,7 @@ use crate::case::{Case, FORBIDDEN, Nmis, PASSWORD, Script};
 use crate::console::{Console, Missed};
 use crate::debugger::Debugger;
 use crate::devices::Attached;
-use crate::emulator::{self, Files, Payload, Software, Terminal};
+use crate::emulator::{self, Emulator, Files, Payload, Software, Terminal};
 use crate::monitor::NmiButton;
 use crate::report::{self, Check};
 
@@ -80,7 +80,7 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         && drive(case, &mut console, &mut checks);
     drop(button);
     if alive {
-        power_off(&mut console, &mut checks);
+        power_off(case, files, &mut console, &mut checks);
     }
     match case.script {
         Script::Guest(name) | Script::LoggedIn(name) => {
@@ -292,9 +292,15 @@ fn drive(case: &Case, console: &mut Console, checks: &mut Vec<Check>) -> bool {
     }
 }
 
-fn power_off(console: &mut Console, checks: &mut Vec<Check>) {
+fn power_off(case: &Case, files: &Files, console: &mut Console, checks: &mut Vec<Check>) {
     let name = "the machine powers off";
     checks.push(match console.wait_end() {
+        Ok(status) if case.machine.emulator == Emulator::Bochs => {
+            match files.bochs.powered_off(status) {
+                Ok(()) => Check::passed(name),
+                Err(why) => Check::failed(name, why),
+            }
+        }
         Ok(status) if status.success() => Check::passed(name),
         Ok(status) => Check::failed(name, format!("QEMU: {status}")),
         Err(Missed::TimeOut) => Check::failed(name, "still running when time was up"),

@@ -5,6 +5,7 @@ use crate::devices;
 use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 
 mod acts;
+mod bochs;
 mod debian;
 mod domu;
 pub mod matrix;
@@ -22,6 +23,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         domu::CASES,
         micro::CASES,
         pvh::CASES,
+        bochs::CASES,
     ];
     parts.into_iter().flatten().chain(matrix::cases())
 }

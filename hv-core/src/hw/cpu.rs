@@ -25,6 +25,8 @@ pub mod msr {
     pub const APIC_BASE: u32 = 0x1b;
     pub const TSC_AUX: u32 = 0xc000_0103;
     pub const SYSENTER_CS: u32 = 0x174;
+    pub const SYSENTER_ESP: u32 = 0x175;
+    pub const SYSENTER_EIP: u32 = 0x176;
     pub const PAT: u32 = 0x277;
     pub const TSC_DEADLINE: u32 = 0x6e0;
     pub const X2APIC: u32 = 0x800;

@@ -3,13 +3,16 @@
 
 use core::mem::{offset_of, size_of};
 
-use hv_core::pv::frame::GuestFrame;
+use hv_core::pv::frame::{GuestFrame, rflags};
+use xen_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_SS32};
 
 use super::layout::STACK_BLOCK;
 use super::percpu::PerCpu;
 
 /// Reason of an exit by SYSCALL (`enter_guest` returns a vector below 256 otherwise).
 pub const EXIT_SYSCALL: u32 = 0x100;
+/// Reason of an exit by SYSENTER.
+pub const EXIT_SYSENTER: u32 = 0x400;
 /// Reason when the guest's frame could not be loaded by IRET.
 pub const EXIT_BAD_FRAME: u32 = 0x200;
 /// Room between the stack of the run loop and the frame: a fault on the IRET into the guest is handled here.
@@ -58,6 +61,11 @@ core::arch::global_asm!(
     error_from_block_last = const 1 - INFO_SIZE as i64
         + offset_of!(CpuInfo, regs) as i64 + offset_of!(GuestFrame, error_code) as i64,
     exit_syscall = const EXIT_SYSCALL,
+    exit_sysenter = const EXIT_SYSENTER,
+    user_ss = const FLAT_RING3_SS32,
+    user_cs32 = const FLAT_RING3_CS32,
+    interrupts_on = const rflags::IF,
+    fixed_flags = const rflags::FIXED,
     exit_bad_frame = const EXIT_BAD_FRAME,
 );
 
@@ -77,4 +85,6 @@ unsafe extern "C" {
     pub static trap_stubs: [u8; 0];
     /// Common part of the SYSCALL stubs.
     pub static syscall_common: [u8; 0];
+    /// Where SYSENTER leads.
+    pub static sysenter_entry: [u8; 0];
 }

@@ -16,7 +16,7 @@ use xen_abi::arch_x86::FLAT_RING3_CS32;
 use xen_abi::hypercall::__HYPERVISOR_iret;
 use zerocopy::IntoBytes;
 
-use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL};
+use super::cpuinfo::{CpuInfo, EXIT_BAD_FRAME, EXIT_SYSCALL, EXIT_SYSENTER};
 use super::host::{HW, Hw, hv};
 use super::layout::{GDT_OFFSET, HYPERVISOR_END, LDT_OFFSET, M2P_GUEST, M2P_GUEST_END, cpu_area};
 use super::run::Loaded;
@@ -114,6 +114,7 @@ fn interruption(l: &mut Loaded, reason: u32) {
             irq::note(reason as u8);
             return;
         }
+        EXIT_SYSENTER => sysenter(l),
         EXIT_BAD_FRAME => {
             let address = cpu::cr2();
             cpu::sti();
@@ -157,6 +158,19 @@ fn user_syscall(l: &mut Loaded) -> Delivered {
         return no_syscall(l);
     }
     with_context(l, |cx| bounce::callback(cx, entry, "syscall"))
+}
+
+/// SYSENTER: a system call of a 32-bit program. Without a handler it faults, as where the instruction is not set up.
+#[inline(never)]
+fn sysenter(l: &mut Loaded) -> Delivered {
+    let entry = l.state.callbacks.sysenter;
+    with_context(l, |cx| {
+        // A kernel that executes it has lost its stack: it is stopped.
+        if cx.state.mode == Mode::Kernel || entry.address == 0 {
+            return bounce::trap(cx, 13, Some(0));
+        }
+        bounce::callback(cx, entry, "sysenter")
+    })
 }
 
 /// Without a handler SYSCALL is an instruction that the guest does not have.

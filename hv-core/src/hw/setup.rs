@@ -35,8 +35,6 @@ pub fn has_smap() -> bool {
 
 /// The rest, once the CPU's own tables are loaded.
 pub fn late_cpu_setup() {
-    // SAFETY: SYSENTER enters nowhere until a guest has set it up.
-    unsafe { cpu::wrmsr_safe(msr::SYSENTER_CS, 0) };
     if cpu::identity()
         .get_extended_processor_and_feature_identifiers()
         .is_some_and(|e| e.has_rdtscp())

@@ -14,7 +14,7 @@ use x86_64::structures::DescriptorTablePointer;
 use xen_abi::arch_x86::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 use super::cpu::{self, msr};
-use super::cpuinfo::{CpuInfo, INFO_SIZE, syscall_common, trap_stubs};
+use super::cpuinfo::{CpuInfo, INFO_SIZE, syscall_common, sysenter_entry, trap_stubs};
 use super::layout::{self, cpu_area};
 use super::paging::{self, flag};
 use super::percpu::PerCpu;
@@ -240,7 +240,7 @@ impl Code<'_> {
     }
 }
 
-/// Loads this CPU's GDT, TSS, IDT and SYSCALL entry points.
+/// Loads this CPU's GDT, TSS, IDT and the entry points of SYSCALL and SYSENTER.
 pub fn load(cpu_id: CpuId) {
     let base = cpu_area(cpu_id);
     // SAFETY: the window is mapped for good; its page of ours was filled by `create_area`.
@@ -269,8 +269,29 @@ pub fn load(cpu_id: CpuId) {
             | rflags::TF;
         cpu::wrmsr(msr::SFMASK, mask);
     }
+    load_sysenter(base);
     load_idt();
 }
+
+/// Where SYSENTER leads. In long mode CPUs of AMD's have no such instruction; where the selector is null it faults.
+fn load_sysenter(area: u64) {
+    let there = cpu::identity()
+        .get_feature_info()
+        .is_some_and(|f| f.has_sysenter_sysexit());
+    let cs = if there && !cpu::is_amd() { HYP_CS } else { 0 };
+    // SAFETY: the stack is this CPU's frame, the code `sysenter_entry`, the stack segment the descriptor behind that of
+    // the code, which is ours too.
+    unsafe {
+        if cs != 0 {
+            cpu::wrmsr(msr::SYSENTER_ESP, frame_top(area));
+            cpu::wrmsr(msr::SYSENTER_EIP, (&raw const sysenter_entry) as u64);
+        }
+        // An old CPU may have none of the three.
+        cpu::wrmsr_safe(msr::SYSENTER_CS, u64::from(cs));
+    }
+}
+
+const _: () = assert!(HYP_DS == HYP_CS + 8);
 
 /// Descriptors in a page.
 const PER_PAGE: u32 = (PAGE_SIZE / 8) as u32;

@@ -4,8 +4,8 @@
 # saves the callee-saved registers and the stack pointer, loads the guest's frame
 # and leaves by IRET or SYSRET. Whatever brings the CPU back from CPL 3 stores the
 # guest's registers into the frame of this CPU's `CpuInfo`, scrubs them, restores
-# what `enter_guest` saved and returns the reason in eax: the vector, or
-# EXIT_SYSCALL. A trap from CPL 0 instead calls `host_trap(frame)` on the stack
+# what `enter_guest` saved and returns the reason in eax: the vector,
+# EXIT_SYSCALL or EXIT_SYSENTER. A trap from CPL 0 instead calls `host_trap(frame)` on the stack
 # that the CPU chose and resumes where it came from.
 #
 # The frame is laid out as the ABI's cpu_user_regs. INFO_* offsets come from
@@ -160,6 +160,27 @@ syscall_common:
     mov dword ptr [rsp + 4], {exit_syscall}
     PUSH_GPRS
     mov eax, {exit_syscall}
+    RETURN_TO_HOST
+
+# SYSENTER: the CPU has turned interrupts off and found our stack, and nothing else.
+# Where the program was and its stack pointer nobody knows but the program's own
+# kernel. Of the flags TF, NT, AC and DF are still the program's: until TF is
+# cleared, each instruction here ends in a trap to `host_trap`, which ignores it.
+.balign 16
+.global sysenter_entry
+sysenter_entry:
+    push {user_ss}
+    push 0
+    pushfq
+    push {fixed_flags}
+    popfq
+    or dword ptr [rsp], {interrupts_on}
+    push {user_cs32}
+    push 0
+    push 0
+    mov dword ptr [rsp + 4], {exit_sysenter}
+    PUSH_GPRS
+    mov eax, {exit_sysenter}
     RETURN_TO_HOST
 
 # enter_guest(rdi = CpuInfo) -> eax = reason. Interrupts are off.
