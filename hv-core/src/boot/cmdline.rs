@@ -13,6 +13,7 @@ mod memory;
 mod scheduler;
 mod serial;
 mod values;
+mod vmx;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use memory::{Dom0Mem, Dom0Pages, MemAmount};
 pub use scheduler::{Credit2Options, RunQueueBy};
 pub use serial::{Baud, Parity, SerialSettings};
 pub use values::{AbiVersion, LogLevel, LogThreshold, VcpuRange};
+pub use vmx::VmxOptions;
 
 use super::microcode::Wanted;
 use super::reset::Plan;
@@ -144,6 +146,8 @@ pub struct Options {
     pub mwait_idle: bool,
     /// `vga=keep`.
     pub screen: ScreenOwner,
+    /// `ept=`, `vpid=` and `apicv=`.
+    pub vmx: VmxOptions,
 }
 
 impl Options {
@@ -187,6 +191,7 @@ impl Default for Options {
             timer_slop: 50_000,
             mwait_idle: false,
             screen: ScreenOwner::Dom0,
+            vmx: VmxOptions::default(),
         }
     }
 }
@@ -340,8 +345,19 @@ impl Parser {
         }
         if !matches!(
             &*word.name,
-            "sync_console" | "watchdog" | "noreboot" | "nosmp" | "mwait_idle"
+            "sync_console"
+                | "watchdog"
+                | "noreboot"
+                | "nosmp"
+                | "mwait_idle"
+                | "apicv"
+                | "ept"
+                | "vpid"
         ) {
+            return None;
+        }
+        // It can be a list, too.
+        if word.name == "ept" && word.switch().is_none() {
             return None;
         }
         let Some(switch) = word.switch() else {
@@ -353,6 +369,9 @@ impl Parser {
         match &*word.name {
             "sync_console" => options.sync_console = on,
             "mwait_idle" => options.mwait_idle = on,
+            "apicv" => options.vmx.apicv = on,
+            "ept" => options.vmx.ept = on,
+            "vpid" => options.vmx.vpid = on,
             "watchdog" => options.watchdog = if on { Watchdog::On } else { Watchdog::Off },
             "noreboot" => {
                 options.after_panic = if on {
@@ -415,6 +434,7 @@ impl Parser {
             },
             "sched" => Self::set_scheduler,
             "vga" => Self::set_vga,
+            "ept" => |parser, value| vmx::look_at_ept(value, &mut parser.findings),
             "abi" => |parser, value| {
                 parser.options.abi = AbiVersion::parse(value)?;
                 Some(())

@@ -287,7 +287,8 @@ impl Hypervisor {
     fn new_map(&self, id: DomId) -> Result<Translated, Errno> {
         let containers = self.facts.hvm.as_ref().ok_or(Errno::EOPNOTSUPP)?;
         let bits = u32::from(containers.address_bits).min(ADDRESS_BITS);
-        Translated::new(id, self.backing.machine, bits, DEFAULT_POOL)
+        let format = containers.format();
+        Translated::new(id, self.backing.machine, format, bits, DEFAULT_POOL)
     }
 
     /// Makes the vCPUs of a domain, all down, or what is missing of them.

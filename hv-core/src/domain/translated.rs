@@ -102,13 +102,14 @@ pub struct Translated {
 }
 
 impl Translated {
-    /// An empty map for addresses below `1 << address_bits` bytes, with so many pages (one or more) set aside for its tables.
+    /// An empty map in this format for addresses below `1 << address_bits` bytes, with so many pages (one or more) set aside for its tables.
     ///
     /// # Errors
     /// `ENOMEM`; `EINVAL` for addresses of fewer than 32 or more than 48 bits.
     pub fn new(
         id: DomId,
         machine: &'static dyn Machine,
+        format: Format,
         address_bits: u32,
         pool_pages: u64,
     ) -> Result<Self, Errno> {
@@ -137,7 +138,7 @@ impl Translated {
         Ok(Self {
             id,
             ram,
-            map: Radix::new(Format::Npt, root, 1 << (address_bits - 12)),
+            map: Radix::new(format, root, 1 << (address_bits - 12)),
             inner: Mutex::new(rank::TRANSLATED, inner),
             generation: AtomicU64::new(1),
             max_gfn: AtomicU64::new(0),

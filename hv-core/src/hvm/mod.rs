@@ -6,6 +6,7 @@
 //! module says so.
 
 pub mod asid;
+pub mod block;
 pub mod controls;
 pub mod copies;
 pub mod cpuid;
@@ -29,4 +30,6 @@ pub mod svm_facts;
 pub mod vectors;
 pub mod vmcb;
 pub mod vmcs;
+pub mod vmx_facts;
+pub mod vmx_maps;
 pub mod walk;

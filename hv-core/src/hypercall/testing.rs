@@ -33,6 +33,7 @@ use crate::hvm::state::HvmState;
 use crate::hvm::svm_facts::Features;
 use crate::hvm::vmcb::{Maps, Vmcb, Words};
 use crate::irq::tests::machine as wires;
+use crate::mm::p2m::Format;
 use crate::pv::frame::GuestFrame;
 use crate::pv::state::{PvState, StateBox};
 use crate::sched::{Affinity, Layout, Pools, Scheduler};
@@ -226,8 +227,8 @@ impl Fixture {
     /// Adds a domain without rights whose guest frames are translated.
     pub fn add_translated(&self, id: DomId) -> Arc<Domain> {
         let mut domain = new_domain(self.hv, id, DomainKind::Hvm, Rights::Guest);
-        let map = Translated::new(id, self.machine, ADDRESS_BITS, DEFAULT_POOL).unwrap();
-        domain.translated = Some(map);
+        let map = Translated::new(id, self.machine, Format::Npt, ADDRESS_BITS, DEFAULT_POOL);
+        domain.translated = Some(map.unwrap());
         enter_domain(self.hv, domain)
     }
 

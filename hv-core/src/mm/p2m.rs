@@ -1,7 +1,7 @@
 //! Tables that translate guest frames for the processor (nested paging): what a guest without page-table
 //! privileges of its own calls physical memory.
 //!
-//! - [`format`]: how one entry is written for the processor.
+//! - [`format`]: how one entry is written for the processor, of either vendor.
 //! - [`pool`]: the pages that tables are made of, set aside for one domain.
 //! - [`change`]: setting, clearing, splitting and merging entries.
 //!
@@ -35,7 +35,7 @@ use super::pte::{ENTRIES, Level};
 use crate::base::{Gfn, Mfn};
 
 pub use change::{Former, Grants, Taken};
-pub use format::{Format, Slot};
+pub use format::{Format, Slot, eptp};
 pub use pool::Pool;
 
 /// What stands behind a guest frame.
@@ -110,6 +110,12 @@ impl P2mKind {
             self,
             Self::Ram | Self::Mmio | Self::GrantWrite | Self::ForeignWrite
         )
+    }
+
+    /// Whether the guest may execute what is there: only what is its own.
+    #[must_use]
+    pub const fn may_execute(self) -> bool {
+        self.is_ram()
     }
 
     /// Whether there is a page at all, of whomever, or of a device.

@@ -152,6 +152,36 @@ fn consoles_are_a_list() {
 }
 
 #[test]
+fn parts_of_vt_x_can_be_left_off() {
+    assert_eq!(clean("apicv vpid=on ept=1").vmx, VmxOptions::default());
+    assert_eq!(clean("").vmx, VmxOptions::default());
+    let off = clean("no-apicv vpid=0 ept=off").vmx;
+    assert!(!off.apicv && !off.vpid && !off.ept);
+    assert!(!clean("no-ept").vmx.ept && clean("no-ept ept").vmx.ept);
+    // What is the case anyway, and what is not.
+    assert!(clean("ept=no-ad,pml=0,exec-sp").vmx.ept);
+    for item in ["ad", "pml=1", "no-exec-sp", "exec-sp=off"] {
+        let parsed = Parsed::new(&format!("ept=no-pml,{item}"));
+        assert_eq!(parsed.options, Options::default());
+        assert_eq!(parsed.diagnostics, [missing(&format!("ept={item}"))]);
+    }
+    for bad in [
+        "ept=fast",
+        "ept=ad=maybe",
+        "ept=0,ad",
+        "no-ept=ad",
+        "vpid=some",
+    ] {
+        let parsed = Parsed::new(bad);
+        assert_eq!(parsed.options, Options::default());
+        assert!(
+            matches!(&parsed.diagnostics[..], [Diagnostic::BadValue { .. }]),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
 fn the_screen_can_be_kept() {
     assert_eq!(clean("").screen, ScreenOwner::Dom0);
     assert_eq!(clean("vga=current,keep").screen, ScreenOwner::Shared);

@@ -12,7 +12,11 @@ const ME: DomId = 1;
 const PEER: DomId = 2;
 
 pub(super) fn map(bank: &'static Bank, pool: u64) -> Translated {
-    Translated::new(ME, bank, ADDRESS_BITS, pool).unwrap()
+    map_of(Format::Npt, bank, pool)
+}
+
+fn map_of(format: Format, bank: &'static Bank, pool: u64) -> Translated {
+    Translated::new(ME, bank, format, ADDRESS_BITS, pool).unwrap()
 }
 
 /// What `Domain::settle_map` does after its flush.
@@ -366,7 +370,7 @@ fn what_was_removed_must_be_settled() {
 #[test]
 fn no_map_without_memory() {
     let bank = Bank::new();
-    let new = |bits, pages| Translated::new(ME, bank, bits, pages).err();
+    let new = |bits, pages| Translated::new(ME, bank, Format::Ept, bits, pages).err();
     assert_eq!(new(ADDRESS_BITS, 1 << 20), Some(Errno::ENOMEM));
     assert_eq!(new(31, 8), Some(Errno::EINVAL));
     assert_eq!(new(49, 8), Some(Errno::EINVAL));

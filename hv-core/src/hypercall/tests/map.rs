@@ -7,7 +7,7 @@ use crate::base::{Gfn, Mfn};
 use crate::domain::translated::{ADDRESS_BITS, After, DEFAULT_POOL};
 use crate::domain::{Domain, DomainKind, Limits, Machine, Removed, Rights, Step, Translated};
 use crate::hypercall::testing::{Fixture, MAX_PAGES};
-use crate::mm::p2m::P2mKind;
+use crate::mm::p2m::{Format, P2mKind};
 
 const ID: u16 = 7;
 
@@ -20,8 +20,8 @@ fn domain(f: &Fixture) -> Arc<Domain> {
         grants: crate::grants::Limits::default(),
     };
     let mut domain = Domain::new(ID, DomainKind::Hvm, Rights::Guest, limits, f.hv.backing).unwrap();
-    let map = Translated::new(ID, f.machine, ADDRESS_BITS, DEFAULT_POOL).unwrap();
-    domain.translated = Some(map);
+    let map = Translated::new(ID, f.machine, Format::Ept, ADDRESS_BITS, DEFAULT_POOL);
+    domain.translated = Some(map.unwrap());
     let domain = Arc::new(domain);
     f.hv.add(domain.clone()).unwrap();
     domain

@@ -1,5 +1,7 @@
 //! The tree against a map of ranges, seen through a walk of its own as the processor does it.
 
+mod formats;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +10,7 @@ use xen_abi::errno::Errno;
 
 use super::*;
 use crate::mm::pte::ENTRIES;
+use formats::{Access, Read, of_kind};
 
 /// Pages of memory; the tables are among them.
 const PAGES: usize = 48;
@@ -29,26 +32,19 @@ impl Memory {
     }
 }
 
-/// What the processor finds: the page and whether it may write (AMD APM vol. 2, 5.3 and 15.25.5).
-fn walk(m: &Memory, root: Mfn, gfn: u64) -> Option<(u64, bool)> {
+/// What the processor finds: the page and what it may do with it.
+fn walk(format: Format, m: &Memory, root: Mfn, gfn: u64) -> Option<(u64, Access)> {
     let mut table = root.0;
     for shift in [27, 18, 9, 0] {
         let entry = m.0[table as usize][(gfn >> shift & 511) as usize].load(Ordering::Relaxed);
-        if entry & 1 == 0 {
-            return None;
+        match formats::read(format, shift, entry) {
+            Read::Nothing => return None,
+            Read::Table(next) => table = next,
+            Read::Page(first, access) => {
+                let inside = gfn & ((1 << shift) - 1);
+                return Some((first + inside, access));
+            }
         }
-        assert_ne!(entry & 4, 0, "a nested walk is one of user mode");
-        let frame = entry >> 12 & 0xff_ffff_ffff;
-        let large = entry & 1 << 7 != 0;
-        if shift == 0 || large {
-            assert!(shift < 27, "no mappings of 512 GiB");
-            let inside = gfn & ((1 << shift) - 1);
-            assert_eq!(frame & ((1 << shift) - 1), 0, "reserved bits");
-            return Some((frame + inside, entry & 2 != 0));
-        }
-        assert_ne!(entry & 2, 0, "rights are those of the mapping");
-        assert_eq!(entry >> 63, 0);
-        table = frame;
     }
     unreachable!()
 }
@@ -126,7 +122,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(pages: u64) -> Self {
+    fn new(format: Format, pages: u64) -> Self {
         let m = Memory::new();
         let mut pool = Pool::new();
         for page in 1..=pages {
@@ -134,7 +130,7 @@ impl Bench {
         }
         let root = pool.take(&m).unwrap();
         Self {
-            radix: Radix::new(Format::Npt, root, LIMIT),
+            radix: Radix::new(format, root, LIMIT),
             m,
             inventory: Inventory::new(pool),
             model: Model::default(),
@@ -172,19 +168,20 @@ impl Bench {
     }
 
     fn check(&self) {
+        let format = self.radix.format();
         for gfn in corners() {
             let expected = self.model.get(gfn);
             let seen = self.radix.lookup(&self.m, Gfn(gfn)).unwrap();
             match expected {
                 Some((mfn, kind)) => {
                     assert_eq!((seen.mfn.0, seen.kind), (mfn, kind), "gfn {gfn:#x}");
-                    let found = walk(&self.m, self.radix.root(), gfn);
-                    let present = kind.has_page().then_some((mfn, kind.may_write()));
+                    let found = walk(format, &self.m, self.radix.root(), gfn);
+                    let present = kind.has_page().then(|| (mfn, of_kind(kind)));
                     assert_eq!(found, present, "gfn {gfn:#x}");
                 }
                 None => {
                     assert_eq!(seen.kind, P2mKind::Hole, "gfn {gfn:#x}");
-                    assert_eq!(walk(&self.m, self.radix.root(), gfn), None);
+                    assert_eq!(walk(format, &self.m, self.radix.root(), gfn), None);
                 }
             }
         }
@@ -385,11 +382,15 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn the_tree_is_the_map(pages in 2..40u64, ops in proptest::collection::vec(op(), 1..60)) {
-        let mut bench = Bench::new(pages);
+    fn the_tree_is_the_map(
+        format in formats::any(),
+        pages in 2..40u64,
+        ops in proptest::collection::vec(op(), 1..60),
+    ) {
+        let mut bench = Bench::new(format, pages);
         for op in &ops {
             bench.run(op);
         }
@@ -405,7 +406,7 @@ proptest! {
 /// What is split is the same mapping, and can be made one again.
 #[test]
 fn split_and_merge_change_nothing() {
-    let mut bench = Bench::new(8);
+    let mut bench = Bench::new(Format::Npt, 8);
     bench.run(&Op::Set(1 << 18, 18, 0, P2mKind::Ram));
     assert_eq!(bench.inventory.pool.free(), 6);
     bench.run(&Op::Split(1 << 18, 0));
@@ -434,7 +435,7 @@ fn split_and_merge_change_nothing() {
 /// What is promised has no page and costs no table, however much it is; a part of it that gets one splits it.
 #[test]
 fn a_promise_is_an_entry_at_any_level() {
-    let mut bench = Bench::new(8);
+    let mut bench = Bench::new(Format::Npt, 8);
     for (gfn, order) in [(3, 0), (512, 9), (1 << 18, 18)] {
         bench.run(&Op::Set(gfn, order, 0, P2mKind::OnDemand));
         let found = bench.radix.lookup(&bench.m, Gfn(gfn)).unwrap();
@@ -468,7 +469,7 @@ fn a_promise_is_an_entry_at_any_level() {
 /// Where the pool is too small, nothing is begun.
 #[test]
 fn a_small_pool_leaves_things_as_they_are() {
-    let mut bench = Bench::new(3);
+    let mut bench = Bench::new(Format::Npt, 3);
     let set = |bench: &mut Bench, gfn, order| {
         let at = (Gfn(gfn), order);
         bench
@@ -493,7 +494,7 @@ fn a_small_pool_leaves_things_as_they_are() {
 
 #[test]
 fn what_does_not_exist_is_refused() {
-    let mut bench = Bench::new(8);
+    let mut bench = Bench::new(Format::Npt, 8);
     let mut set = |gfn, order, mfn, kind| {
         bench.radix.set(
             &bench.m,
@@ -529,7 +530,7 @@ fn what_does_not_exist_is_refused() {
 /// A look-up that was overtaken says so.
 #[test]
 fn a_look_up_notices_that_a_table_went() {
-    let mut bench = Bench::new(8);
+    let mut bench = Bench::new(Format::Npt, 8);
     bench.run(&Op::Set(5, 0, 0, P2mKind::Ram));
     let place = bench.radix.descend(&bench.m, Gfn(5), Level::L1, || {
         bench.radix.unlink();

@@ -371,12 +371,16 @@ impl Model<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn references_are_those_of_the_entries(pool in 4..12u64, ops in proptest::collection::vec(op(), 1..50)) {
+    fn references_are_those_of_the_entries(
+        format in proptest::sample::select(&[Format::Npt, Format::Ept]),
+        pool in 4..12u64,
+        ops in proptest::collection::vec(op(), 1..50),
+    ) {
         let bank = Bank::new();
-        let map = map(bank, pool);
+        let map = map_of(format, bank, pool);
         let mut model = Model {
             bank,
             map: &map,
