@@ -274,6 +274,7 @@ pub fn archive(layout: &Layout, kernel: &Kernel, more: &More) -> Result<Vec<u8>>
     for tree in TREES.iter().chain(more.trees) {
         image.tree(tree)?;
     }
+    guests::add_endings(&mut image.archive, "usr/sbin");
     image.busybox_links()?;
     image.libraries()?;
     modules::add(

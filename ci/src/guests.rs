@@ -15,14 +15,19 @@ pub const BACKENDS: &[&str] = &["brd", "bridge", "loop", "xen-blkback", "xen-net
 /// Modules of a guest.
 const FRONTENDS: &[&str] = &["xen-blkfront", "xen-netfront"];
 
-/// Commands that the kernel itself calls, and what they do: nobody is told who could end a system in good order.
+/// Commands that end a system, which the kernel calls, too: nobody is told who could end it in good order.
 const ENDINGS: &[(&str, &str)] = &[
-    (
-        "sbin/poweroff",
-        "#!/bin/sh\nexec /bin/busybox poweroff -f\n",
-    ),
-    ("sbin/reboot", "#!/bin/sh\nexec /bin/busybox reboot -f\n"),
+    ("poweroff", "#!/bin/sh\nexec /bin/busybox poweroff -f\n"),
+    ("reboot", "#!/bin/sh\nexec /bin/busybox reboot -f\n"),
 ];
+
+/// Adds these commands to a folder.
+pub fn add_endings(archive: &mut Archive, folder: &str) {
+    for (name, script) in ENDINGS {
+        let path = format!("{folder}/{name}");
+        archive.file(&path, 0o755, script.as_bytes().to_vec());
+    }
+}
 
 /// Adds `guest/vmlinuz`, which is Debian's, `guest/vmlinux.gz`, the same in a form that is unpacked in a tenth of
 /// the time, `guest/initrd.gz`, and `guest/release`, the kernel's version.
@@ -56,9 +61,7 @@ fn initramfs(layout: &Layout, kernel: &Kernel, busybox: &Path) -> Result<Vec<u8>
     }
     // Its own name is on that list too.
     archive.copy("usr/bin/busybox", busybox, 0o755)?;
-    for (path, script) in ENDINGS {
-        archive.file(path, 0o755, script.as_bytes().to_vec());
-    }
+    add_endings(&mut archive, "sbin");
     archive.copy("usr/bin/bench", &dom0::program(layout, "bench")?, 0o755)?;
     let init = layout.root.join("tests-linux-guests/guest/guests/init");
     archive.copy("init", &init, 0o755)?;

@@ -43,7 +43,7 @@ for name in $all; do
 done
 eventually "no back end is left" 60 no_backends
 # The heap keeps the pieces, of 64 pages each, in which dom0 still has something: more with more guests.
-eventually "all memory is free again" 30 all_free $((XMANY > 16 ? 160 : 32))
+eventually "all memory is free again" 30 all_free $((XMANY > 16 ? XMANY * 16 / 3 : 32))
 BEFORE=$(free-pages)
 runs xl create /tmp/g1.cfg
 open_console g1

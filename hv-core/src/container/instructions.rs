@@ -178,6 +178,10 @@ fn control_register<H: Host + Room>(cx: &mut Cell<'_, H>, (cr, write, gpr): CrAc
             let value = cx.register(Register::Cr4);
             return read_control(cx, value, gpr, operation.length);
         }
+        Operation::ReadControl { cr: 8, gpr } => {
+            let value = cx.state.lapic.cr8().into();
+            return read_control(cx, value, gpr, operation.length);
+        }
         Operation::WriteControl { cr: 0, gpr } => Change::Cr0(value_of(gpr)),
         Operation::WriteControl { cr: 8, gpr } => Change::Cr8(value_of(gpr)),
         Operation::WriteControl { cr: 4, gpr } => Change::Cr4(value_of(gpr)),

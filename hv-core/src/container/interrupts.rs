@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::exits::emulator_state;
 use super::memory::Glance;
-use super::{Cell, Ready, Room, go_down};
+use super::{Cell, Ready, Room, crash, go_down};
 use crate::base::Nanos;
 use crate::domain::{Domain, Owed, RunFlags, Vcpu};
 use crate::hvm::delivery::{NmiWindow, Situation, Source, upcall_vector};
@@ -69,8 +69,30 @@ pub fn prepare<H: Host + Room>(cx: &mut Cell<'_, H>) -> Ready {
     if !cx.vcpu.owes_nothing() {
         pay(cx);
     }
+    if cx.state.processor.wants_directories() && !load_directories(cx) {
+        return Ready::Look;
+    }
     deliver(cx);
     Ready::Enter
+}
+
+/// Loads the entries above PAE's tables for the processor; without them the guest cannot go on.
+#[cold]
+fn load_directories<H: Host + Room>(cx: &mut Cell<'_, H>) -> bool {
+    let mode = cx.paging();
+    let found = cx.domain.translated.as_ref();
+    let Some(entries) = found.and_then(|map| Glance(map).directories(&mode)) else {
+        log::error!(
+            "d{}v{}: the page directory pointers at {:#x} cannot be loaded",
+            cx.domain.id,
+            cx.vcpu.id,
+            mode.cr3
+        );
+        crash(cx);
+        return false;
+    };
+    cx.state.processor.set_directories(entries);
+    true
 }
 
 /// Does what the vCPU is owed. Its clock and runstate are published by the run loop.
@@ -166,7 +188,8 @@ fn deliver<H: Host + Room>(cx: &mut Cell<'_, H>) {
     }
     let boundary = decision.nmi_window == NmiWindow::Boundary;
     let processor = &mut cx.state.processor;
-    processor.want_interrupt_window(decision.interrupt_window || boundary);
+    let told = processor.want_nmi_window(boundary);
+    processor.want_interrupt_window(decision.interrupt_window || boundary && !told);
     processor.intercept(Intercept::TaskPriority, decision.watch_task_priority);
     processor.set_task_priority(cx.state.lapic.cr8());
 }

@@ -32,6 +32,19 @@ impl Glance<'_> {
         let word = self.load(found.gpa)?;
         Some((word >> (8 * (found.gpa & 7))) as u8)
     }
+
+    /// The four entries above PAE's tables, which begin at CR3; `None` where one is not as it has to be (Intel SDM vol. 3, table 4-8).
+    pub(super) fn directories(&self, mode: &PagingMode) -> Option<[u64; 4]> {
+        let reserved = |entry: u64| {
+            let address = (1 << mode.address_bits.clamp(32, 52)) - 1;
+            entry & 1 != 0 && entry & (!address | 0x1e6) != 0
+        };
+        let mut entries = [0; 4];
+        for (index, entry) in (0..).zip(&mut entries) {
+            *entry = self.load((mode.cr3 & 0xffff_ffe0) + 8 * index)?;
+        }
+        (!entries.into_iter().any(reserved)).then_some(entries)
+    }
 }
 
 impl GuestPhysical for Glance<'_> {

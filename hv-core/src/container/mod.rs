@@ -20,6 +20,7 @@ mod room;
 mod tests;
 
 use crate::domain::ShutdownReason;
+use crate::hvm::processor::Processor;
 use crate::hvm::state::HvmState;
 use crate::hypercall::{Ctx, Host};
 
@@ -45,6 +46,7 @@ pub enum Ready {
 /// The domain breaks what we can do for it: it goes down as crashed, after the reason was logged.
 fn crash<H: Host + Room>(cx: &mut Cell<'_, H>) {
     go_down(cx, xen_abi::sched::SHUTDOWN_crash);
+    cx.state.processor.complete_frame(cx.regs);
     log::error!(
         "d{}v{}: crashed in its container: cr0 {:#x} cr2 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
         cx.domain.id,

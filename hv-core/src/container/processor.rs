@@ -4,7 +4,7 @@ use super::exits::shutdown;
 use super::{Cell, Room};
 use crate::base::insn::CodeSize;
 use crate::hvm::emulate::Exception;
-use crate::hvm::processor::{Event, EventKind, Processor, Register, SegmentName};
+use crate::hvm::processor::{Event, EventKind, Processor, Register, SegmentName, is_big, is_long};
 use crate::hvm::walk::{PagingMode, cr0, efer};
 use crate::hypercall::Host;
 use crate::pv::frame::{GuestFrame, rflags};
@@ -69,13 +69,13 @@ impl<H: Host + Room> Cell<'_, H> {
 
     /// What code the guest runs.
     pub(super) fn code_size(&self) -> CodeSize {
-        let code = self.state.processor.segment(SegmentName::Cs);
+        let code = self.state.processor.attributes(SegmentName::Cs);
         let protected = self.register(Register::Cr0) & cr0::PE != 0;
         if !protected || self.regs.rflags & rflags::VM != 0 {
             CodeSize::Bits16
-        } else if self.register(Register::Efer) & efer::LMA != 0 && code.is_long() {
+        } else if self.register(Register::Efer) & efer::LMA != 0 && is_long(code) {
             CodeSize::Bits64
-        } else if code.is_big() {
+        } else if is_big(code) {
             CodeSize::Bits32
         } else {
             CodeSize::Bits16

@@ -7,8 +7,10 @@ use xen_abi::hvm_op as abi;
 use xen_abi::sched::{SHUTDOWN_MAX, SHUTDOWN_reboot};
 
 use super::machine::Machine;
+use crate::hvm::block::Block;
 use crate::hvm::svm_facts::Features;
 use crate::hvm::vmcb::{Maps, Vmcb};
+use crate::hvm::vmcs::{Common, Vmcs};
 use crate::mm::p2m::Format;
 
 #[cfg(test)]
@@ -32,6 +34,8 @@ pub enum BlockShape {
         /// What the CPUs have.
         features: Features,
     },
+    /// A VMCS of VT-x.
+    Vmcs(Common),
 }
 
 /// What the machine's processors offer for guests in containers.
@@ -51,6 +55,7 @@ impl Containers {
     pub const fn vendor(&self) -> Vendor {
         match self.shape {
             BlockShape::Vmcb { .. } => Vendor::Amd,
+            BlockShape::Vmcs(_) => Vendor::Intel,
         }
     }
 
@@ -63,18 +68,29 @@ impl Containers {
         }
     }
 
-    /// A control block, as after a reset, in a page of its own, which [`Machine::free_page`] takes back. It lacks the
+    /// A control block, as after a reset, in pages of its own ([`Block::pages`]), which [`Machine::free_page`] takes back. It lacks the
     /// nested root.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn make_block(&self, machine: &'static dyn Machine) -> Result<Vmcb, Errno> {
+    pub fn make_block(&self, machine: &'static dyn Machine) -> Result<Block, Errno> {
         let page = machine.alloc_page().ok_or(Errno::ENOMEM)?;
-        match self.shape {
+        let words = machine.words(page);
+        let common = match self.shape {
             BlockShape::Vmcb { maps, features } => {
-                Ok(Vmcb::new(page, machine.words(page), maps, features))
+                return Ok(Vmcb::new(page, words, maps, features).into());
             }
+            BlockShape::Vmcs(common) => common,
+        };
+        let mut task = None;
+        if common.wants_task_page() {
+            let Some(second) = machine.alloc_page() else {
+                machine.free_page(page);
+                return Err(Errno::ENOMEM);
+            };
+            task = Some((second, machine.words(second)));
         }
+        Ok(Vmcs::new((page, words), task, common).into())
     }
 }
 

@@ -79,6 +79,12 @@ impl Asids {
         self.flush_owed.set(true);
     }
 
+    /// Changes with each full flush: what nested tables led to before is not used in a new one.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
     /// Changes when the CPU started again.
     #[must_use]
     pub fn starts(&self) -> u32 {

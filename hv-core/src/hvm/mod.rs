@@ -6,6 +6,7 @@
 //! module says so.
 
 pub mod asid;
+pub mod block;
 pub mod controls;
 pub mod copies;
 pub mod cpuid;

@@ -5,6 +5,7 @@
 //! the exit copies them back. So what handles an exit changes the frame.
 
 use crate::base::Mfn;
+use crate::pv::frame::GuestFrame;
 
 use super::exit::Exit;
 
@@ -40,6 +41,18 @@ pub mod attribute {
     pub const G: u16 = 1 << 11;
 }
 
+/// Whether these attributes are those of 64-bit code, as long mode understands it.
+#[must_use]
+pub const fn is_long(attributes: u16) -> bool {
+    attributes & attribute::L != 0
+}
+
+/// Whether operands and addresses are 32 bits wide by default.
+#[must_use]
+pub const fn is_big(attributes: u16) -> bool {
+    attributes & attribute::DB != 0
+}
+
 impl Segment {
     /// The descriptor's privilege level.
     #[must_use]
@@ -50,13 +63,13 @@ impl Segment {
     /// Whether it is 64-bit code, as long mode understands it.
     #[must_use]
     pub const fn is_long(&self) -> bool {
-        self.attributes & attribute::L != 0
+        is_long(self.attributes)
     }
 
     /// Whether operands and addresses are 32 bits wide by default.
     #[must_use]
     pub const fn is_big(&self) -> bool {
-        self.attributes & attribute::DB != 0
+        is_big(self.attributes)
     }
 }
 
@@ -186,7 +199,7 @@ pub enum Intercept {
     InvalidOpcode,
 }
 
-/// What one vCPU's hardware container can do. AMD-V implements it over a VMCB.
+/// What one vCPU's hardware container can do. AMD-V implements it over a VMCB, VT-x over a VMCS.
 pub trait Processor {
     /// A register as the guest sees it.
     fn read(&self, which: Register) -> u64;
@@ -197,6 +210,11 @@ pub trait Processor {
 
     /// A segment register.
     fn segment(&self, which: SegmentName) -> Segment;
+
+    /// The attributes of a segment register alone; not for GDTR and IDTR.
+    fn attributes(&self, which: SegmentName) -> u16 {
+        self.segment(which).attributes
+    }
 
     /// Changes a segment register. SS takes the privilege level ([`Self::cpl`]) with it: it becomes its DPL.
     fn set_segment(&mut self, which: SegmentName, value: Segment);
@@ -235,12 +253,18 @@ pub trait Processor {
     /// Whether an NMI is being handled: the guest takes no other until its IRET.
     fn nmi_masked(&self) -> bool;
 
-    /// Sets or ends that. See [`Exit::IretDone`].
+    /// Sets or ends that. See [`Exit::IretDone`] and [`Exit::NmiWindow`].
     fn set_nmi_masked(&mut self, on: bool);
 
     /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt, whatever its task priority; or
     /// takes that back. It stays until taken back.
     fn want_interrupt_window(&mut self, wanted: bool);
+
+    /// Asks for an exit as soon as the guest can take an NMI, whatever RFLAGS say, or takes that back; `false`: the hardware has no such
+    /// thing, so an interrupt window has to do.
+    fn want_nmi_window(&mut self, _: bool) -> bool {
+        false
+    }
 
     /// Sets what the guest reads from CR8, 0 to 15.
     fn set_task_priority(&mut self, cr8: u8);
@@ -251,13 +275,102 @@ pub trait Processor {
     /// The root of the tables that translate the guest's physical addresses.
     fn set_nested_root(&mut self, root: Mfn);
 
-    /// The tag of this guest's translations for the next entry, and whether all translations of the CPU go first.
-    fn set_asid(&mut self, asid: u32, flush: bool);
-
     /// Nothing that the guest's own tables led to is used again. Not for changes of the nested tables, which more
     /// than one CPU may know: those flush the CPUs.
     fn forget_translations(&mut self);
 
     /// Turns an intercept on or off.
     fn intercept(&mut self, what: Intercept, on: bool);
+
+    /// No event waits for the next entry, and none was being delivered.
+    fn forget_events(&mut self);
+
+    /// Puts into the frame what an exit left in the hardware because its handling has no use for it.
+    fn complete_frame(&mut self, _: &mut GuestFrame) {}
+
+    /// Whether [`Self::set_directories`] is to come before the next entry: VT-x does not read them by itself where something else
+    /// than the guest's own MOV to CR3 has chosen them.
+    fn wants_directories(&self) -> bool {
+        false
+    }
+
+    /// The four entries above PAE's tables, at CR3.
+    fn set_directories(&mut self, _: [u64; 4]) {}
+
+    /// Makes the registers what they are after a reset (AMD APM vol. 2, 14.1.3; Intel SDM vol. 3, 10.1.1). Intercepts, offsets
+    /// and the nested root stay. The registers of the frame, RIP 0xfff0 among them, are the caller's to set.
+    fn reset(&mut self) {
+        for (name, value) in after_reset() {
+            self.set_segment(name, value);
+        }
+        for register in ZERO_AFTER_RESET {
+            self.write(register, 0);
+        }
+        self.write(Register::Cr0, RESET_CR0);
+        self.write(Register::Rflags, RESET_RFLAGS);
+        self.write(Register::Rip, 0xfff0);
+        self.write(Register::Dr6, RESET_DR6);
+        self.write(Register::Dr7, RESET_DR7);
+        self.write(Register::Pat, RESET_PAT);
+        self.forget_events();
+        self.set_interrupt_shadow(false);
+        self.set_nmi_masked(false);
+        self.want_interrupt_window(false);
+        self.set_task_priority(0);
+    }
+}
+
+/// CR0 after a reset: ET alone. A guest's caches are on at once.
+const RESET_CR0: u64 = 1 << 4;
+/// RFLAGS: the bit that is always set.
+const RESET_RFLAGS: u64 = 2;
+/// DR6 and DR7 (AMD APM vol. 2, 13.1.1).
+const RESET_DR6: u64 = 0xffff_0ff0;
+const RESET_DR7: u64 = 0x400;
+/// PAT (AMD APM vol. 2, 7.8.2).
+pub const RESET_PAT: u64 = 0x0007_0406_0007_0406;
+
+/// Registers that a reset makes zero.
+const ZERO_AFTER_RESET: [Register; 14] = [
+    Register::Cr2,
+    Register::Cr3,
+    Register::Cr4,
+    Register::Efer,
+    Register::Star,
+    Register::Lstar,
+    Register::Cstar,
+    Register::Sfmask,
+    Register::KernelGsBase,
+    Register::SysenterCs,
+    Register::SysenterEsp,
+    Register::SysenterEip,
+    Register::Rax,
+    Register::Rsp,
+];
+
+/// The segment registers after a reset.
+fn after_reset() -> [(SegmentName, Segment); 10] {
+    let code = Segment {
+        selector: 0xf000,
+        attributes: 0x9b,
+        limit: 0xffff,
+        base: 0xffff_0000,
+    };
+    let of = |attributes| Segment {
+        attributes,
+        limit: 0xffff,
+        ..Segment::default()
+    };
+    [
+        (SegmentName::Cs, code),
+        (SegmentName::Ds, of(0x93)),
+        (SegmentName::Es, of(0x93)),
+        (SegmentName::Ss, of(0x93)),
+        (SegmentName::Fs, of(0x93)),
+        (SegmentName::Gs, of(0x93)),
+        (SegmentName::Ldtr, of(0x82)),
+        (SegmentName::Tr, of(0x8b)),
+        (SegmentName::Gdtr, of(0)),
+        (SegmentName::Idtr, of(0)),
+    ]
 }

@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use xen_abi::errno::Errno;
 
+use super::block::Block;
 use super::lapic::Lapic;
 use super::msr::Msrs;
 use super::processor::{Processor, Register};
-use super::vmcb::Vmcb;
 use super::walk::PagingMode;
 use crate::cpuid::xstate::{FpuLine, reset_fpu};
 use crate::mm::pins::OwedPuts;
@@ -21,7 +21,7 @@ pub struct HvmState {
     /// General registers, rip, rsp and rflags. Segments are the processor's.
     pub regs: GuestFrame,
     /// The rest of its processor's state.
-    pub processor: Vmcb,
+    pub processor: Block,
     /// Its local APIC.
     pub lapic: Lapic,
     /// Its MSRs that the processor does not hold.
@@ -55,7 +55,7 @@ impl HvmState {
     /// # Errors
     /// `ENOMEM`.
     pub fn at_reset(
-        processor: Vmcb,
+        processor: impl Into<Block>,
         lapic: Lapic,
         fpu_lines: usize,
     ) -> Result<StateBox<Self>, Errno> {
@@ -67,7 +67,7 @@ impl HvmState {
                 rflags: rflags::FIXED,
                 ..GuestFrame::default()
             },
-            processor,
+            processor: processor.into(),
             lapic,
             msrs: Msrs::default(),
             debug: [0; 4],

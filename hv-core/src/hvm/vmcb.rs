@@ -12,6 +12,7 @@
 //! One entry is: [`Vmcb::prepare`] (the tag, what the CPU may keep), [`Vmcb::load_frame`], VMRUN, [`Vmcb::left`],
 //! [`Vmcb::store_frame`]; `hw/svm.rs` does all of it.
 
+pub mod exits;
 pub mod layout;
 pub mod maps;
 mod page;
@@ -24,7 +25,7 @@ use crate::pv::frame::GuestFrame;
 
 use super::asid::{Asids, Ticket};
 use super::exit::Exit;
-use super::processor::{Intercept, Processor, Register, Segment, SegmentName};
+use super::processor::{Intercept, Processor, RESET_PAT, Register, SegmentName};
 use super::svm_facts::Features;
 
 use layout::{clean, control, cr0, cr4, efer, fifth, fourth, interrupt, save, third};
@@ -33,13 +34,6 @@ pub use page::Words;
 
 /// A guest's memory is write-back (AMD APM vol. 2, 7.8.2): type 6 in all entries.
 const ALL_WRITE_BACK: u64 = 0x0606_0606_0606_0606;
-/// PAT after a reset (AMD APM vol. 2, 7.8.2).
-const RESET_PAT: u64 = 0x0007_0406_0007_0406;
-/// DR6 and DR7 after a reset (AMD APM vol. 2, 13.1.1).
-const RESET_DR6: u64 = 0xffff_0ff0;
-const RESET_DR7: u64 = 0x400;
-/// RFLAGS after a reset: the bit that is always set.
-const RESET_RFLAGS: u64 = 2;
 
 /// PAUSEs in a row that make a guest leave, and cycles between two of them that begin a new row.
 const PAUSE_COUNT: u32 = 3000;
@@ -162,66 +156,6 @@ impl Vmcb {
         p.set(save::PAT, ALL_WRITE_BACK);
         self.intercept(Intercept::DebugRegisters, true);
         self.intercept(Intercept::Pause, true);
-    }
-
-    /// Makes the registers what they are after a reset (AMD APM vol. 2, 14.1.3). Intercepts, offsets and the nested root
-    /// stay. The registers of the frame, RIP 0xfff0 among them, are the caller's to set.
-    pub fn reset(&mut self) {
-        let code = Segment {
-            selector: 0xf000,
-            attributes: 0x9b,
-            limit: 0xffff,
-            base: 0xffff_0000,
-        };
-        let system = |attributes| Segment {
-            attributes,
-            limit: 0xffff,
-            ..Segment::default()
-        };
-        for (name, value) in [
-            (SegmentName::Cs, code),
-            (SegmentName::Ds, system(0x93)),
-            (SegmentName::Es, system(0x93)),
-            (SegmentName::Ss, system(0x93)),
-            (SegmentName::Fs, system(0x93)),
-            (SegmentName::Gs, system(0x93)),
-            (SegmentName::Ldtr, system(0x82)),
-            (SegmentName::Tr, system(0x8b)),
-            (SegmentName::Gdtr, system(0)),
-            (SegmentName::Idtr, system(0)),
-        ] {
-            self.set_segment(name, value);
-        }
-        for register in [
-            Register::Cr2,
-            Register::Cr3,
-            Register::Cr4,
-            Register::Efer,
-            Register::Star,
-            Register::Lstar,
-            Register::Cstar,
-            Register::Sfmask,
-            Register::KernelGsBase,
-            Register::SysenterCs,
-            Register::SysenterEsp,
-            Register::SysenterEip,
-            Register::Rax,
-            Register::Rsp,
-        ] {
-            self.write(register, 0);
-        }
-        self.write(Register::Cr0, cr0::ET);
-        self.write(Register::Rflags, RESET_RFLAGS);
-        self.write(Register::Rip, 0xfff0);
-        self.write(Register::Dr6, RESET_DR6);
-        self.write(Register::Dr7, RESET_DR7);
-        self.write(Register::Pat, RESET_PAT);
-        self.page.set(control::EVENT_INJECTION, 0);
-        self.page.set(control::EXIT_INTERRUPT_INFO, 0);
-        self.set_interrupt_shadow(false);
-        self.set_nmi_masked(false);
-        self.want_interrupt_window(false);
-        self.set_task_priority(0);
     }
 
     /// Gets everything ready for an entry on this CPU but the registers of the frame. Interrupts are off, and nothing

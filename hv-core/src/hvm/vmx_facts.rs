@@ -12,7 +12,7 @@ mod controls;
 pub use controls::{AtEntry, AtExit, Capabilities, Controls, Pin, Primary, Secondary};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 bitflags! {
     /// IA32_VMX_EPT_VPID_CAP (A.10).
@@ -350,6 +350,18 @@ impl VmxFacts {
     #[must_use]
     pub const fn cr4_in_force(&self, guest: u64) -> u64 {
         self.cr4.conform(guest)
+    }
+
+    /// Bits that CR0 must have while VMX is on, in a guest that is not restricted, and those that it may have.
+    #[must_use]
+    pub const fn cr0_fixed(&self) -> (u64, u64) {
+        (self.cr0.must, self.cr0.may)
+    }
+
+    /// The same of CR4.
+    #[must_use]
+    pub const fn cr4_fixed(&self) -> (u64, u64) {
+        (self.cr4.must, self.cr4.may)
     }
 
     const fn offers(&self, bit: Bit) -> bool {

@@ -5,7 +5,7 @@ use hv_core::mm::{Globals, IoAccess};
 
 use super::smp::Absent;
 use super::start::{Boot, refuse};
-use super::{apic, clock, cpu, cpuid_fault, fpu, mmio, percpu, power, setup, smp, svm, tlb};
+use super::{apic, clock, cpu, cpuid_fault, fpu, hvm, mmio, percpu, power, setup, smp, tlb};
 use crate::say;
 
 /// Where the local APIC is when nobody says otherwise.
@@ -71,7 +71,7 @@ pub fn machine(boot: &Boot) {
     tlb::choose_globals();
     mitigations();
     cpuid_fault::discover();
-    svm::discover();
+    hvm::discover(&boot.command_line.options.vmx);
 }
 
 /// Starts the other CPUs.

@@ -19,7 +19,7 @@ use hv_core::time::Clock;
 use super::cpuinfo::CpuInfo;
 use super::percpu::{self, PerCpu};
 use super::run::{Loaded, note_translations};
-use super::{clock, context, cpu, fpu, paging, svm, tlb, traps};
+use super::{clock, context, cpu, fpu, hvm, paging, tlb, traps};
 use super::{privileged, publish};
 
 /// The memory that copies of hypercalls mean, where that is a guest's in a container.
@@ -100,6 +100,7 @@ pub fn load(this: &PerCpu, l: &mut Loaded<HvmState>, regs: &mut GuestFrame) {
     note_translations(this, &l.domain);
     *regs = l.state.regs;
     let state = &mut *l.state;
+    hvm::load(this, &mut state.processor);
     if let Some(translated) = &l.domain.translated {
         state.processor.set_nested_root(translated.root());
     }
@@ -125,8 +126,10 @@ fn shifted(host: Clock, offset: u64) -> Clock {
 }
 
 /// Takes the guest's state off this CPU.
-pub fn save(state: &mut HvmState, regs: &GuestFrame) {
+pub fn save(this: &PerCpu, state: &mut HvmState, regs: &GuestFrame) {
     state.regs = *regs;
+    state.processor.complete_frame(&mut state.regs);
+    hvm::park(this, &mut state.processor);
     fpu::load_xcr0(fpu::xcr0());
     fpu::save(&mut state.fpu);
     if state.msrs.tsc_aux != 0 {
@@ -156,7 +159,7 @@ pub fn run(this: &PerCpu, l: &mut Loaded<HvmState>) {
         let info: *mut CpuInfo = percpu::info();
         // SAFETY: interrupts are off; the state is a loaded vCPU's, whose nested tables hold what they map until all CPUs
         // that may have used them have flushed (`Translated`); its FPU and XCR0 are loaded; debug registers are intercepted.
-        let exit = unsafe { svm::enter(&mut (*info).regs, &mut l.state.processor) };
+        let exit = unsafe { hvm::enter(&mut (*info).regs, &mut l.state.processor) };
         after_exit(l, exit);
     }
 }

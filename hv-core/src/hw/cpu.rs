@@ -160,6 +160,13 @@ pub fn cr2() -> u64 {
     Cr2::read_raw()
 }
 
+/// Writes the address of the last page fault, which means nothing to us between two of ours.
+#[inline(always)]
+pub fn set_cr2(value: u64) {
+    // SAFETY: the register holds a value and has no effect.
+    unsafe { asm!("mov cr2, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+}
+
 macro_rules! breakpoint_address {
     ($write:ident, $name:literal, $set:path) => {
         #[doc = concat!("Writes ", $name, ".")]

@@ -19,6 +19,7 @@ pub mod guestmem;
 pub mod heap;
 pub mod high;
 pub mod host;
+pub mod hvm;
 mod idle;
 pub mod irq;
 pub mod layout;
@@ -47,6 +48,7 @@ pub mod tlb;
 pub mod traps;
 mod vcpu_timers;
 pub mod vga;
+pub mod vmx;
 mod watchdog;
 
 core::arch::global_asm!(include_str!("boot.S"));

@@ -19,7 +19,7 @@ use hv_core::time::heartbeat::Watch;
 
 use super::cpuinfo::{self, CpuInfo};
 use super::start::short_of_ram;
-use super::svm;
+use super::{hvm, svm, vmx};
 
 /// Most vCPUs of all domains together.
 pub const MAX_UNITS: u32 = 1024;
@@ -134,6 +134,8 @@ pub struct PerCpu {
     pub asids: Asids,
     /// What AMD-V needs of this CPU.
     pub svm: svm::HostState,
+    /// What VT-x needs of this CPU.
+    pub vmx: vmx::HostState,
     /// Counters for the benchmarks' reports.
     pub counts: Counts,
     /// Locks that this CPU holds.
@@ -207,8 +209,9 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         watch: Cell::new(Watch::new()),
         space: Cell::new(core::ptr::null()),
         failed_vector: Cell::new(0),
-        asids: Asids::new(svm::asids()),
+        asids: Asids::new(hvm::tags()),
         svm: svm::HostState::default(),
+        vmx: vmx::HostState::default(),
         counts: Counts::default(),
         #[cfg(debug_assertions)]
         held: RefCell::default(),

@@ -71,7 +71,7 @@ fn host_setup() -> HostSetup {
         tsc_aux: TscAux::Missing,
         xcr0: fpu::xcr0(),
         // What they have of their own is switched with them.
-        hvm: super::svm::usable().map(|_| HvmSetup { unkept: &[] }),
+        hvm: super::hvm::usable().map(|_| HvmSetup { unkept: &[] }),
     }
 }
 

@@ -387,7 +387,7 @@ fn take_off(loaded: &mut Option<Guest>) -> Option<Guest> {
     let regs = unsafe { &(*info).regs };
     match &mut l {
         Guest::Pv(l) => context::save(&mut l.state, regs),
-        Guest::Hvm(l) => container::save(&mut l.state, regs),
+        Guest::Hvm(l) => container::save(percpu::this(), &mut l.state, regs),
     }
     Some(l)
 }

@@ -73,5 +73,12 @@ pub fn registers(out: &mut dyn core::fmt::Write) -> core::fmt::Result {
     writeln!(
         out,
         "this CPU: {exits} guest entries, {roots} CR3 loads, {flushes} full TLB flushes"
+    )?;
+    let Some((runs, accesses)) = super::vmx::counts() else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "this CPU: {runs} runs of VT-x guests, {accesses} VMREADs and VMWRITEs"
     )
 }

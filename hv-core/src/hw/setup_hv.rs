@@ -6,8 +6,7 @@ use hv_core::base::CpuId;
 use hv_core::boot::acpi::Fadt;
 use hv_core::console::{ConsoleSink, ReadRequest, ReadResult};
 use hv_core::domain::{
-    Backing, BlockShape, Containers, CpuPlace, Diagnostics, Facts, Hypervisor, Identity, Processor,
-    Services,
+    Backing, CpuPlace, Diagnostics, Facts, Hypervisor, Identity, Processor, Services,
 };
 use hv_core::sched::{Credit2, Pools, Position, Scheduler};
 use hv_core::time::wallclock::WallClock;
@@ -15,7 +14,7 @@ use hv_core::time::wallclock::WallClock;
 use super::host::{self, HV, HW};
 use super::percpu::{self, MAX_UNITS};
 use super::start::{Boot, refuse};
-use super::{clock, console, cpu, devices, efi, privileged, serial_line, svm};
+use super::{clock, console, cpu, devices, efi, privileged, serial_line};
 
 /// The console as hypercalls reach it.
 struct Sink;
@@ -177,26 +176,9 @@ fn facts(boot: &Boot) -> Facts {
         m2p_frames: boot.m2p.clone(),
         tsc_khz: (clock::tsc_hz() / 1000) as u32,
         processor: processor(boot),
-        hvm: containers(),
+        hvm: super::hvm::promise(),
     }
 }
-
-/// What the CPUs that have come up offer for guests in containers.
-fn containers() -> Option<Containers> {
-    let (facts, maps) = svm::usable()?;
-    let extended = cpu::identity().get_extended_processor_and_feature_identifiers();
-    Some(Containers {
-        shape: BlockShape::Vmcb {
-            maps,
-            features: facts.features,
-        },
-        gib_pages: extended.is_some_and(|e| e.has_1gib_pages()),
-        address_bits: NESTED_ADDRESS_BITS,
-    })
-}
-
-/// Bits of a guest physical address, as tools have been told of Xen's guests always.
-const NESTED_ADDRESS_BITS: u8 = 40;
 
 /// Physical interrupts that dom0 may bind.
 pub fn dom0_pirqs() -> u32 {

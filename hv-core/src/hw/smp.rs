@@ -173,6 +173,10 @@ pub fn bring_back(id: CpuId) -> Result<Progress, Errno> {
             })?;
             go_on(phase::ADMITTED, 0)
         }
+        phase::ADMITTED if stage == stage::REFUSED => {
+            at.store(phase::PARKED, Ordering::Relaxed);
+            Err(Errno::EIO)
+        }
         phase::ADMITTED if stage == stage::ONLINE => {
             at.store(phase::PARKED, Ordering::Relaxed);
             Ok(Progress::Done)
@@ -216,6 +220,7 @@ pub fn leave(this: &PerCpu) {
         return;
     }
     clock::stop();
+    super::hvm::disable_here();
     this.remote.leaving.store(false, Ordering::SeqCst);
     // Nobody waits for this CPU any more; it runs nothing until it is reset and has flushed.
     this.remote.online.store(false, Ordering::SeqCst);
@@ -278,8 +283,13 @@ extern "C" fn ap_start(id: CpuId) -> ! {
     join();
     percpu::this().begin();
     super::microcode::follow();
-    if let Err(why) = super::svm::enable_here() {
-        log::error!("CPU {id}: no AMD-V: {why}: no HVM guests");
+    if let Err(why) = super::hvm::enable_here() {
+        log::error!("CPU {id}: no hardware containers: {why}");
+        // There may be guests by now that could be run here.
+        if super::hvm::is_promised() {
+            STAGE.store(stage::REFUSED, Ordering::SeqCst);
+            cpu::stop();
+        }
     }
     super::devices::admit(id);
     tlb::flush_all_here();

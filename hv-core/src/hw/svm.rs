@@ -23,7 +23,7 @@ use hv_core::pv::frame::GuestFrame;
 use spin::Once;
 
 use super::percpu::{self, PerCpu};
-use super::{cpu, pages, paging};
+use super::{cpu, hvm, pages};
 use crate::say;
 
 /// EFER and its bit; VM_CR; VM_HSAVE_PA (AMD APM vol. 2, 15.4 and 15.30).
@@ -140,20 +140,9 @@ pub fn discover() {
 
 /// Fills the permission maps that all guests share.
 fn make_maps() -> Option<Maps> {
-    let make = |words: usize, word_at: fn(usize) -> u64| {
-        let count = words / 512;
-        let first = pages::alloc_run(count)?;
-        for page in 0..count {
-            let words = paging::table(Mfn(first.0 + page as u64));
-            for (index, word) in words.iter().enumerate() {
-                word.store(word_at(page * 512 + index), Ordering::Relaxed);
-            }
-        }
-        Some(first.addr())
-    };
     Some(Maps {
-        ports: make(maps::PORT_MAP_WORDS, maps::port_map)?,
-        msrs: make(maps::MSR_MAP_WORDS, maps::msr_map)?,
+        ports: hvm::make_map(maps::PORT_MAP_WORDS, maps::port_map)?,
+        msrs: hvm::make_map(maps::MSR_MAP_WORDS, maps::msr_map)?,
     })
 }
 

@@ -25,7 +25,8 @@ use super::{pages, paging::table};
 pub const HYP_CS: u16 = 0xe008;
 /// Our data segment.
 pub const HYP_DS: u16 = 0xe010;
-const TSS_SELECTOR: u16 = 0xe040;
+/// Our task state segment.
+pub const TSS_SELECTOR: u16 = 0xe040;
 const LDT_SELECTOR: u16 = 0xe050;
 /// Index of the page inside the GDT window that is ours.
 pub const RESERVED_GDT_PAGE: u64 = 14;
@@ -63,7 +64,12 @@ pub fn fill_idt(cs: u16, ist: bool) {
 /// Loads the IDT on this CPU.
 pub fn load_idt() {
     // SAFETY: the table is static and was filled before.
-    unsafe { lidt(&pointer((&raw const IDT) as u64, 4095)) };
+    unsafe { lidt(&pointer(idt_address(), 4095)) };
+}
+
+/// Where the IDT is.
+pub fn idt_address() -> u64 {
+    (&raw const IDT) as u64
 }
 
 /// What LGDT and LIDT take.

@@ -51,10 +51,10 @@ pub(super) fn make_states<H: Host>(cx: &AnyCtx<'_, H>, domain: &Arc<Domain>) -> 
         }
         let mut block = containers.make_block(domain.machine)?;
         block.set_nested_root(map.root());
-        let page = block.mfn();
+        let pages = block.pages();
         let lapic = Lapic::new(vcpu.id, facts);
         let state = HvmState::at_reset(block, lapic, cx.host.fpu_lines())
-            .inspect_err(|_| domain.machine.free_page(page))?;
+            .inspect_err(|_| pages.for_each(|page| domain.machine.free_page(page)))?;
         vcpu.inbox.publish(state.lapic.address());
         *vcpu.state.lock() = Some(VcpuState::Hvm(state));
     }

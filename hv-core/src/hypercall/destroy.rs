@@ -118,7 +118,8 @@ pub(super) fn release_state<H: Host>(host: &H, domain: &Domain, vcpu: &Vcpu) -> 
     let done = match &mut state {
         VcpuState::Pv(state) => context::dismantle(host, state),
         VcpuState::Hvm(state) => {
-            domain.machine.free_page(state.processor.mfn());
+            let pages = state.processor.pages();
+            pages.for_each(|page| domain.machine.free_page(page));
             Ok(())
         }
     };

@@ -56,6 +56,7 @@ fields! {
     TscOffset = 0x2010,
     VirtualApic = 0x2012,
     EptPointer = 0x201a,
+    XssExitBitmap = 0x202c,
     GuestPhysicalAddress = 0x2400,
     VmcsLink = 0x2800,
     DebugCtl = 0x2802,
@@ -172,68 +173,6 @@ impl Field {
     pub const fn bit(self) -> u128 {
         1 << self as u8
     }
-}
-
-/// Pin-based controls (Intel SDM vol. 3, table 25-5).
-#[allow(missing_docs, reason = "named as in the manual")]
-pub mod pin {
-    pub const EXTERNAL_INTERRUPT: u32 = 1 << 0;
-    pub const NMI: u32 = 1 << 3;
-    pub const VIRTUAL_NMIS: u32 = 1 << 5;
-}
-
-/// Primary processor-based controls (table 25-6).
-#[allow(missing_docs, reason = "named as in the manual")]
-pub mod primary {
-    pub const INTERRUPT_WINDOW: u32 = 1 << 2;
-    pub const TSC_OFFSETTING: u32 = 1 << 3;
-    pub const HLT: u32 = 1 << 7;
-    pub const INVLPG: u32 = 1 << 9;
-    pub const MWAIT: u32 = 1 << 10;
-    pub const RDPMC: u32 = 1 << 11;
-    pub const RDTSC: u32 = 1 << 12;
-    pub const CR3_LOAD: u32 = 1 << 15;
-    pub const CR3_STORE: u32 = 1 << 16;
-    pub const CR8_LOAD: u32 = 1 << 19;
-    pub const CR8_STORE: u32 = 1 << 20;
-    pub const TPR_SHADOW: u32 = 1 << 21;
-    pub const NMI_WINDOW: u32 = 1 << 22;
-    pub const MOV_DR: u32 = 1 << 23;
-    pub const UNCONDITIONAL_IO: u32 = 1 << 24;
-    pub const MSR_BITMAPS: u32 = 1 << 28;
-    pub const MONITOR: u32 = 1 << 29;
-    pub const PAUSE: u32 = 1 << 30;
-    pub const SECONDARY: u32 = 1 << 31;
-}
-
-/// Secondary processor-based controls (table 25-7).
-#[allow(missing_docs, reason = "named as in the manual")]
-pub mod secondary {
-    pub const EPT: u32 = 1 << 1;
-    pub const DESCRIPTOR_TABLE: u32 = 1 << 2;
-    pub const RDTSCP: u32 = 1 << 3;
-    pub const VPID: u32 = 1 << 5;
-    pub const WBINVD: u32 = 1 << 6;
-    pub const UNRESTRICTED_GUEST: u32 = 1 << 7;
-    pub const PAUSE_LOOP: u32 = 1 << 10;
-    pub const INVPCID: u32 = 1 << 12;
-}
-
-/// Controls of entries (table 25-15).
-#[allow(missing_docs, reason = "named as in the manual")]
-pub mod entry {
-    pub const LOAD_DEBUG: u32 = 1 << 2;
-    pub const IA32E_GUEST: u32 = 1 << 9;
-    pub const LOAD_EFER: u32 = 1 << 15;
-}
-
-/// Controls of exits (table 25-13).
-#[allow(missing_docs, reason = "named as in the manual")]
-pub mod exit {
-    pub const SAVE_DEBUG: u32 = 1 << 2;
-    pub const HOST_64: u32 = 1 << 9;
-    pub const ACKNOWLEDGE: u32 = 1 << 15;
-    pub const LOAD_EFER: u32 = 1 << 21;
 }
 
 /// An event that an entry gives, that ended a run, or that was being delivered when a run ended (tables 25-17, 25-19

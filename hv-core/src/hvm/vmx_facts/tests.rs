@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// A server's processor with all that we have a name for.
-fn server() -> Readings {
+pub(crate) fn server() -> Readings {
     let plain = Capabilities {
         pin: 0x0000_00ff_0000_0016,
         primary: 0xfff9_fffe_0401_e172,

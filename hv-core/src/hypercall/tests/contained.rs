@@ -76,10 +76,13 @@ fn a_new_domain_is_as_tools_expect_it() {
     assert_eq!(domain.online_vcpus(), 0);
     assert_eq!(domain.vcpus()[0].timers.lock().period(), 0);
     // Once more changes nothing.
-    let root = inside(&domain, 1, |state| state.processor.mfn());
+    let root = inside(&domain, 1, |state| state.processor.pages().next());
     let vcpus = abi::DomctlMaxVcpus { max: 2 };
     ask(&mut f, abi::XEN_DOMCTL_max_vcpus, 1, &vcpus).unwrap();
-    assert_eq!(inside(&domain, 1, |state| state.processor.mfn()), root);
+    assert_eq!(
+        inside(&domain, 1, |state| state.processor.pages().next()),
+        root
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::hvm::processor::{Event, EventKind, attribute};
+use crate::hvm::processor::{Event, EventKind, Segment, attribute};
 
 const MAPS: Maps = Maps {
     ports: PhysAddr(0x10_0000),
