@@ -36,6 +36,8 @@ pub fn handle<H: Host + Room>(cx: &mut Cell<'_, H>, exit: Exit) {
             cx.state.processor.set_nmi_masked(false);
             cx.state.processor.set_interrupt_shadow(true);
         }
+        // There the IRET is done.
+        Exit::NmiWindow => cx.state.processor.set_nmi_masked(false),
         Exit::Hypercall => calls::hypercall(cx),
         Exit::Hlt => hlt(cx),
         Exit::NestedFault {
@@ -62,9 +64,14 @@ pub fn handle<H: Host + Room>(cx: &mut Cell<'_, H>, exit: Exit) {
             );
             crash(cx);
         }
-        Exit::Unknown { code, info1, info2 } => {
+        Exit::Unknown {
+            code,
+            name,
+            info1,
+            info2,
+        } => {
             log::error!(
-                "d{}v{}: left its container for an unknown reason: {code:#x} {info1:#x} {info2:#x}",
+                "d{}v{}: left its container for an unknown reason: {code:#x} ({name}), qualification {info1:#x}, {info2:#x}",
                 cx.domain.id,
                 cx.vcpu.id
             );

@@ -235,7 +235,7 @@ pub trait Processor {
     /// Whether an NMI is being handled: the guest takes no other until its IRET.
     fn nmi_masked(&self) -> bool;
 
-    /// Sets or ends that. See [`Exit::IretDone`].
+    /// Sets or ends that. See [`Exit::IretDone`] and [`Exit::NmiWindow`].
     fn set_nmi_masked(&mut self, on: bool);
 
     /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt, whatever its task priority; or

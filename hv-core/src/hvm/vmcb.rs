@@ -12,6 +12,7 @@
 //! One entry is: [`Vmcb::prepare`] (the tag, what the CPU may keep), [`Vmcb::load_frame`], VMRUN, [`Vmcb::left`],
 //! [`Vmcb::store_frame`]; `hw/svm.rs` does all of it.
 
+pub mod exits;
 pub mod layout;
 pub mod maps;
 mod page;

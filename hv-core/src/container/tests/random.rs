@@ -97,7 +97,7 @@ impl Dice {
 
     fn exit(&mut self) -> Exit {
         let (write, number) = (self.flag(), self.below(16) as u8);
-        match self.below(22) {
+        match self.below(23) {
             0 => Exit::Interrupt,
             1 => Exit::IretDone,
             2 => Exit::Cpuid,
@@ -140,6 +140,7 @@ impl Dice {
                 address: 0,
             },
             20 => Exit::Forbidden,
+            21 => Exit::NmiWindow,
             _ => Exit::InterruptWindow,
         }
     }

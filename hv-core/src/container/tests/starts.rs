@@ -92,6 +92,17 @@ fn an_nmi_comes_by_letter_or_owed_and_masks_others() {
 }
 
 #[test]
+fn an_nmi_window_ends_the_masking_at_once() {
+    let mut w = World::new();
+    w.vcpu().inbox.nmi();
+    assert_eq!(w.enter(), Some(Event::nmi()));
+    w.vcpu().owe(Owed::NMI);
+    w.exit(Exit::NmiWindow);
+    assert!(!w.f.hvm.processor.interrupt_shadow());
+    assert_eq!(w.enter(), Some(Event::nmi()));
+}
+
+#[test]
 fn a_message_goes_to_the_vcpu_that_is_meant() {
     let mut w = World::new();
     w.enable_apic();
@@ -222,6 +233,7 @@ fn a_triple_fault_reboots() {
 fn what_is_not_known_crashes_the_domain() {
     let unknown = Exit::Unknown {
         code: 0x123,
+        name: "a test",
         info1: 0,
         info2: 0,
     };

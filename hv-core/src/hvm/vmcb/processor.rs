@@ -2,12 +2,13 @@
 
 use crate::base::Mfn;
 use crate::hvm::asid::Ticket;
-use crate::hvm::exit::{Assists, Exit};
+use crate::hvm::exit::Exit;
 use crate::hvm::processor::{
     Event, EventKind, Intercept, Processor, Register, Segment, SegmentName, attribute,
 };
 use crate::hvm::svm_facts::Features;
 
+use super::exits;
 use super::layout::{CPL_SHIFT, clean, control, event, fourth, interrupt, save, third, tlb};
 use super::{PAUSE_COUNT, PAUSE_THRESHOLD, Vmcb, place, segment_place};
 
@@ -120,12 +121,12 @@ impl Processor for Vmcb {
 
     fn exit(&self) -> Exit {
         let assists = if self.features.contains(Features::DECODE_ASSISTS) {
-            Assists::Decoded
+            exits::Assists::Decoded
         } else {
-            Assists::Absent
+            exits::Assists::Absent
         };
         let p = self.page;
-        Exit::decode(
+        exits::decode(
             p.get(control::EXIT_CODE),
             p.get(control::EXIT_INFO_1),
             p.get(control::EXIT_INFO_2),
@@ -138,8 +139,7 @@ impl Processor for Vmcb {
             .features
             .contains(Features::NEXT_RIP)
             .then(|| self.page.get(control::NEXT_RIP));
-        self.exit()
-            .instruction_length_hint(self.page.get(save::RIP), next)
+        exits::instruction_length(&self.exit(), self.page.get(save::RIP), next)
     }
 
     fn instruction_bytes(&self, bytes: &mut [u8; 15]) -> usize {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn plain(code: u64) -> Exit {
-    Exit::decode(code, 0, 0, Assists::Absent)
+    decode(code, 0, 0, Assists::Absent)
 }
 
 /// Codes of which nothing more is to be known.
@@ -84,10 +84,17 @@ fn codes_without_a_meaning_are_told_as_they_are() {
         1 << 32,
         0x72 | 1 << 32,
     ] {
-        let exit = Exit::decode(code, 5, 7, Assists::Decoded);
+        let exit = decode(code, 5, 7, Assists::Decoded);
         let (info1, info2) = (5, 7);
-        assert_eq!(exit, Exit::Unknown { code, info1, info2 });
-        assert_eq!(exit.instruction_length_hint(0x1000, Some(0x1003)), None);
+        let name = code_name(code);
+        let unknown = Exit::Unknown {
+            code,
+            name,
+            info1,
+            info2,
+        };
+        assert_eq!(exit, unknown);
+        assert_eq!(instruction_length(&exit, 0x1000, Some(0x1003)), None);
     }
 }
 
@@ -97,7 +104,7 @@ fn control_and_debug_registers() {
         for write in [false, true] {
             let code = u64::from(number) + if write { 0x10 } else { 0 };
             let (cr, dr, mov) = (number, number, 1 << 63 | 11);
-            let told = |code, info, assists| Exit::decode(code, info, 0, assists);
+            let told = |code, info, assists| decode(code, info, 0, assists);
             let access = |gpr| Exit::CrAccess { cr, write, gpr };
             assert_eq!(told(code, mov, Assists::Decoded), access(Some(11)));
             assert_eq!(told(code, mov, Assists::Absent), access(None));
@@ -123,7 +130,7 @@ fn control_and_debug_registers() {
 fn exceptions_have_what_theirs_is() {
     let with_code = [8, 10, 11, 12, 13, 14, 17, 21, 29, 30];
     for vector in 0..32u8 {
-        let exit = Exit::decode(
+        let exit = decode(
             0x40 + u64::from(vector),
             0xffff_ffff_0000_0018,
             0x7fff_0000_1234,
@@ -140,7 +147,7 @@ fn exceptions_have_what_theirs_is() {
 
 #[test]
 fn accesses_to_ports() {
-    let port = |info1| Exit::decode(0x7b, info1, 0x2002, Assists::Absent);
+    let port = |info1| decode(0x7b, info1, 0x2002, Assists::Absent);
     // OUT of a byte to 0x3f8; IN of 4 bytes from 0xcf8; REP INS of 2 bytes from 0xffff.
     let cases = [
         (0x03f8_0010, (true, 0x3f8, 1, false, false)),
@@ -167,9 +174,9 @@ fn accesses_to_ports() {
 #[test]
 fn accesses_to_msrs_and_pages() {
     assert_eq!(plain(0x7c), Exit::Msr { write: false });
-    let write = Exit::decode(0x7c, 1, 0, Assists::Absent);
+    let write = decode(0x7c, 1, 0, Assists::Absent);
     assert_eq!(write, Exit::Msr { write: true });
-    let page = |assists| Exit::decode(0x79, 0xffff_8000, 0, assists);
+    let page = |assists| decode(0x79, 0xffff_8000, 0, assists);
     let address = Some(0xffff_8000);
     assert_eq!(page(Assists::Decoded), Exit::Invlpg { address });
     assert_eq!(page(Assists::Absent), Exit::Invlpg { address: None });
@@ -191,14 +198,14 @@ fn nested_faults() {
             fetch: bit(2),
             in_walk: bit(3),
         };
-        let exit = Exit::decode(0x400, info1, 0xfee0_0020, Assists::Absent);
+        let exit = decode(0x400, info1, 0xfee0_0020, Assists::Absent);
         assert_eq!(exit, expected);
     }
 }
 
 #[test]
 fn lengths_of_instructions() {
-    let cpuid = |rip, next| Exit::Cpuid.instruction_length_hint(rip, next);
+    let cpuid = |rip, next| instruction_length(&Exit::Cpuid, rip, next);
     assert_eq!(cpuid(0x1000, Some(0x1002)), Some(2));
     assert_eq!(cpuid(0x1000, Some(0x100f)), Some(15));
     assert_eq!(cpuid(0x1000, Some(0x1010)), None);
@@ -208,9 +215,9 @@ fn lengths_of_instructions() {
     assert_eq!(cpuid(0xffff_ffff, Some(1)), Some(2), "of 32-bit code");
     assert_eq!(cpuid(u64::MAX, Some(1)), Some(2));
     let port = plain(0x7b);
-    assert_eq!(port.instruction_length_hint(u64::MAX, None), Some(1));
+    assert_eq!(instruction_length(&port, u64::MAX, None), Some(1));
     assert_eq!(
-        Exit::Interrupt.instruction_length_hint(0x1000, Some(0x1002)),
+        instruction_length(&Exit::Interrupt, 0x1000, Some(0x1002)),
         None,
         "what is there was not what ended the run"
     );
@@ -226,8 +233,8 @@ proptest! {
         next: Option<u64>,
     ) {
         for assists in [Assists::Absent, Assists::Decoded] {
-            let exit = Exit::decode(code, info1, info2, assists);
-            if let Some(length) = exit.instruction_length_hint(rip, next) {
+            let exit = decode(code, info1, info2, assists);
+            if let Some(length) = instruction_length(&exit, rip, next) {
                 prop_assert!((1..=15).contains(&length));
             }
             match exit {
