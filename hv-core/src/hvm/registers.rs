@@ -1,5 +1,6 @@
 //! A vCPU's registers as tools or a kernel give them, checked before they become those of a container: so that the hardware
-//! takes them (AMD APM vol. 2, 15.5.1, "Canonicalization and Consistency Checks"), and a kernel could have had them.
+//! takes them (AMD APM vol. 2, 15.5.1, "Canonicalization and Consistency Checks"; Intel SDM vol. 3, 27.3.1), and a kernel
+//! could have had them. What one register alone can be is made so by whoever needs it (`vmcs/segments.rs`).
 
 use super::controls::{Controls, cr0};
 use super::processor::{Processor, Register, Segment, SegmentName, attribute};
@@ -30,9 +31,21 @@ pub const SEGMENTS: [SegmentName; 8] = [
     SegmentName::Ldtr,
 ];
 
-/// Where a register stands in [`SEGMENTS`].
+/// Where a register stands in [`SEGMENTS`]; those of code and data come first.
 const CS: usize = 0;
 const SS: usize = 5;
+const ORDINARY: usize = 6;
+
+/// In a selector: of the local table.
+const LOCAL: u16 = 1 << 2;
+/// Types of segments (AMD APM vol. 2, 4.7).
+const TYPE: u16 = 0xf;
+const CODE: u16 = 1 << 3;
+const CONFORMING_CODE: u16 = CODE | 1 << 2;
+const BUSY_TASK: u16 = 0xb;
+/// What all segments are in virtual 8086 mode: writable data of level 3.
+const ATTRIBUTES_8086: u16 = 0xf3;
+const LIMIT_8086: u32 = 0xffff;
 
 /// Registers that were not checked.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +81,7 @@ impl Registers {
             check_segment(*name, segment)?;
         }
         self.check_level()?;
+        self.check_system()?;
         let code = &self.segments[CS];
         let long = self.controls.long_mode();
         if long && code.is_long() && code.is_big() {
@@ -110,8 +124,9 @@ impl Registers {
         Ok(())
     }
 
-    /// The privilege level is SS's; modes that have one level only have that.
-    fn check_level(&self) -> Result<(), &'static str> {
+    /// The privilege level is SS's; modes that have one level only have that. Code is of that level, unless it conforms to
+    /// less privileged callers.
+    fn check_level(&mut self) -> Result<(), &'static str> {
         let level = self.segments[SS].dpl();
         let protected = self.controls.cr0 & cr0::PE != 0;
         let only = if !protected {
@@ -123,6 +138,47 @@ impl Registers {
         };
         if only.is_some_and(|only| only != level) {
             return Err("a privilege level that the mode does not have");
+        }
+        if self.regs.rflags & rflags::VM != 0 {
+            return self.check_8086();
+        }
+        let code = &self.segments[CS];
+        if code.attributes & CODE == 0 && level != 0 {
+            return Err("data in CS, of an unprivileged level");
+        }
+        let conforming = code.attributes & CONFORMING_CODE == CONFORMING_CODE;
+        let fits = if conforming {
+            code.dpl() <= level
+        } else {
+            code.dpl() == level
+        };
+        if !fits {
+            return Err("a code segment of another privilege level");
+        }
+        Ok(())
+    }
+
+    /// Virtual 8086 mode knows no descriptors. What follows from the mode is made so, whatever was given.
+    fn check_8086(&mut self) -> Result<(), &'static str> {
+        for segment in &mut self.segments[..ORDINARY] {
+            if segment.base != u64::from(segment.selector) << 4 {
+                return Err("a segment base that virtual 8086 mode does not have");
+            }
+            (segment.attributes, segment.limit) = (ATTRIBUTES_8086, LIMIT_8086);
+        }
+        Ok(())
+    }
+
+    /// TR and LDTR are of the global table. Whatever task long mode finds in TR is one of 64 bits there.
+    fn check_system(&mut self) -> Result<(), &'static str> {
+        let is_local = |segment: &Segment| segment.selector & LOCAL != 0;
+        let [.., task, table] = &mut self.segments;
+        // There is a task always.
+        if is_local(task) || is_local(table) && table.attributes & attribute::P != 0 {
+            return Err("a system segment of the local table");
+        }
+        if self.controls.long_mode() && task.attributes & attribute::P != 0 {
+            task.attributes = task.attributes & !TYPE | BUSY_TASK;
         }
         Ok(())
     }

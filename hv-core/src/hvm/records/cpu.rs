@@ -10,7 +10,7 @@ use crate::hvm::msr::Held;
 use crate::hvm::processor::{Event, EventKind, Processor, Register, Segment};
 use crate::hvm::registers::Registers;
 use crate::hvm::state::HvmState;
-use crate::pv::frame::GuestFrame;
+use crate::pv::frame::{GuestFrame, rflags};
 
 /// Bits of `pending_event` (AMD APM vol. 2, 15.20).
 mod event {
@@ -127,6 +127,11 @@ pub fn adopt(state: &mut HvmState, cpu: &HvmHwCpu, terms: &Terms<'_>) -> Result<
         return wrong("reserved bits of MXCSR");
     }
     let waiting = decode(cpu.pending_event, cpu.error_code).map_err(invalid)?;
+    let masked = registers.regs.rflags & rflags::IF == 0;
+    if masked && waiting.is_some_and(|event| event.kind == EventKind::Interrupt) {
+        // Nobody had got it, and Intel's processors do not give it (Intel SDM vol. 3, 27.3.1.4).
+        return wrong("an interrupt that rflags mask");
+    }
 
     // PAT belongs to the memory types, whose record may have come before.
     let pat = state.processor.read(Register::Pat);
