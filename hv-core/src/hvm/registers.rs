@@ -34,15 +34,14 @@ pub const SEGMENTS: [SegmentName; 8] = [
 /// Where a register stands in [`SEGMENTS`]; those of code and data come first.
 const CS: usize = 0;
 const SS: usize = 5;
-const TR: usize = 6;
-const LDTR: usize = 7;
 const ORDINARY: usize = 6;
 
 /// In a selector: of the local table.
 const LOCAL: u16 = 1 << 2;
 /// Types of segments (AMD APM vol. 2, 4.7).
 const TYPE: u16 = 0xf;
-const CONFORMING_CODE: u16 = 3 << 2;
+const CODE: u16 = 1 << 3;
+const CONFORMING_CODE: u16 = CODE | 1 << 2;
 const BUSY_TASK: u16 = 0xb;
 /// What all segments are in virtual 8086 mode: writable data of level 3.
 const ATTRIBUTES_8086: u16 = 0xf3;
@@ -144,6 +143,9 @@ impl Registers {
             return self.check_8086();
         }
         let code = &self.segments[CS];
+        if code.attributes & CODE == 0 && level != 0 {
+            return Err("data in CS, of an unprivileged level");
+        }
         let conforming = code.attributes & CONFORMING_CODE == CONFORMING_CODE;
         let fits = if conforming {
             code.dpl() <= level
@@ -169,14 +171,13 @@ impl Registers {
 
     /// TR and LDTR are of the global table. Whatever task long mode finds in TR is one of 64 bits there.
     fn check_system(&mut self) -> Result<(), &'static str> {
-        let is_present = |segment: &Segment| segment.attributes & attribute::P != 0;
-        for segment in &self.segments[TR..=LDTR] {
-            if is_present(segment) && segment.selector & LOCAL != 0 {
-                return Err("a system segment of the local table");
-            }
+        let is_local = |segment: &Segment| segment.selector & LOCAL != 0;
+        let [.., task, table] = &mut self.segments;
+        // There is a task always.
+        if is_local(task) || is_local(table) && table.attributes & attribute::P != 0 {
+            return Err("a system segment of the local table");
         }
-        let task = &mut self.segments[TR];
-        if self.controls.long_mode() && is_present(task) {
+        if self.controls.long_mode() && task.attributes & attribute::P != 0 {
             task.attributes = task.attributes & !TYPE | BUSY_TASK;
         }
         Ok(())

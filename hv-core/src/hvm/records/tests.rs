@@ -17,6 +17,7 @@ use crate::hvm::processor::{Event, EventKind, Processor, Register, Segment, Segm
 use crate::hvm::state::HvmState;
 use crate::hvm::svm_facts::Features;
 use crate::hvm::vmcb::{Maps, Vmcb, Words};
+use crate::pv::frame::rflags;
 use crate::pv::state::StateBox;
 use crate::time::TscScale;
 
@@ -280,7 +281,7 @@ fn a_stream_that_stops_or_begins_otherwise_is_refused() {
 #[test]
 fn registers_that_cannot_be_are_refused() {
     type Change = fn(&mut HvmHwCpu);
-    let wrong: [Change; 34] = [
+    let wrong: [Change; 38] = [
         |c| c.cr0 = 1 << 32 | 0x11,
         |c| c.cr0 = 1 << 31,
         |c| c.cr0 = 1 << 29 | 0x11,
@@ -315,6 +316,12 @@ fn registers_that_cannot_be_are_refused() {
         |c| c.pending_event = 1 << 31 | 1 << 8,
         |c| c.pending_event = 1 << 31 | 3 << 8 | 32,
         |c| c.pending_event = 1 << 31 | 1 << 12,
+        // An interrupt while they are off; code of a level that is not that of the stack; system segments of the
+        // local table.
+        |c| c.pending_event = 1 << 31 | 0x30,
+        |c| c.cs_arbytes = 0xcfb,
+        |c| c.tr_sel = 0x2c,
+        |c| (c.ldtr_sel, c.ldtr_arbytes) = (0x2c, 0x82),
     ];
     for (n, change) in wrong.iter().enumerate() {
         let mut made = Made::new(0);
@@ -367,6 +374,7 @@ fn what_waits_to_be_delivered_comes_along() {
         },
     ] {
         let mut made = Made::new(0);
+        made.state.regs.rflags |= rflags::IF;
         made.state.processor.inject(event);
         let cpu = describe_cpu(&made.state, &terms());
         let mut other = Made::new(0);
@@ -456,7 +464,7 @@ proptest! {
     #[test]
     fn a_state_is_carried(
         data in arbitrary_segment(&[0xc93, 0x93, 0xcf3, 0]),
-        code in arbitrary_segment(&[0xc9b, 0x9b, 0xcfb]),
+        code in arbitrary_segment(&[0xc9b, 0x9b, 0xc9f]),
         values: [u64; 16],
         flags in 0..1u64 << 16,
         debug: [u64; 4],

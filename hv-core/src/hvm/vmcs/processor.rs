@@ -369,7 +369,13 @@ impl Vmcs {
     fn put_efer(&mut self) {
         let active = self.long_mode_active();
         self.fields.set(Field::Efer, self.shadow.efer | active);
-        let long = AtEntry::LONG_MODE_GUEST.bits().into();
+        let long: u64 = AtEntry::LONG_MODE_GUEST.bits().into();
+        let was_long = self.fields.get(Field::EntryControls) & long != 0;
+        if active != 0 && !was_long {
+            // A task that a legacy mode left there is one of 64 bits now.
+            let task = segments::long_task(self.segment(SegmentName::Tr));
+            self.set_segment(SegmentName::Tr, task);
+        }
         self.fields.switch(Field::EntryControls, long, active != 0);
     }
 }

@@ -135,15 +135,12 @@ const fn with_kind(attributes: u16, kind: u16) -> u16 {
     attributes & !kind::MASK | kind & kind::MASK
 }
 
-/// Data can be in CS while the level is 0: real mode leaves it there.
+/// Data is in CS in virtual 8086 mode, and at level 0 in real mode and just behind it.
 const fn code(attributes: u16) -> u16 {
-    let level = attributes >> attribute::DPL_SHIFT & 3;
     if attributes & kind::CODE != 0 {
         attributes | kind::ACCESSED
-    } else if level == 0 {
-        kind::DATA
     } else {
-        kind::CODE | kind::READABLE | kind::ACCESSED
+        kind::DATA
     }
 }
 

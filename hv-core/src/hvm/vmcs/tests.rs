@@ -204,6 +204,57 @@ fn long_mode_goes_with_paging() {
 }
 
 #[test]
+fn a_narrow_task_does_not_keep_a_guest_from_long_mode() {
+    let mut b = Bench::new();
+    b.vmcs.write(Register::Cr0, 1);
+    let task = Segment {
+        selector: 0x28,
+        attributes: 0x83,
+        limit: 0x2b,
+        base: 0x1000,
+    };
+    b.vmcs.set_segment(SegmentName::Tr, task);
+    assert_eq!(b.vmcs.segment(SegmentName::Tr).attributes, 0x83);
+    assert_eq!(b.violation().map(|v| v.to_string()), None);
+    b.vmcs.write(Register::Cr4, 1 << 5);
+    b.vmcs.write(Register::Efer, 1 << 8);
+    b.vmcs.write(Register::Cr0, 1 << 31 | 1);
+    assert_eq!(b.violation().map(|v| v.to_string()), None);
+}
+
+/// PAE's four entries are loaded where something else than the guest's own MOV to CR3 chose them.
+#[test]
+fn directories_are_asked_for() {
+    let mut b = Bench::new();
+    assert!(!b.vmcs.wants_directories());
+    b.vmcs.write(Register::Cr4, 1 << 5);
+    b.vmcs.write(Register::Cr3, 0x3000);
+    assert!(!b.vmcs.wants_directories(), "no paging");
+    b.vmcs.write(Register::Cr0, 1 << 31 | 1);
+    assert!(b.vmcs.wants_directories());
+    b.vmcs.set_directories([0x4001, 0x5001, 0, 0x6001]);
+    assert!(!b.vmcs.wants_directories());
+    assert_eq!(b.field(Field::Pdpte3), 0x6001);
+    assert!(!Bench::running().vmcs.wants_directories(), "long mode");
+}
+
+#[test]
+fn a_window_for_an_nmi_is_one_of_its_own() {
+    let mut b = Bench::running();
+    let window = |b: &Bench| {
+        let bits = u64::from(Primary::NMI_WINDOW_EXITING.bits());
+        b.field(Field::PrimaryControls) & bits != 0
+    };
+    assert!(b.vmcs.want_nmi_window(true));
+    assert!(window(&b));
+    assert!(b.vmcs.want_nmi_window(false));
+    assert!(!window(&b));
+    b.vmcs.inject(Event::nmi());
+    assert!(b.vmcs.want_nmi_window(false));
+    assert!(window(&b), "its handler has not ended");
+}
+
+#[test]
 fn a_hypercall_costs_six_accesses() {
     let mut b = Bench::running();
     let told = [(Field::ExitReason, 18), (Field::InstructionLength, 3)];

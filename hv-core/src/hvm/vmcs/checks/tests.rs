@@ -2,6 +2,8 @@
 
 mod given;
 
+use proptest::prelude::*;
+
 use super::super::layout::{FIELDS, interruptibility};
 use super::super::segments::{conform, place, rights};
 use super::*;
@@ -503,5 +505,41 @@ fn entries_of_pae_paging() {
         pae.takes(&[(field, 0x1019)]);
         pae.takes(&[(field, 0x1fe)]);
         long().takes(&[(field, 3)]);
+    }
+}
+
+proptest! {
+    /// Whatever is in the registers: made to fit, an entry takes them, if their levels agree.
+    #[test]
+    fn segments_that_were_made_to_fit_are_taken(
+        attributes: [u16; 8],
+        limits: [u32; 8],
+        level in 0..4u16,
+    ) {
+        let segment = |n: usize, attributes| Segment {
+            attributes,
+            limit: limits[n],
+            ..Segment::default()
+        };
+        let mut block = protected();
+        for (n, name) in [
+            SegmentName::Ds,
+            SegmentName::Es,
+            SegmentName::Fs,
+            SegmentName::Gs,
+            SegmentName::Ldtr,
+            SegmentName::Tr,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            block.put(name, segment(n, attributes[n]));
+        }
+        let of_level = |attributes: u16| attributes & !(3 << 5) | level << 5;
+        // Data is in CS at level 0 alone.
+        let code = of_level(attributes[6]) | if level == 0 { 0 } else { 8 };
+        block.put(SegmentName::Cs, segment(6, code));
+        block.put(SegmentName::Ss, segment(7, of_level(attributes[7])));
+        prop_assert_eq!(block.violation(), None);
     }
 }

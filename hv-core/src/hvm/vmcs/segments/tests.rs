@@ -98,7 +98,7 @@ fn what_an_entry_refuses_is_made_the_nearest_that_it_takes() {
     assert_eq!(with(SegmentName::Fs, 0x82, 0).0, 0x93);
     // Data in CS, of level 0 and 3; no CS at all.
     assert_eq!(with(SegmentName::Cs, 0x92, 0).0, 0x93);
-    assert_eq!(with(SegmentName::Cs, 0xf3, 0).0, 0xfb);
+    assert_eq!(with(SegmentName::Cs, 0xf1, 0).0, 0xf3);
     assert_eq!(with(SegmentName::Cs, 0, 0).0, 0x93);
     // Tasks that are not busy, of 16 and 32 bits; none; something else.
     assert_eq!(with(SegmentName::Tr, 0x81, 0x67).0, 0x83);

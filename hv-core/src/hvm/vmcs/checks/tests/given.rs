@@ -6,6 +6,7 @@ use super::*;
 use crate::hvm::controls::{Controls, cr0, efer};
 use crate::hvm::records::tests::terms;
 use crate::hvm::registers::{Registers, SEGMENTS};
+use crate::hvm::vmx_facts::AtEntry;
 use crate::pv::frame::GuestFrame;
 
 const CS: usize = 0;
@@ -18,8 +19,7 @@ fn entered(given: &Registers) -> Block {
     let mut block = blank();
     let controls = &given.controls;
     if controls.long_mode() {
-        let all = block.get(Field::EntryControls)
-            | super::entry_bits(crate::hvm::vmx_facts::AtEntry::LONG_MODE_GUEST);
+        let all = block.get(Field::EntryControls) | super::entry_bits(AtEntry::LONG_MODE_GUEST);
         block.set(Field::EntryControls, all);
     }
     for (field, value) in [
@@ -117,6 +117,10 @@ fn levels_have_to_agree() {
     assert_eq!(with(1, |r| r.segments[CS].attributes = 0xc9f), Ok(None));
     assert_eq!(with(0, |r| r.segments[CS].attributes = 0x93), Ok(None));
     assert!(with(3, |r| r.segments[SS].attributes = 0x60).is_err());
+    assert!(
+        with(1, |r| r.segments[CS].attributes = 0xcf3).is_err(),
+        "data"
+    );
 }
 
 #[test]
