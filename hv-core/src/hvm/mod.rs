@@ -1,9 +1,9 @@
 //! Guests in hardware containers (PVH and HVM): what a vCPU consists of there and the rules of its processor, without
 //! anything that acts on domains.
 //!
-//! [`processor`] says what a container can do, in words that do not name a vendor; [`vmcb`] does it by AMD-V. Entering
-//! the guest is `hw/svm.rs`. Whoever runs a vCPU owns its container: nothing here is shared between CPUs but where a
-//! module says so.
+//! [`processor`] says what a container can do, in words that do not name a vendor; [`vmcb`] does it by AMD-V, [`vmcs`]
+//! by VT-x, and [`block`] is the one that the machine has. Entering the guest is `hw/svm.rs` and `hw/vmx.rs`. Whoever
+//! runs a vCPU owns its container: nothing here is shared between CPUs but where a module says so.
 
 pub mod asid;
 pub mod block;

@@ -301,13 +301,13 @@ impl Vmcs {
     /// The CPU is back from the guest.
     pub fn left(&mut self, asids: &Asids) {
         self.fields.ran();
-        self.launched = true;
         let reason = self.fields.get(Field::ExitReason) as u32;
         self.exit = exits::decode(reason, |field| self.fields.get(field));
         if reason & ENTRY_FAILED != 0 {
             return;
         }
         asids.entered();
+        self.launched = true;
         self.event = None;
         if exits::unmasked_by_iret(&self.exit, |field| self.fields.get(field)) {
             self.set_nmi_masked(true);

@@ -30,8 +30,6 @@ use crate::say;
 const FEATURE_CONTROL: u32 = 0x3a;
 /// IA32_EFER.
 const EFER: u32 = 0xc000_0080;
-const SYSENTER_ESP: u32 = 0x175;
-const SYSENTER_EIP: u32 = 0x176;
 /// CR0.NE and CR0.TS.
 const NE: u64 = 1 << 5;
 const TS: u64 = 1 << 3;
@@ -356,8 +354,8 @@ pub fn load(this: &PerCpu, vmcs: &mut Vmcs) {
         (Field::HostGdtrBase, area + layout::GDT_OFFSET),
         (Field::HostIdtrBase, tables::idt_address()),
         (Field::HostSysenterCs, cpu::rdmsr(cpu::msr::SYSENTER_CS)),
-        (Field::HostSysenterEsp, cpu::rdmsr(SYSENTER_ESP)),
-        (Field::HostSysenterEip, cpu::rdmsr(SYSENTER_EIP)),
+        (Field::HostSysenterEsp, cpu::rdmsr(cpu::msr::SYSENTER_ESP)),
+        (Field::HostSysenterEip, cpu::rdmsr(cpu::msr::SYSENTER_EIP)),
         (Field::HostRip, vmx_left as *const () as u64),
     ] {
         vmcs.set_host(field, value);

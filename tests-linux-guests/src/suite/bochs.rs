@@ -23,12 +23,47 @@ pub(super) const CASES: &[Case] = &[
         ..BOCHS
     },
     Case {
-        // Needs VT-x.
+        // One boot for all, in every full run.
+        name: "bochs-kinds",
+        tier: Tier::Full,
+        guests: Guests::Unpacked,
+        kernel_args: "XKERNEL=/guest/vmlinux",
+        script: Script::Guest("domu-kinds"),
+        ..BOCHS
+    },
+    Case {
+        // By VT-x.
         name: "bochs-pvh",
-        tier: Tier::Named,
         guests: Guests::Unpacked,
         kernel_args: "XTYPE=pvh XKERNEL=/guest/vmlinux",
         script: Script::Guest("domu-boot"),
+        ..BOCHS
+    },
+    Case {
+        name: "bochs-pvh-vcpus",
+        tier: Tier::Named,
+        guests: Guests::Unpacked,
+        kernel_args: "XTYPE=pvh XMANY=8 XKERNEL=/guest/vmlinux",
+        script: Script::Guest("domu-vcpus"),
+        seconds: 3600,
+        ..BOCHS
+    },
+    Case {
+        name: "bochs-pvh-save",
+        tier: Tier::Named,
+        guests: Guests::Unpacked,
+        kernel_args: "XTYPE=pvh XKERNEL=/guest/vmlinux",
+        script: Script::Guest("domu-save"),
+        seconds: 3600,
+        ..BOCHS
+    },
+    Case {
+        name: "bochs-pvh-hostile",
+        tier: Tier::Named,
+        guests: Guests::Micro,
+        kernel_args: "XTYPE=pvh XWAIT=900",
+        script: Script::Guest("pvh-hostile"),
+        seconds: 3600,
         ..BOCHS
     },
 ];

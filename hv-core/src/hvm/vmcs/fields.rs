@@ -16,7 +16,7 @@ pub trait Ports: Sync {
     fn read(&self, block: Mfn, field: Field) -> u64;
     /// VMWRITE.
     fn write(&self, block: Mfn, field: Field, value: u64);
-    /// One of [`super::Guarded`]'s MSRs of this CPU.
+    /// One of [`super::GUARDED_MSRS`] of this CPU.
     fn read_msr(&self, msr: u32) -> u64;
     /// Changes one; a value that the CPU refuses changes nothing.
     fn write_msr(&self, msr: u32, value: u64);
@@ -77,25 +77,27 @@ impl Fields {
     }
 
     /// A field.
-    #[inline]
+    #[inline(never)]
     pub fn get(&self, field: Field) -> u64 {
         if self.known.get() & field.bit() == 0 {
-            let value = self.ports.read(self.block, field);
-            self.value(field).set(value);
-            self.known.set(self.known.get() | field.bit());
+            self.keep(field, self.ports.read(self.block, field));
         }
         self.value(field).get()
     }
 
+    fn keep(&self, field: Field, value: u64) {
+        self.value(field).set(value);
+        self.known.set(self.known.get() | field.bit());
+    }
+
     /// Makes a field what it is to be, if it is not.
-    #[inline]
+    #[inline(never)]
     pub fn set(&self, field: Field, value: u64) {
         if self.known.get() & field.bit() != 0 && self.value(field).get() == value {
             return;
         }
         self.ports.write(self.block, field, value);
-        self.value(field).set(value);
-        self.known.set(self.known.get() | field.bit());
+        self.keep(field, value);
     }
 
     /// Sets or clears bits of a field.

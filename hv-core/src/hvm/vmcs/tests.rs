@@ -391,6 +391,9 @@ fn an_entry_that_failed_keeps_the_event() {
     b.vmcs.inject(Event::interrupt(0x30));
     assert_eq!(b.run(&[(Field::ExitReason, 1 << 31 | 33)]), Exit::Invalid);
     assert!(b.vmcs.injecting());
+    assert!(!b.vmcs.is_launched());
+    b.run(&[(Field::ExitReason, 1)]);
+    assert!(b.vmcs.is_launched());
 }
 
 #[test]
