@@ -202,6 +202,10 @@ boot_long:
 .section .text.entry, "ax"
 .code64
 boot_high:
+    # The low address goes with the first page tables, and a fault still loads CS.
+    lea rax, [rip + boot_gdt]
+    mov [rip + boot_gdt_ptr + 2], rax
+    lgdt [rip + boot_gdt_ptr]
     lea rsp, [rip + boot_stack_top]
     xor ebp, ebp
     mov edi, edi
