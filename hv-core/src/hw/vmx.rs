@@ -30,6 +30,8 @@ use crate::say;
 const FEATURE_CONTROL: u32 = 0x3a;
 /// IA32_EFER.
 const EFER: u32 = 0xc000_0080;
+/// CPUID 1 ecx: VMX.
+const VMX: u32 = 1 << 5;
 /// CR0.NE and CR0.TS.
 const NE: u64 = 1 << 5;
 const TS: u64 = 1 << 3;
@@ -104,6 +106,14 @@ mod capability {
 }
 
 fn readings() -> Readings {
+    let leaf_1_ecx = cpu::cpuid(1, 0)[2];
+    if leaf_1_ecx & VMX == 0 {
+        // There is nothing else to be read.
+        return Readings {
+            leaf_1_ecx,
+            ..Readings::default()
+        };
+    }
     let read = |msr| cpu::rdmsr_safe(msr).unwrap_or(0);
     let words = |more: u32| Capabilities {
         pin: read(capability::PIN + more),
@@ -112,7 +122,7 @@ fn readings() -> Readings {
         entry: read(capability::ENTRY + more),
     };
     Readings {
-        leaf_1_ecx: cpu::cpuid(1, 0)[2],
+        leaf_1_ecx,
         feature_control: cpu::rdmsr_safe(FEATURE_CONTROL),
         basic: read(capability::BASIC),
         plain: words(0),
