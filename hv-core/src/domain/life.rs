@@ -287,8 +287,12 @@ impl Hypervisor {
     fn new_map(&self, id: DomId) -> Result<Translated, Errno> {
         let containers = self.facts.hvm.as_ref().ok_or(Errno::EOPNOTSUPP)?;
         let bits = u32::from(containers.address_bits).min(ADDRESS_BITS);
-        let format = containers.format();
-        Translated::new(id, self.backing.machine, format, bits, DEFAULT_POOL)
+        let (format, machine) = (containers.format(), self.backing.machine);
+        let mut map = Translated::new(id, machine, format, bits, DEFAULT_POOL)?;
+        if containers.gib_pages {
+            map.allow_gib_pages();
+        }
+        Ok(map)
     }
 
     /// Makes the vCPUs of a domain, all down, or what is missing of them.

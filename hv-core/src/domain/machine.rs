@@ -72,9 +72,19 @@ pub trait Machine: Send + Sync {
     fn users(&self, mfn: Mfn, owner: DomId) -> Option<u64>;
     /// A zeroed page that nobody has; `None` when memory has run out.
     fn alloc_page(&self) -> Option<Mfn>;
-    /// A zeroed block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size. Of the pages that
-    /// are claimed it may take `claimed`, which are claimed no longer then.
-    fn alloc_block(&self, order: u32, address_bits: u32, claimed: u64) -> Option<Mfn>;
+    /// A block of `1 << order` pages below `1 << address_bits` bytes, aligned to its size, with whatever is in them: nobody
+    /// gets one before [`Self::zero_pages`]. Of the pages that are claimed it may take `claimed`, which are claimed no longer then.
+    fn alloc_unzeroed(&self, order: u32, address_bits: u32, claimed: u64) -> Option<Mfn>;
+    /// Fills pages with zeros that nobody else has.
+    fn zero_pages(&self, first: Mfn, pages: u64);
+    /// The same block, zeroed.
+    fn alloc_block(&self, order: u32, address_bits: u32, claimed: u64) -> Option<Mfn> {
+        let first = self.alloc_unzeroed(order, address_bits, claimed)?;
+        self.zero_pages(first, 1 << order);
+        Some(first)
+    }
+    /// Gives back pages of a block that nobody else has had; `claimed` of them are claimed again.
+    fn free_block(&self, first: Mfn, pages: u64, claimed: u64);
     /// Keeps free pages for who may take them by [`Self::alloc_block`]; nobody else gets the last ones.
     ///
     /// # Errors

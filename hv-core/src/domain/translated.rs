@@ -5,6 +5,7 @@
 //! - [`pool`]: the pages of the tables, which the toolstack sets aside for the domain.
 //! - [`written`]: the log of written pages.
 //! - [`demand`]: guest frames that get their pages with the first touch.
+//! - [`growing`]: 1 GiB that comes 2 MiB at a time.
 //!
 //! # What an entry holds
 //! | kind | reference |
@@ -24,6 +25,7 @@
 //! Look-ups take none. Changes take the map's, and no other under it: references are taken before, and dropped after.
 
 pub mod demand;
+pub mod growing;
 pub mod held;
 pub mod pool;
 pub mod removed;
@@ -42,6 +44,7 @@ use crate::base::{DomId, Gfn, Mfn};
 use crate::mm::p2m::{Format, Former, Frames, Grants, Inventory, Mapping, P2mKind, Pool, Radix};
 
 pub use demand::DemandSize;
+pub use growing::Growing;
 pub use held::HeldPage;
 pub use pool::PoolSize;
 pub use removed::{After, Removed};
@@ -52,6 +55,11 @@ pub const DEFAULT_POOL: u64 = if cfg!(test) { 16 } else { 256 };
 
 /// Width of guest-physical addresses (bits), where the machine does not have fewer.
 pub const ADDRESS_BITS: u32 = 40;
+
+/// log2 of the pages of a large mapping: 2 MiB.
+pub const LARGE: u32 = 9;
+/// log2 of the pages of a huge mapping: 1 GiB.
+pub const HUGE: u32 = 18;
 
 /// Times a look-up begins again before it waits for who changes the map.
 const TRIES: u32 = 8;
@@ -83,10 +91,14 @@ struct Inner {
     log: written::Log,
     /// Pages set aside for what is promised.
     cache: demand::cache::Cache,
+    /// What a request that was interrupted goes on with.
+    growing: Option<Growing>,
     /// No entry is made any more.
     closed: bool,
     /// How far the end has come.
     ended: u64,
+    /// A mapping before that which the end has taken out, as far as its pages were not let go of.
+    falling: Former,
 }
 
 /// A domain's map of its guest frames.
@@ -99,6 +111,7 @@ pub struct Translated {
     max_gfn: AtomicU64,
     logs: AtomicBool,
     demand: demand::Demand,
+    gib_pages: bool,
 }
 
 impl Translated {
@@ -132,8 +145,10 @@ impl Translated {
             inventory: Inventory::new(pool),
             log: written::Log::default(),
             cache: demand::cache::Cache::new(),
+            growing: None,
             closed: false,
             ended: 0,
+            falling: Former::Hole,
         };
         Ok(Self {
             id,
@@ -144,7 +159,19 @@ impl Translated {
             max_gfn: AtomicU64::new(0),
             logs: AtomicBool::new(false),
             demand: demand::Demand::new(),
+            gib_pages: false,
         })
+    }
+
+    /// Lets RAM be mapped by the GiB: the processors have such entries.
+    pub const fn allow_gib_pages(&mut self) {
+        self.gib_pages = true;
+    }
+
+    /// Whether RAM may be mapped by the GiB.
+    #[must_use]
+    pub const fn has_gib_pages(&self) -> bool {
+        self.gib_pages
     }
 
     fn machine(&self) -> &'static dyn Machine {
@@ -327,6 +354,16 @@ impl Translated {
         entered
     }
 
+    /// Makes one mapping of the 1 GiB of RAM around a guest frame, if it can be one. The caller flushes
+    /// ([`Domain::flush_translations`]): a table is retired.
+    pub fn join(&self, gfn: Gfn) {
+        if let Ok(mut inner) = self.open()
+            && self.gib_pages
+        {
+            self.map.merge(&self.ram, &mut inner.inventory, gfn, HUGE);
+        }
+    }
+
     /// Maps a page of another domain. The entry takes its reference.
     ///
     /// # Errors
@@ -393,7 +430,7 @@ impl Translated {
     /// Maps registers of a device; order 0, 9 or 18. Whether the domain may have them, the caller knows.
     ///
     /// # Errors
-    /// As [`Self::add_ram`]; `EEXIST` where 1 GiB is to replace smaller mappings.
+    /// As [`Self::add_ram`]; `EEXIST` where 1 GiB is to replace smaller mappings or RAM.
     pub fn add_mmio(
         &self,
         gfn: Gfn,
@@ -480,6 +517,9 @@ impl Translated {
         if self.map.is_over() {
             return Step::Done;
         }
+        if self.end_huge(&mut inner, removed) {
+            return Step::More;
+        }
         let end = self.limit().min(self.max_gfn().saturating_add(1));
         if inner.ended < end {
             let rest = (Gfn(inner.ended), end - inner.ended);
@@ -493,6 +533,20 @@ impl Translated {
             return Step::More;
         }
         self.end_tables(&mut inner)
+    }
+
+    /// Takes out 1 GiB of RAM, for which the pool has perhaps no table to split it, and lets go of its pages by the 2 MiB. `false`: there is
+    /// none here.
+    fn end_huge(&self, inner: &mut Inner, removed: &mut Removed) -> bool {
+        let (at, inventory) = (Gfn(inner.ended), &mut inner.inventory);
+        let found = self.map.see(&self.ram, inventory, at);
+        if inner.falling == Former::Hole && found.order > LARGE && found.kind.is_ram() {
+            inner.falling = self.map.take_whole(&self.ram, inventory, at);
+            inner.ended = found.next(at).0;
+        }
+        let part = inner.falling.cut(1 << LARGE);
+        self.note_removed(part, removed);
+        part != Former::Hole
     }
 
     /// Gives the pages of the tables back, the root's as the last.

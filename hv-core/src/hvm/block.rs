@@ -44,18 +44,18 @@ impl Block {
     }
 }
 
-/// Each method is that of the block.
+/// Each method is that of the block. Inlined, so that a register that is named costs no search for its place in a VMCB.
 macro_rules! delegate {
     ($(fn $name:ident(&self $(, $argument:ident: $type:ty)*) $(-> $result:ty)?;)*
      mut $(fn $changes:ident(&mut self $(, $given:ident: $kind:ty)*);)*) => {
-        $(#[inline]
+        $(#[inline(always)]
         fn $name(&self $(, $argument: $type)*) $(-> $result)? {
             match self {
                 Self::Vmcb(block) => block.$name($($argument),*),
                 Self::Vmcs(block) => block.$name($($argument),*),
             }
         })*
-        $(#[inline]
+        $(#[inline(always)]
         fn $changes(&mut self $(, $given: $kind)*) {
             match self {
                 Self::Vmcb(block) => block.$changes($($given),*),

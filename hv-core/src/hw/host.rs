@@ -333,12 +333,18 @@ impl Machine for Hw {
         pages::alloc_zeroed()
     }
 
-    fn alloc_block(&self, order: u32, address_bits: u32, claimed: u64) -> Option<Mfn> {
-        let first = pages::alloc_block(order, address_bits, claimed)?;
-        for page in 0..1 << order {
+    fn alloc_unzeroed(&self, order: u32, address_bits: u32, claimed: u64) -> Option<Mfn> {
+        pages::alloc_block(order, address_bits, claimed)
+    }
+
+    fn zero_pages(&self, first: Mfn, pages: u64) {
+        for page in 0..pages {
             pages::zero(Mfn(first.0 + page));
         }
-        Some(first)
+    }
+
+    fn free_block(&self, first: Mfn, pages: u64, claimed: u64) {
+        pages::free_block(first, pages, claimed);
     }
 
     fn claim(&self, pages: u64) -> Result<(), Errno> {

@@ -133,6 +133,14 @@ fn try_block(order: u32, bits: u32, claimed: u64) -> Option<Mfn> {
     }
 }
 
+/// Gives back pages of a block that no guest has had; `claimed` of them are claimed again.
+pub fn free_block(first: Mfn, pages: u64, claimed: u64) {
+    if let State::Ready(buddy) = &mut *PAGES.lock() {
+        give(buddy, first.0..first.0 + pages);
+        CLAIMED.fetch_add(claimed, Ordering::Relaxed);
+    }
+}
+
 /// Whether so many pages are free beside what others have claimed.
 fn unclaimed(buddy: &Buddy, pages: u64, own: u64) -> Option<()> {
     let others = CLAIMED.load(Ordering::Relaxed) - own;

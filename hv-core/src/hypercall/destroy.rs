@@ -98,7 +98,10 @@ fn release_map<H: Host>(cx: &AnyCtx<'_, H>, domain: &Domain) -> PtResult {
     }
     // No vCPU runs any more: what is flushed now stays so.
     domain.flush_translations();
-    repeat(cx.host, || map.tear_down(ENTRIES) == Step::Done)
+    repeat(cx.host, || map.tear_down(ENTRIES) == Step::Done)?;
+    // The map has ended: who was interrupted while memory came finds no place for the rest any more.
+    domain.abandon_growing();
+    Ok(())
 }
 
 /// Lets go of what the domain has mapped of others.

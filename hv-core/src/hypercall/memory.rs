@@ -15,11 +15,12 @@ use super::translated::{self, Target};
 use super::{exchange, physmap};
 use crate::base::Mfn;
 use crate::domain::Domain;
+use crate::domain::translated::HUGE;
 
 /// Bits of the command that are the command; above stands the extent to go on with.
 const COMMAND_BITS: u32 = 6;
-/// Largest extent: 2 MiB, which is zeroed in one go.
-const MAX_ORDER: u32 = 9;
+/// Largest extent that is zeroed in one go: 2 MiB.
+pub(super) const MAX_ORDER: u32 = 9;
 /// Largest extent of guest frames that are promised: 1 GiB, of which nothing is looked at but the entries.
 const MAX_PROMISED_ORDER: u32 = 18;
 
@@ -121,7 +122,8 @@ fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, change: Change, start: u64, args
     } else {
         MAX_ORDER
     };
-    if request.extent_order > most {
+    let huge = change == Change::Populate && gets_huge(cx, &target, request.extent_order);
+    if request.extent_order > most && !huge {
         return Ok(Outcome::Return(start));
     }
     let command = args[0] & ((1 << COMMAND_BITS) - 1);
@@ -154,6 +156,15 @@ fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, change: Change, start: u64, args
         }
     }
     Ok(Outcome::Return(request.nr_extents))
+}
+
+/// Whether extents of this order are 1 GiB that the control domain may give a domain, which is mapped by 1 GiB then.
+fn gets_huge<H: Host>(cx: &AnyCtx<'_, H>, target: &Domain, order: u32) -> bool {
+    let map = target.translated.as_ref();
+    order == HUGE
+        && target.id != cx.domain.id
+        && cx.domain.is_control()
+        && map.is_some_and(|map| map.has_gib_pages())
 }
 
 /// Says why a domain that is being built got no more. Of large extents tools only try whether there are any.
@@ -206,13 +217,28 @@ fn increase<H: Host>(
 /// # Errors
 /// `ENOMEM` when the domain has all that it may have, or there is none.
 pub(super) fn take_block(target: &Domain, order: u32, mem_flags: u32) -> Result<Mfn, Errno> {
+    let (first, _) = take_unzeroed(target, order, mem_flags)?;
+    target.machine.zero_pages(first, 1 << order);
+    Ok(first)
+}
+
+/// The same with whatever is in the pages (see [`Machine::alloc_unzeroed`](crate::domain::Machine::alloc_unzeroed)), and how many
+/// pages came out of the claim.
+///
+/// # Errors
+/// As [`take_block`].
+pub(super) fn take_unzeroed(
+    target: &Domain,
+    order: u32,
+    mem_flags: u32,
+) -> Result<(Mfn, u64), Errno> {
     let pages = 1u64 << order;
     charge(target, pages)?;
     let claimed = target.take_claim(pages);
     let block = target
         .machine
-        .alloc_block(order, address_bits(mem_flags), claimed);
-    block.ok_or_else(|| {
+        .alloc_unzeroed(order, address_bits(mem_flags), claimed);
+    block.map(|first| (first, claimed)).ok_or_else(|| {
         target.put_back_claim(claimed);
         target.pages.fetch_sub(pages, Ordering::Relaxed);
         Errno::ENOMEM

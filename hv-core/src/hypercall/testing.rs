@@ -150,28 +150,43 @@ impl Fixture {
 
     /// The same on a machine with EFI.
     pub fn on_firmware(efi: Option<&'static dyn EfiServices>) -> Self {
-        Self::on(efi, None)
+        Self::on(FakeMachine::new(), efi, None)
     }
 
     /// dom0 makes the calls, on a machine whose CPUs run guests in containers.
     pub fn with_containers() -> Self {
+        Self::on(FakeMachine::new(), None, Some(Self::containers(false)))
+    }
+
+    /// The same where nested tables have entries of 1 GiB, with 1 GiB of pages ([`FakeMachine::with_block`]).
+    pub fn with_gib_pages() -> Self {
+        Self::on(
+            FakeMachine::with_block(),
+            None,
+            Some(Self::containers(true)),
+        )
+    }
+
+    fn containers(gib_pages: bool) -> Containers {
         let maps = Maps {
             ports: PhysAddr(0x1000),
             msrs: PhysAddr(0x4000),
         };
-        let containers = Containers {
+        Containers {
             shape: BlockShape::Vmcb {
                 maps,
                 features: Features::NESTED_PAGING | Features::NEXT_RIP,
             },
-            gib_pages: false,
+            gib_pages,
             address_bits: 40,
-        };
-        Self::on(None, Some(containers))
+        }
     }
 
-    fn on(efi: Option<&'static dyn EfiServices>, hvm: Option<Containers>) -> Self {
-        let machine = FakeMachine::new();
+    fn on(
+        machine: &'static FakeMachine,
+        efi: Option<&'static dyn EfiServices>,
+        hvm: Option<Containers>,
+    ) -> Self {
         let console: &'static FakeConsole = Box::leak(Box::default());
         let pools = scheduler();
         let backing = Backing {
@@ -228,7 +243,11 @@ impl Fixture {
     pub fn add_translated(&self, id: DomId) -> Arc<Domain> {
         let mut domain = new_domain(self.hv, id, DomainKind::Hvm, Rights::Guest);
         let map = Translated::new(id, self.machine, Format::Npt, ADDRESS_BITS, DEFAULT_POOL);
-        domain.translated = Some(map.unwrap());
+        let mut map = map.unwrap();
+        if self.hv.facts.hvm.as_ref().is_some_and(|c| c.gib_pages) {
+            map.allow_gib_pages();
+        }
+        domain.translated = Some(map);
         enter_domain(self.hv, domain)
     }
 

@@ -3,6 +3,7 @@
 //! The handlers of `memory_op`, `mmu_update` and the grant operations are the same for all domains. Where a frame number is
 //! one of such a domain they go on here:
 //! - [`reservation`]: memory that a domain is given, and gives back.
+//! - [`huge`]: 1 GiB of it, which comes 2 MiB at a time.
 //! - [`demand`]: memory that it is promised, and what is set aside for that.
 //! - [`physmap`]: what stands behind a guest frame.
 //! - [`foreign`]: guest frames in page tables of the control domain.
@@ -16,6 +17,7 @@
 pub(super) mod demand;
 pub(super) mod foreign;
 pub(super) mod grants;
+pub(super) mod huge;
 pub(super) mod physmap;
 pub(super) mod reservation;
 

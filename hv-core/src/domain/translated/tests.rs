@@ -1,5 +1,6 @@
 //! A map over a machine that counts references: what entries hold, and what is left at the end.
 
+mod gib;
 pub(super) mod machine;
 mod model;
 

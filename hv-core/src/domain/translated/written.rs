@@ -4,14 +4,14 @@
 //! read and [`P2mKind::RamLogDirty`] if not. The latter is read-only to the processor, whose fault [`Translated::log_write`] answers. What the
 //! hypervisor writes for the guest counts as the guest's ([`Translated::hold`]).
 //!
-//! A mapping of 2 MiB is split by its first store. Where there is no page for the table, all of it counts as written: more than is true, and
-//! never less. When the log ends, what can be one mapping becomes one.
+//! A mapping of 2 MiB or 1 GiB is split by its first store. Where there is no page for the tables, all of it counts as written: more than is
+//! true, and never less. When the log ends, what can be one mapping becomes one.
 
 use core::sync::atomic::Ordering;
 
 use xen_abi::errno::Errno;
 
-use super::{Inner, Step, Translated};
+use super::{HUGE, Inner, LARGE, Step, Translated};
 use crate::base::Gfn;
 use crate::mm::p2m::P2mKind;
 
@@ -73,8 +73,11 @@ impl Translated {
         if found.kind == from {
             self.map.set_kind(&self.ram, inventory, at, to);
         }
-        if !on && found.order == 0 && next.0.is_multiple_of(512) {
-            self.map.merge(&self.ram, inventory, at, 9);
+        if !on && found.order == 0 && next.0.is_multiple_of(1 << LARGE) {
+            self.map.merge(&self.ram, inventory, at, LARGE);
+        }
+        if !on && self.gib_pages && next.0.is_multiple_of(1 << HUGE) {
+            self.map.merge(&self.ram, inventory, at, HUGE);
         }
         next
     }
@@ -89,8 +92,8 @@ impl Translated {
         if self.map.see(&self.ram, inventory, gfn).kind != P2mKind::RamLogDirty {
             return false;
         }
-        // Without a page for the table, the whole mapping counts as written.
-        let _split = self.map.split(&self.ram, inventory, gfn, 0);
+        // Without a page for a table, all that is still one mapping counts as written.
+        let _split = [LARGE, 0].map(|order| self.map.split(&self.ram, inventory, gfn, order));
         self.map.set_kind(&self.ram, inventory, gfn, P2mKind::Ram);
         true
     }
@@ -134,10 +137,25 @@ impl Translated {
         let (map, ram) = (&self.map, &self.ram);
         if to - from.0 == 1 << order {
             map.set_kind(ram, inventory, from, P2mKind::RamLogDirty);
+        } else if order > LARGE {
+            if map.split(ram, inventory, from, LARGE).is_ok() {
+                self.clean_each(inner, (from, to));
+            }
         } else if map.split(ram, inventory, from, 0).is_ok() {
             for gfn in from.0..to {
                 map.set_kind(ram, inventory, Gfn(gfn), P2mKind::RamLogDirty);
             }
+        }
+    }
+
+    /// The same for a part that is several mappings of 2 MiB now.
+    fn clean_each(&self, inner: &mut Inner, (from, to): (Gfn, u64)) {
+        let mut at = from;
+        while at.0 < to {
+            let found = self.map.see(&self.ram, &inner.inventory, at);
+            let next = found.next(at).0.min(to);
+            self.clean(inner, (at, next), found.order.min(LARGE));
+            at = Gfn(next);
         }
     }
 }

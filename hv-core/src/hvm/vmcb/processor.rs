@@ -56,6 +56,7 @@ fn decode(raw: u64) -> Option<Event> {
 }
 
 impl Processor for Vmcb {
+    #[inline]
     fn read(&self, which: Register) -> u64 {
         match which {
             Register::Cr0 => self.shadow.cr0,
@@ -66,6 +67,7 @@ impl Processor for Vmcb {
         }
     }
 
+    #[inline]
     fn write(&mut self, which: Register, value: u64) {
         match which {
             Register::Cr0 => self.write_cr0(value),
@@ -83,6 +85,7 @@ impl Processor for Vmcb {
         }
     }
 
+    #[inline]
     fn segment(&self, which: SegmentName) -> Segment {
         let (offset, _) = segment_place(which);
         let first = self.page.get(offset);

@@ -67,6 +67,7 @@ const fn level_of_code(rights: u64) -> Option<u8> {
 }
 
 impl Processor for Vmcs {
+    #[inline(never)]
     fn read(&self, which: Register) -> u64 {
         match place(which) {
             Place::Field(field) => self.fields.get(field),
@@ -87,6 +88,7 @@ impl Processor for Vmcs {
         }
     }
 
+    #[inline(never)]
     fn write(&mut self, which: Register, value: u64) {
         match place(which) {
             Place::Field(field) => {
@@ -116,6 +118,7 @@ impl Processor for Vmcs {
         }
     }
 
+    #[inline(never)]
     fn segment(&self, which: SegmentName) -> Segment {
         let f = &self.fields;
         let place = segments::place(which);
@@ -139,6 +142,7 @@ impl Processor for Vmcs {
         })
     }
 
+    #[inline(never)]
     fn set_segment(&mut self, which: SegmentName, value: Segment) {
         let f = &self.fields;
         let place = segments::place(which);
@@ -161,6 +165,7 @@ impl Processor for Vmcs {
         self.exit
     }
 
+    #[inline(never)]
     fn instruction_length(&self) -> Option<u8> {
         exits::instruction_length(&self.exit, |field| self.fields.get(field))
     }
@@ -169,6 +174,7 @@ impl Processor for Vmcs {
         0
     }
 
+    #[inline(never)]
     fn interrupted_delivery(&self) -> Option<Event> {
         // Others come between instructions, or instead of one: nothing was being delivered.
         let possible = matches!(
@@ -190,6 +196,7 @@ impl Processor for Vmcs {
         exits::interrupted(given, error)
     }
 
+    #[inline(never)]
     fn inject(&mut self, event: Event) {
         self.event = Some(event);
         if event.kind == EventKind::Nmi {

@@ -1,7 +1,6 @@
 //! RAM of a few frames, with the page-table logic's view of it.
 
 use std::alloc::Layout;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -30,11 +29,27 @@ pub const FRAMES: usize = 96;
 /// What L4 entry 256 of every root is; those behind it count up.
 pub const FIRST_SLOT: u64 = 0x5000;
 
+/// Pages of the block that a machine has beside its frames when it has one.
+pub const BLOCK: u64 = 1 << 18;
+
+/// What is known of a page of the block, which has no contents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Content {
+    /// Nobody has it.
+    Free,
+    /// Taken, and what somebody left is in it.
+    Left,
+    /// Taken and zeroed.
+    Zeroed,
+}
+
 /// The machine. Frames stay for good, as RAM does.
 pub struct FakeMachine {
     pub frames: Vec<Frame>,
     words: &'static [[AtomicU64; ENTRIES]],
     free: Mutex<Vec<u64>>,
+    /// The pages from [`BLOCK`] on.
+    block: Mutex<Vec<Content>>,
     pub now: AtomicU64,
     slots: [u64; HYPERVISOR_SLOTS],
     /// CPUs that were asked to reschedule or interrupted.
@@ -44,7 +59,7 @@ pub struct FakeMachine {
     cpu_fails: AtomicBool,
     /// Flushes asked for by page-table logic or handlers.
     pub flushes: AtomicU32,
-    m2p: Mutex<BTreeMap<u64, u64>>,
+    m2p: Vec<AtomicU64>,
     claimed: AtomicU64,
     /// Who knows the owners of frames; set once it is there.
     pub hv: OnceLock<&'static Hypervisor>,
@@ -67,8 +82,22 @@ fn memory() -> &'static [[AtomicU64; ENTRIES]] {
 
 impl FakeMachine {
     pub fn new() -> &'static Self {
+        Self::with_pages(0)
+    }
+
+    /// One that has 1 GiB of pages besides, which can be had as blocks of 2 MiB and 1 GiB. Nothing can be looked at in them.
+    pub fn with_block() -> &'static Self {
+        Self::with_pages(BLOCK)
+    }
+
+    fn with_pages(block: u64) -> &'static Self {
+        let frames = match block {
+            0 => FRAMES as u64,
+            _ => BLOCK + block,
+        };
         Box::leak(Box::new(Self {
-            frames: (0..FRAMES).map(|_| Frame::free()).collect(),
+            frames: (0..frames).map(|_| Frame::free()).collect(),
+            block: Mutex::new(vec![Content::Free; block as usize]),
             words: memory(),
             // Frame 0 is never given out: its number would pass for "none".
             free: Mutex::new((1..FRAMES as u64).rev().collect()),
@@ -79,7 +108,7 @@ impl FakeMachine {
             cpu_steps: AtomicU32::new(0),
             cpu_fails: AtomicBool::new(false),
             flushes: AtomicU32::new(0),
-            m2p: Mutex::new(BTreeMap::new()),
+            m2p: (0..frames).map(|_| AtomicU64::new(u64::MAX)).collect(),
             claimed: AtomicU64::new(0),
             hv: OnceLock::new(),
         }))
@@ -105,6 +134,25 @@ impl FakeMachine {
 
     fn domain(&self, id: DomId) -> Option<Arc<Domain>> {
         self.hv.get()?.domain(id)
+    }
+
+    /// Blocks of any order, of the frames that are free.
+    fn small_block(&self, order: u32) -> Option<Mfn> {
+        let size = 1 << order;
+        let mut free = self.free.lock().unwrap();
+        let all_free = |first: &u64| (*first..first + size).all(|n| free.contains(&n));
+        let first = (0..FRAMES as u64).step_by(size as usize).find(all_free)?;
+        free.retain(|n| !(first..first + size).contains(n));
+        Some(Mfn(first))
+    }
+
+    /// Blocks of 2 MiB and more.
+    fn large_block(&self, order: u32) -> Option<Mfn> {
+        let mut block = self.block.lock().unwrap();
+        let mut parts = block.chunks_exact(1 << order);
+        let first = parts.position(|part| part.iter().all(|c| *c == Content::Free))? << order;
+        block[first..first + (1 << order)].fill(Content::Left);
+        Some(Mfn(BLOCK + first as u64))
     }
 
     /// Whether CPUs that are sent for do not answer.
@@ -173,6 +221,10 @@ impl Machine for FakeMachine {
     }
 
     fn assign(&self, mfn: Mfn, to: &Holdings) -> Result<(), Errno> {
+        if let Some(page) = mfn.0.checked_sub(BLOCK) {
+            let content = self.block.lock().unwrap()[page as usize];
+            assert_eq!(content, Content::Zeroed, "whose it was may be in it");
+        }
         to.enter(self, mfn, Standing::Own).map_err(|_| Errno::ESRCH)
     }
 
@@ -200,19 +252,37 @@ impl Machine for FakeMachine {
         self.free.lock().unwrap().pop().map(Mfn)
     }
 
-    /// Blocks of any order, of the frames that are free.
-    fn alloc_block(&self, order: u32, _: u32, claimed: u64) -> Option<Mfn> {
-        let size = 1 << order;
-        let mut free = self.free.lock().unwrap();
+    fn alloc_unzeroed(&self, order: u32, _: u32, claimed: u64) -> Option<Mfn> {
         let others = self.claimed.load(Ordering::Relaxed) - claimed;
-        let all_free = |first: &u64| (*first..first + size).all(|n| free.contains(&n));
-        let first = (0..FRAMES as u64).step_by(size as usize).find(all_free)?;
-        if (free.len() as u64) < size + others {
+        if self.free_pages() < (1 << order) + others {
             return None;
         }
-        free.retain(|n| !(first..first + size).contains(n));
+        let first = match order {
+            0..9 => self.small_block(order),
+            _ => self.large_block(order),
+        }?;
         self.claimed.fetch_sub(claimed, Ordering::Relaxed);
-        Some(Mfn(first))
+        Some(first)
+    }
+
+    fn zero_pages(&self, first: Mfn, pages: u64) {
+        let Some(start) = first.0.checked_sub(BLOCK) else {
+            let pages = (first.0..first.0 + pages).map(|n| self.words(Mfn(n)));
+            return pages
+                .flatten()
+                .for_each(|word| word.store(0, Ordering::Relaxed));
+        };
+        for content in &mut self.block.lock().unwrap()[start as usize..][..pages as usize] {
+            assert_eq!(*content, Content::Left);
+            *content = Content::Zeroed;
+        }
+    }
+
+    fn free_block(&self, first: Mfn, pages: u64, claimed: u64) {
+        for page in 0..pages {
+            self.free_page(Mfn(first.0 + page));
+        }
+        self.claimed.fetch_add(claimed, Ordering::Relaxed);
     }
 
     fn claim(&self, pages: u64) -> Result<(), Errno> {
@@ -232,19 +302,27 @@ impl Machine for FakeMachine {
     }
 
     fn free_page(&self, mfn: Mfn) {
-        self.free.lock().unwrap().push(mfn.0);
+        let Some(page) = mfn.0.checked_sub(BLOCK) else {
+            return self.free.lock().unwrap().push(mfn.0);
+        };
+        let content = &mut self.block.lock().unwrap()[page as usize];
+        assert_ne!(*content, Content::Free, "a page is freed once");
+        *content = Content::Free;
     }
 
     fn free_pages(&self) -> u64 {
-        self.free.lock().unwrap().len() as u64
+        let block = self.block.lock().unwrap();
+        let free = block.iter().filter(|c| **c == Content::Free);
+        free.count() as u64 + self.free.lock().unwrap().len() as u64
     }
 
     fn set_m2p(&self, mfn: Mfn, gfn: u64) {
-        heap::unlimited(|| self.m2p.lock().unwrap().insert(mfn.0, gfn));
+        self.m2p[mfn.0 as usize].store(gfn, Ordering::Relaxed);
     }
 
     fn m2p(&self, mfn: Mfn) -> u64 {
-        *self.m2p.lock().unwrap().get(&mfn.0).unwrap_or(&u64::MAX)
+        let entry = self.m2p.get(mfn.0 as usize);
+        entry.map_or(u64::MAX, |gfn| gfn.load(Ordering::Relaxed))
     }
 
     fn now(&self) -> Nanos {

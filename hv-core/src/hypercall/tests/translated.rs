@@ -4,6 +4,7 @@ mod demand;
 mod foreign;
 mod grants;
 mod hostile;
+mod huge;
 mod life;
 mod memory;
 mod paging;
@@ -41,7 +42,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let f = Fixture::control();
+        Self::on(Fixture::control())
+    }
+
+    fn on(f: Fixture) -> Self {
         let free = f.machine.free_pages();
         let target = f.add_translated(TARGET);
         let mut w = Self { f, target, free };

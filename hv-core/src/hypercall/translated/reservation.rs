@@ -4,16 +4,13 @@
 use xen_abi::errno::Errno;
 use xen_abi::memory::MemoryReservation;
 
-use super::{Target, demand};
+use super::{Target, demand, huge};
 use crate::base::{Gfn, Mfn};
-use crate::domain::translated::After;
-use crate::domain::{Machine, Removed};
+use crate::domain::translated::{After, LARGE};
+use crate::domain::{Machine, Removed, Step};
 use crate::hypercall::context::{AnyCtx, Host, Outcome};
 use crate::hypercall::memory::{self, Change};
 use crate::mm::p2m::P2mKind;
-
-/// log2 of the pages of a large mapping.
-const LARGE: u32 = 9;
 
 /// Runs over the extents of a reservation from `start` on. The result is the number done, over all restarts; what stops it leaves
 /// the rest undone.
@@ -39,16 +36,23 @@ pub(in crate::hypercall) fn run<H: Host>(
             outcome = memory::go_on_at(command, index, at);
             break;
         }
-        if let Err(why) = extent(cx, target, change, request, index, &mut removed) {
-            if target.domain.id != cx.domain.id && request.extent_order == 0 {
-                memory::tell_of_shortage(target.domain, index, request.nr_extents, why);
+        match extent(cx, target, change, request, index, &mut removed) {
+            Ok(Step::Done) => {}
+            Ok(Step::More) => {
+                outcome = memory::go_on_at(command, index, at);
+                break;
             }
-            outcome = Outcome::Return(index);
-            break;
+            Err(why) => {
+                if target.domain.id != cx.domain.id && request.extent_order == 0 {
+                    memory::tell_of_shortage(target.domain, index, request.nr_extents, why);
+                }
+                outcome = Outcome::Return(index);
+                break;
+            }
         }
     }
     if removed.is_empty() && target.map.has_retired() {
-        // Of promises nothing came back but tables.
+        // Of promises, and of mappings that were made one, nothing came back but tables.
         target.domain.flush_translations();
     }
     target.domain.settle_map(&mut removed, after);
@@ -62,7 +66,7 @@ fn extent<H: Host>(
     request: &MemoryReservation,
     index: u64,
     removed: &mut Removed,
-) -> Result<(), Errno> {
+) -> Result<Step, Errno> {
     let slot = cx.element::<u64>(request.extent_start.address(), index)?;
     let first: u64 = cx.read(slot)?;
     let pages = 1u64 << request.extent_order;
@@ -70,14 +74,18 @@ fn extent<H: Host>(
         .checked_add(pages)
         .filter(|end| *end <= target.map.limit())
         .ok_or(Errno::EINVAL)?;
-    match change {
+    let done = match change {
         Change::Populate if memory::on_demand(request) => {
             demand::promise(target, Gfn(first), request.extent_order)
+        }
+        Change::Populate if request.extent_order > memory::MAX_ORDER => {
+            return huge::give(cx, target, request.mem_flags, Gfn(first), removed);
         }
         Change::Populate => give(target, request, Gfn(first), removed),
         Change::Decrease => take(target, Gfn(first), pages, removed),
         Change::Increase => Err(Errno::EINVAL),
-    }
+    };
+    done.map(|()| Step::Done)
 }
 
 /// Puts one extent of new pages behind guest frames. What was there before stays the domain's, and is not mapped any more.
@@ -87,7 +95,7 @@ fn give(
     first: Gfn,
     removed: &mut Removed,
 ) -> Result<(), Errno> {
-    let Target { domain, map } = target;
+    let domain = target.domain;
     let pages = 1u64 << request.extent_order;
     let block = memory::take_block(domain, request.extent_order, request.mem_flags)?;
     memory::hand_over(domain, block, pages, None)?;
@@ -98,16 +106,26 @@ fn give(
         0
     };
     for page in (0..pages).step_by(1 << order) {
-        if removed.is_full() {
-            domain.settle_map(removed, After::Keep);
-        }
         let (gfn, mfn) = (Gfn(first.0 + page), Mfn(block.0 + page));
-        if let Err(why) = map.add_ram(gfn, mfn, order, removed) {
+        if let Err(why) = enter(target, (gfn, order), mfn, removed) {
             give_up(target, (Mfn(mfn.0), pages - page));
             return Err(why);
         }
     }
     Ok(())
+}
+
+/// Maps pages of the domain's own.
+pub(super) fn enter(
+    target: Target<'_>,
+    (gfn, order): (Gfn, u32),
+    mfn: Mfn,
+    removed: &mut Removed,
+) -> Result<(), Errno> {
+    if removed.is_full() {
+        target.domain.settle_map(removed, After::Keep);
+    }
+    target.map.add_ram(gfn, mfn, order, removed)
 }
 
 /// Takes pages from the domain that it has not got to see.

@@ -45,6 +45,39 @@ pub enum Former {
     },
 }
 
+impl Former {
+    /// Takes the first pages off a mapping, at most so many, until a hole is left. What is no mapping goes whole.
+    pub const fn cut(&mut self, most: u64) -> Self {
+        let whole = *self;
+        let Self::Pages {
+            gfn,
+            mfn,
+            pages,
+            kind,
+        } = whole
+        else {
+            *self = Self::Hole;
+            return whole;
+        };
+        if pages <= most {
+            *self = Self::Hole;
+            return whole;
+        }
+        *self = Self::Pages {
+            gfn: Gfn(gfn.0 + most),
+            mfn: Mfn(mfn.0 + most),
+            pages: pages - most,
+            kind,
+        };
+        Self::Pages {
+            gfn,
+            mfn,
+            pages: most,
+            kind,
+        }
+    }
+}
+
 /// One step of taking out a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
@@ -71,7 +104,7 @@ impl Radix {
     /// unless that is a hole, which stands also for frames without pages.
     ///
     /// # Errors
-    /// `EINVAL` for what is beyond the limit or not aligned, and where a grant is mapped; `EEXIST` where 1 GiB is to replace a table;
+    /// `EINVAL` for what is beyond the limit or not aligned, and where a grant is mapped; `EEXIST` where 1 GiB is to replace a table or RAM;
     /// `ENOMEM` when the pool has too few pages. Nothing is changed then.
     pub fn set<F: Frames + ?Sized>(
         &self,
@@ -96,6 +129,7 @@ impl Radix {
     fn may_replace<F: Frames + ?Sized>(&self, m: &F, gfn: Gfn, level: Level) -> Result<(), Errno> {
         let grant = match self.at(m, gfn, level).content {
             Slot::Hole => false,
+            Slot::Leaf(_, kind) if goes_in_parts(level, kind) => return Err(Errno::EEXIST),
             Slot::Leaf(_, kind) => kind.is_grant(),
             Slot::Table(table) if level == Level::L2 => self.has_grants(m, table),
             Slot::Table(_) => return Err(Errno::EEXIST),
@@ -216,11 +250,11 @@ impl Radix {
         Ok(())
     }
 
-    /// Takes out what is at the beginning of a range: an entry, or a table of 512 pages at once. To be called on
-    /// until the range is passed; then the caller flushes.
+    /// Takes out what is at the beginning of a range: an entry, or a table of 512 pages at once; 1 GiB of RAM goes by the 2 MiB. To be
+    /// called on until the range is passed; then the caller flushes.
     ///
     /// # Errors
-    /// `EINVAL` beyond the limit, for an empty range, and at a grant that stays; `ENOMEM` when the range begins or ends inside a mapping that the pool has no pages to split.
+    /// `EINVAL` beyond the limit, for an empty range, and at a grant that stays; `ENOMEM` when a mapping has to be split for which the pool has no pages.
     /// Nothing is changed then.
     pub fn take<F: Frames + ?Sized>(
         &self,
@@ -247,7 +281,9 @@ impl Radix {
                 Slot::Leaf(_, kind) if kind.is_grant() && grants == Grants::Stay => {
                     return Err(Errno::EINVAL);
                 }
-                Slot::Leaf(..) if offset != 0 || pages < size => {
+                Slot::Leaf(_, kind)
+                    if offset != 0 || pages < size || goes_in_parts(place.level, kind) =>
+                {
                     let below = place.level.below().ok_or(Errno::EINVAL)?;
                     self.split(m, inventory, gfn, order_of(below))?;
                 }
@@ -261,6 +297,26 @@ impl Radix {
                 }
             }
         }
+    }
+
+    /// Takes out the whole mapping that covers `gfn`, however large it is: that needs no page of the pool. The caller lets go of its pages a
+    /// part at a time ([`Former::cut`]).
+    pub fn take_whole<F: Frames + ?Sized>(
+        &self,
+        m: &F,
+        inventory: &mut Inventory,
+        gfn: Gfn,
+    ) -> Former {
+        if gfn.0 >= self.limit {
+            return Former::Hole;
+        }
+        let place = self.at(m, gfn, Level::L1);
+        if !matches!(place.content, Slot::Leaf(..)) {
+            return Former::Hole;
+        }
+        let former = self.exchange(m, inventory, &place, gfn, |_| 0);
+        self.prune(m, inventory, gfn);
+        former
     }
 
     /// The place of the entry for `gfn`, or of the table that has it, where that can go whole.
@@ -373,4 +429,9 @@ impl Radix {
 fn is_empty<F: Frames + ?Sized>(m: &F, table: Mfn) -> bool {
     let words: &[_; ENTRIES] = m.table(table);
     words.iter().all(|w| w.load(Ordering::Relaxed) == 0)
+}
+
+/// Whether a mapping is of too many pages that hold something to let go of them at once.
+fn goes_in_parts(level: Level, kind: P2mKind) -> bool {
+    level > Level::L2 && kind.is_ram()
 }

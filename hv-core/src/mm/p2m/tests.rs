@@ -250,6 +250,10 @@ impl Bench {
                 }
             }
             Op::Take(gfn, pages, grants) => self.take_range(gfn, pages, grants),
+            Op::TakeWhole(gfn) => {
+                self.take_whole(gfn);
+                Ok(())
+            }
             Op::Kind(gfn, kind) => {
                 let found = self.radix.see(m, inventory, Gfn(gfn));
                 self.radix.set_kind(m, inventory, Gfn(gfn), kind);
@@ -281,6 +285,51 @@ impl Bench {
         }
     }
 
+    /// Needs no page of the pool, and comes back in parts.
+    fn take_whole(&mut self, gfn: u64) {
+        let before = self.radix.see(&self.m, &self.inventory, Gfn(gfn));
+        let mut former = self
+            .radix
+            .take_whole(&self.m, &mut self.inventory, Gfn(gfn));
+        if !before.kind.has_page() {
+            assert_eq!(former, Former::Hole);
+            let start = gfn & !((1 << before.order) - 1);
+            self.model.punch(start, 1 << before.order);
+            return;
+        }
+        loop {
+            match former.cut(512) {
+                Former::Pages {
+                    gfn,
+                    mfn,
+                    pages,
+                    kind,
+                } => {
+                    assert!(pages <= 512);
+                    assert_eq!(self.model.get(gfn.0), Some((mfn.0, kind)));
+                    self.model.punch(gfn.0, pages);
+                }
+                other => {
+                    assert_eq!(other, Former::Hole);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes out everything, as the end of a domain does.
+    fn end(&mut self) {
+        let mut at = Gfn(0);
+        while at.0 < LIMIT {
+            let found = self.radix.see(&self.m, &self.inventory, at);
+            if found.order == 18 {
+                self.take_whole(at.0);
+            }
+            at = found.next(at);
+        }
+        self.take_range(0, LIMIT, Grants::Go).unwrap();
+    }
+
     fn take_range(&mut self, from: u64, pages: u64, grants: Grants) -> Result<(), Errno> {
         let pages = pages.min(LIMIT - from);
         let mut at = 0;
@@ -295,6 +344,8 @@ impl Bench {
                     let count: u64 = out.iter().map(|(_, pages, ..)| pages).sum();
                     let whole =
                         matches!(taken.former, Former::Pages { pages, .. } if pages == count);
+                    let in_parts = |former| !matches!(former, Former::Pages { pages, kind, .. } if pages > 512 && kind.is_ram());
+                    assert!(in_parts(taken.former), "more than is let go of at once");
                     let list = self.pages_of(taken.former);
                     // Of frames without pages nothing comes back.
                     let promised = out.iter().all(|(.., kind)| !kind.has_page());
@@ -325,6 +376,7 @@ impl Bench {
 enum Op {
     Set(u64, u32, u64, P2mKind),
     Take(u64, u64, Grants),
+    TakeWhole(u64),
     Kind(u64, P2mKind),
     Split(u64, u32),
     Merge(u64, u32),
@@ -374,6 +426,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         6 => (gfn(), order(), 0..2u64, kind()).prop_map(|(g, o, f, k)| Op::Set(g, o, f, k)),
         3 => (gfn(), pages, grants()).prop_map(|(g, p, s)| Op::Take(g, p, s)),
+        1 => gfn().prop_map(Op::TakeWhole),
         1 => (gfn(), kind()).prop_map(|(g, k)| Op::Kind(g, k)),
         2 => (gfn(), order()).prop_map(|(g, o)| Op::Split(g, o)),
         2 => (gfn(), prop_oneof![Just(9u32), Just(18)]).prop_map(|(g, o)| Op::Merge(g, o)),
@@ -395,7 +448,7 @@ proptest! {
             bench.run(op);
         }
         bench.flush();
-        bench.take_range(0, LIMIT, Grants::Go).unwrap();
+        bench.end();
         bench.flush();
         bench.check();
         prop_assert!(bench.model.0.is_empty());
@@ -538,4 +591,40 @@ fn a_look_up_notices_that_a_table_went() {
     });
     assert!(place.is_none());
     assert!(bench.radix.lookup(&bench.m, Gfn(5)).is_ok());
+}
+
+/// 1 GiB of RAM is not replaced at once, and goes by the 2 MiB; whole only where whoever takes it lets go of it in parts.
+#[test]
+fn a_gib_of_ram_goes_in_parts() {
+    let mut bench = Bench::new(5);
+    bench.run(&Op::Set(1 << 18, 18, 0, P2mKind::Ram));
+    let set = |bench: &mut Bench, kind| {
+        let at = (Gfn(1 << 18), 18);
+        bench
+            .radix
+            .set(&bench.m, &mut bench.inventory, at, Mfn(0), kind)
+    };
+    for kind in [P2mKind::Mmio, P2mKind::OnDemand, P2mKind::Ram] {
+        assert_eq!(set(&mut bench, kind), Err(Errno::EEXIST));
+    }
+    let range = (Gfn(1 << 18), 1 << 18);
+    let taken = bench
+        .radix
+        .take(&bench.m, &mut bench.inventory, range, Grants::Stay);
+    assert_eq!(taken.unwrap().passed, 512);
+    assert_eq!(bench.inventory.count(P2mKind::Ram), (1 << 18) - 512);
+    bench.model.punch(1 << 18, 512);
+    bench.check();
+    bench.end();
+    // Without a page to split it, it stays as it is; whole it can go.
+    let mut bench = Bench::new(2);
+    bench.run(&Op::Set(1 << 18, 18, 0, P2mKind::Ram));
+    let taken = bench
+        .radix
+        .take(&bench.m, &mut bench.inventory, range, Grants::Stay);
+    assert_eq!(taken, Err(Errno::ENOMEM));
+    bench.run(&Op::TakeWhole((1 << 18) + 77));
+    assert!(bench.model.0.is_empty());
+    bench.flush();
+    assert_eq!(bench.inventory.pool.free(), 1);
 }

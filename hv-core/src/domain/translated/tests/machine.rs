@@ -1,7 +1,6 @@
 //! A machine with pages for tables, and pages that only have counts.
 
 use std::alloc::Layout;
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
@@ -21,6 +20,8 @@ pub const OWN: u64 = 1024;
 pub const OTHER: u64 = OWN + COUNT;
 /// Pages of each.
 pub const COUNT: u64 = 2048;
+/// First page of 1 GiB of the domain's own, where the machine has that.
+pub const GIB: u64 = 1 << 18;
 /// The first of the domain's own that can be looked into.
 pub const CONTENTS: u64 = 16;
 
@@ -35,7 +36,7 @@ pub struct Bank {
     contents: &'static [[AtomicU64; 512]],
     free: Mutex<Vec<u64>>,
     refs: Vec<Refs>,
-    m2p: Mutex<BTreeMap<u64, u64>>,
+    m2p: Vec<AtomicU64>,
     relinquished: Mutex<Vec<u64>>,
     /// References dropped so far.
     pub drops: AtomicU64,
@@ -43,13 +44,22 @@ pub struct Bank {
 
 impl Bank {
     pub fn new() -> &'static Self {
+        Self::with_pages(OTHER + COUNT)
+    }
+
+    /// With the pages from [`GIB`] on.
+    pub fn with_gib() -> &'static Self {
+        Self::with_pages(2 * GIB)
+    }
+
+    fn with_pages(end: u64) -> &'static Self {
         let page = || std::array::from_fn(|_| AtomicU64::new(0x1234_5678));
         Box::leak(Box::new(Self {
             words: (0..=TABLES).map(|_| page()).collect::<Vec<_>>().leak(),
             contents: (0..CONTENTS).map(|_| page()).collect::<Vec<_>>().leak(),
             free: Mutex::new((1..=TABLES).collect()),
-            refs: (0..OTHER + COUNT).map(|_| Refs::default()).collect(),
-            m2p: Mutex::new(BTreeMap::new()),
+            refs: (0..end).map(|_| Refs::default()).collect(),
+            m2p: (0..end).map(|_| AtomicU64::new(u64::MAX)).collect(),
             relinquished: Mutex::new(Vec::new()),
             drops: AtomicU64::new(0),
         }))
@@ -68,19 +78,14 @@ impl Bank {
 
     /// Nothing is referenced, and no page is missing.
     pub fn assert_all_back(&self) {
-        for mfn in OWN..OTHER + COUNT {
+        for mfn in OWN..self.refs.len() as u64 {
             assert_eq!(self.refs(mfn), (0, 0), "page {mfn:#x}");
         }
         let mut free = self.free.lock().unwrap().clone();
         free.sort_unstable();
         assert_eq!(free, (1..=TABLES).collect::<Vec<_>>());
-        assert!(
-            self.m2p
-                .lock()
-                .unwrap()
-                .values()
-                .all(|gfn| *gfn == u64::MAX)
-        );
+        let mut known = self.m2p.iter();
+        assert!(known.all(|gfn| gfn.load(Ordering::Relaxed) == u64::MAX));
     }
 }
 
@@ -101,6 +106,7 @@ impl Machine for Bank {
         match mfn.0 {
             OWN..OTHER => Some(ME),
             n if (OTHER..OTHER + COUNT).contains(&n) => Some(PEER),
+            n if n >= GIB && n < self.refs.len() as u64 => Some(ME),
             _ => None,
         }
     }
@@ -140,10 +146,11 @@ impl Machine for Bank {
         self.free.lock().unwrap().push(mfn.0);
     }
     fn set_m2p(&self, mfn: Mfn, gfn: u64) {
-        self.m2p.lock().unwrap().insert(mfn.0, gfn);
+        self.m2p[mfn.0 as usize].store(gfn, Ordering::Relaxed);
     }
     fn m2p(&self, mfn: Mfn) -> u64 {
-        *self.m2p.lock().unwrap().get(&mfn.0).unwrap_or(&u64::MAX)
+        let entry = self.m2p.get(mfn.0 as usize);
+        entry.map_or(u64::MAX, |gfn| gfn.load(Ordering::Relaxed))
     }
 
     fn words32(&self, _: Mfn) -> &'static [AtomicU32; 1024] {
@@ -161,7 +168,13 @@ impl Machine for Bank {
     fn steal(&self, _: Mfn, _: &Holdings) -> Result<(), Errno> {
         unreachable!()
     }
-    fn alloc_block(&self, _: u32, _: u32, _: u64) -> Option<Mfn> {
+    fn alloc_unzeroed(&self, _: u32, _: u32, _: u64) -> Option<Mfn> {
+        unreachable!()
+    }
+    fn zero_pages(&self, _: Mfn, _: u64) {
+        unreachable!()
+    }
+    fn free_block(&self, _: Mfn, _: u64, _: u64) {
         unreachable!()
     }
     fn claim(&self, _: u64) -> Result<(), Errno> {

@@ -127,7 +127,13 @@ impl Machine for Ram {
     fn users(&self, _: Mfn, _: DomId) -> Option<u64> {
         unreachable!()
     }
-    fn alloc_block(&self, _: u32, _: u32, _: u64) -> Option<Mfn> {
+    fn alloc_unzeroed(&self, _: u32, _: u32, _: u64) -> Option<Mfn> {
+        unreachable!()
+    }
+    fn zero_pages(&self, _: Mfn, _: u64) {
+        unreachable!()
+    }
+    fn free_block(&self, _: Mfn, _: u64, _: u64) {
         unreachable!()
     }
     fn claim(&self, _: u64) -> Result<(), Errno> {
