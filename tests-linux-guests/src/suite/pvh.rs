@@ -89,6 +89,18 @@ pub const CASES: &[Case] = &[
         ..PVH
     },
     Case {
+        // Its memory is asked for in pieces of 1 GiB.
+        name: "pvh-large",
+        tier: Tier::Long,
+        machine: Machine {
+            memory_mib: 5120,
+            ..Machine::BASE
+        },
+        kernel_args: "XTYPE=pvh XMEMORY=2560",
+        script: Script::Guest("domu-boot"),
+        ..PVH
+    },
+    Case {
         name: "pvh-many",
         tier: Tier::Long,
         kernel_args: "XTYPE=pvh XMANY=6",
