@@ -98,6 +98,7 @@ pub const CASES: &[Case] = &[
         },
         kernel_args: "XTYPE=pvh XMEMORY=2560",
         script: Script::Guest("domu-boot"),
+        expected: &["1 GiB from guest frame 0x0 on is one mapping"],
         ..PVH
     },
     Case {

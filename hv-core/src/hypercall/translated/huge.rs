@@ -37,6 +37,13 @@ pub(super) fn give<H: Host>(
             Ok(Step::More) => {}
             Ok(Step::Done) => {
                 target.map.join(first);
+                if target.map.mapping(first).order == HUGE {
+                    let id = target.domain.id;
+                    log::debug!(
+                        "d{id}: 1 GiB from guest frame {:#x} on is one mapping",
+                        first.0
+                    );
+                }
                 return Ok(Step::Done);
             }
             Err(why) => {

@@ -596,7 +596,7 @@ fn a_look_up_notices_that_a_table_went() {
 /// 1 GiB of RAM is not replaced at once, and goes by the 2 MiB; whole only where whoever takes it lets go of it in parts.
 #[test]
 fn a_gib_of_ram_goes_in_parts() {
-    let mut bench = Bench::new(5);
+    let mut bench = Bench::new(Format::Ept, 5);
     bench.run(&Op::Set(1 << 18, 18, 0, P2mKind::Ram));
     let set = |bench: &mut Bench, kind| {
         let at = (Gfn(1 << 18), 18);
@@ -617,7 +617,7 @@ fn a_gib_of_ram_goes_in_parts() {
     bench.check();
     bench.end();
     // Without a page to split it, it stays as it is; whole it can go.
-    let mut bench = Bench::new(2);
+    let mut bench = Bench::new(Format::Npt, 2);
     bench.run(&Op::Set(1 << 18, 18, 0, P2mKind::Ram));
     let taken = bench
         .radix
