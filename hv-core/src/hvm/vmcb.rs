@@ -24,7 +24,6 @@ use crate::base::{CpuId, Mfn, PhysAddr};
 use crate::pv::frame::GuestFrame;
 
 use super::asid::{Asids, Ticket};
-use super::exit::Exit;
 use super::processor::{Intercept, Processor, RESET_PAT, Register, SegmentName};
 use super::svm_facts::Features;
 
@@ -196,7 +195,7 @@ impl Vmcb {
 
     /// The CPU came back from VMRUN.
     pub fn left(&mut self, asids: &Asids) {
-        if self.exit() == Exit::Invalid {
+        if exits::is_refusal(self.page.get(control::EXIT_CODE)) {
             // Nothing was done: the event still waits, and what the CPU has of the page is not known.
             self.clean = 0;
             return;

@@ -42,6 +42,9 @@ pub enum Assists {
     Absent,
 }
 
+/// The lowest code of a state that was refused, in its low half.
+const FIRST_REFUSAL: u32 = 0xffff_fffc;
+
 /// Decodes EXITCODE, EXITINFO1 and EXITINFO2.
 #[must_use]
 pub fn decode(code: u64, info1: u64, info2: u64, assists: Assists) -> Exit {
@@ -78,7 +81,7 @@ pub fn decode(code: u64, info1: u64, info2: u64, assists: Assists) -> Exit {
         0x7d => Exit::TaskSwitch,
         0x7f => Exit::Shutdown,
         0x400 => nested_fault(info1, info2),
-        0xffff_fffc..=0xffff_ffff => Exit::Invalid,
+        FIRST_REFUSAL..=0xffff_ffff => Exit::Invalid,
         _ => instruction(low).unwrap_or(unknown),
     }
 }
@@ -177,6 +180,13 @@ fn nested_fault(info1: u64, info2: u64) -> Exit {
         present: info1 & nested::PRESENT != 0,
         in_walk: info1 & nested::IN_WALK != 0,
     }
+}
+
+/// Whether an exit code says that the state was refused, so that nothing was executed ([`Exit::Invalid`]).
+#[must_use]
+pub const fn is_refusal(code: u64) -> bool {
+    // Codes of failed entries are negative; some processors write the low half only.
+    matches!(code >> 32, 0 | 0xffff_ffff) && code as u32 >= FIRST_REFUSAL
 }
 
 /// The length of the instruction at `rip` that ended the run: from what came with the exit, or from the next rip that

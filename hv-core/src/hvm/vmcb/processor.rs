@@ -103,6 +103,13 @@ impl Processor for Vmcb {
         segment
     }
 
+    fn attributes(&self, which: SegmentName) -> u16 {
+        match which {
+            SegmentName::Ss => self.segment(which).attributes,
+            _ => (self.page.get(segment_place(which).0) >> 16) as u16 & 0xfff,
+        }
+    }
+
     fn set_segment(&mut self, which: SegmentName, value: Segment) {
         let (offset, group) = segment_place(which);
         let first = u64::from(value.selector)
@@ -146,8 +153,8 @@ impl Processor for Vmcb {
     }
 
     fn instruction_bytes(&self, bytes: &mut [u8; 15]) -> usize {
-        let fault = matches!(self.exit(), Exit::NestedFault { fetch: false, .. });
-        if !fault || !self.features.contains(Features::DECODE_ASSISTS) {
+        let told = self.features.contains(Features::DECODE_ASSISTS);
+        if !told || !matches!(self.exit(), Exit::NestedFault { fetch: false, .. }) {
             return 0;
         }
         let low = self.page.get(control::FETCHED).to_le_bytes();

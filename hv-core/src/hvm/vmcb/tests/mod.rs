@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
+use crate::hvm::exit::Exit;
 use crate::hvm::processor::{Event, EventKind, Segment, attribute};
 
 const MAPS: Maps = Maps {
