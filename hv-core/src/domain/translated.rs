@@ -163,17 +163,6 @@ impl Translated {
         })
     }
 
-    /// Lets RAM be mapped by the GiB: the processors have such entries.
-    pub const fn allow_gib_pages(&mut self) {
-        self.gib_pages = true;
-    }
-
-    /// Whether RAM may be mapped by the GiB.
-    #[must_use]
-    pub const fn has_gib_pages(&self) -> bool {
-        self.gib_pages
-    }
-
     fn machine(&self) -> &'static dyn Machine {
         self.ram.0
     }
@@ -354,16 +343,6 @@ impl Translated {
         entered
     }
 
-    /// Makes one mapping of the 1 GiB of RAM around a guest frame, if it can be one. The caller flushes
-    /// ([`Domain::flush_translations`]): a table is retired.
-    pub fn join(&self, gfn: Gfn) {
-        if let Ok(mut inner) = self.open()
-            && self.gib_pages
-        {
-            self.map.merge(&self.ram, &mut inner.inventory, gfn, HUGE);
-        }
-    }
-
     /// Maps a page of another domain. The entry takes its reference.
     ///
     /// # Errors
@@ -533,20 +512,6 @@ impl Translated {
             return Step::More;
         }
         self.end_tables(&mut inner)
-    }
-
-    /// Takes out 1 GiB of RAM, for which the pool has perhaps no table to split it, and lets go of its pages by the 2 MiB. `false`: there is
-    /// none here.
-    fn end_huge(&self, inner: &mut Inner, removed: &mut Removed) -> bool {
-        let (at, inventory) = (Gfn(inner.ended), &mut inner.inventory);
-        let found = self.map.see(&self.ram, inventory, at);
-        if inner.falling == Former::Hole && found.order > LARGE && found.kind.is_ram() {
-            inner.falling = self.map.take_whole(&self.ram, inventory, at);
-            inner.ended = found.next(at).0;
-        }
-        let part = inner.falling.cut(1 << LARGE);
-        self.note_removed(part, removed);
-        part != Former::Hole
     }
 
     /// Gives the pages of the tables back, the root's as the last.

@@ -101,6 +101,29 @@ const EFER_OF: [(Feature, u64); 4] = [
     (Feature::FFXSR, efer::FFXSR),
 ];
 
+/// LMA as LME and paging make it, whatever EFER has of it.
+#[must_use]
+pub const fn long_mode_active(cr0: u64, efer: u64) -> u64 {
+    if cr0 & cr0::PG != 0 && efer & efer::LME != 0 {
+        efer::LMA
+    } else {
+        0
+    }
+}
+
+/// Bits whose change makes translations of the guest's own tables stale (AMD APM vol. 2, 5.5.2; Intel SDM vol. 3, 4.10.4.1).
+pub mod stale {
+    use super::{cr0, cr4, efer};
+
+    /// Of CR0.
+    pub const CR0: u64 = cr0::PE | cr0::PG | cr0::WP;
+    /// Of CR4. LA57 and CET no guest has.
+    pub const CR4: u64 =
+        cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE;
+    /// Of EFER.
+    pub const EFER: u64 = efer::LME | efer::NXE;
+}
+
 /// The guest gets #GP(0).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault;
@@ -148,11 +171,7 @@ impl Controls {
 
     /// With LMA as the other bits make it.
     const fn with_lma(mut self) -> Self {
-        self.efer = if self.pages() && self.efer & efer::LME != 0 {
-            self.efer | efer::LMA
-        } else {
-            self.efer & !efer::LMA
-        };
+        self.efer = self.efer & !efer::LMA | long_mode_active(self.cr0, self.efer);
         self
     }
 

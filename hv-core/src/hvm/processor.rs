@@ -320,6 +320,35 @@ pub trait Processor {
     }
 }
 
+/// Exceptions that every guest leaves for: #DB and #AC, whose delivery can raise themselves without end, and #MC, which is ours.
+pub(super) const INTERCEPTED_EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+
+/// All registers.
+#[cfg(test)]
+pub(crate) const REGISTERS: [Register; 21] = [
+    Register::Rip,
+    Register::Rsp,
+    Register::Rflags,
+    Register::Rax,
+    Register::Cr0,
+    Register::Cr2,
+    Register::Cr3,
+    Register::Cr4,
+    Register::Efer,
+    Register::Dr6,
+    Register::Dr7,
+    Register::Star,
+    Register::Lstar,
+    Register::Cstar,
+    Register::Sfmask,
+    Register::KernelGsBase,
+    Register::SysenterCs,
+    Register::SysenterEsp,
+    Register::SysenterEip,
+    Register::Pat,
+    Register::TscOffset,
+];
+
 /// CR0 after a reset: ET alone. A guest's caches are on at once.
 const RESET_CR0: u64 = 1 << 4;
 /// RFLAGS: the bit that is always set.

@@ -10,7 +10,7 @@ use crate::cpuid::Policy;
 use crate::pv::frame::{GuestFrame, rflags};
 
 /// Bits of RFLAGS that can be set (AMD APM vol. 1, 3.1.4).
-const FLAGS: u64 = 0x003f_7fd7;
+pub(super) const FLAGS: u64 = 0x003f_7fd7;
 /// Bits of DR6 and DR7 that are always set, and that can be (AMD APM vol. 2, 13.1.1).
 const DR6_FIXED: u64 = 0xffff_0ff0;
 const DR6_BITS: u64 = 0xffff_eff8 | 7;

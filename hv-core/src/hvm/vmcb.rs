@@ -24,7 +24,10 @@ use crate::base::{CpuId, Mfn, PhysAddr};
 use crate::pv::frame::GuestFrame;
 
 use super::asid::{Asids, Ticket};
-use super::processor::{Intercept, Processor, RESET_PAT, Register, SegmentName};
+use super::controls::{self, stale};
+use super::processor::{
+    INTERCEPTED_EXCEPTIONS, Intercept, Processor, RESET_PAT, Register, SegmentName,
+};
 use super::svm_facts::Features;
 
 use layout::{clean, control, cr0, cr4, efer, fifth, fourth, interrupt, save, third};
@@ -37,9 +40,6 @@ const ALL_WRITE_BACK: u64 = 0x0606_0606_0606_0606;
 /// PAUSEs in a row that make a guest leave, and cycles between two of them that begin a new row.
 const PAUSE_COUNT: u32 = 3000;
 const PAUSE_THRESHOLD: u32 = 128;
-
-/// Exceptions: #DB and #AC, whose delivery can raise themselves without end, and #MC, which is ours.
-const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 
 /// Registers as the guest sees them where the hardware holds something else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,7 +112,7 @@ impl Vmcb {
         // Reads too: the guest's own values are the shadows.
         let of_both = |registers: u32| registers | registers << 16;
         p.set32(control::INTERCEPT_CR, of_both(1 << 0 | 1 << 4));
-        p.set32(control::INTERCEPT_EXCEPTIONS, EXCEPTIONS);
+        p.set32(control::INTERCEPT_EXCEPTIONS, INTERCEPTED_EXCEPTIONS);
         p.set32(
             control::INTERCEPT_THIRD,
             third::INTR
@@ -212,11 +212,7 @@ impl Vmcb {
 
     /// LMA as LME and paging make it.
     fn long_mode_active(&self) -> u64 {
-        if self.shadow.efer & efer::LME != 0 && self.shadow.cr0 & cr0::PG != 0 {
-            efer::LMA
-        } else {
-            0
-        }
+        controls::long_mode_active(self.shadow.cr0, self.shadow.efer)
     }
 
     fn put_efer(&mut self) {
@@ -230,26 +226,17 @@ impl Vmcb {
         self.shadow.cr0 = value;
         self.page.set(save::CR0, value & !(cr0::CD | cr0::NW));
         self.put_efer();
-        if changed & (cr0::PE | cr0::PG | cr0::WP) != 0 {
+        if changed & stale::CR0 != 0 {
             self.forget_translations();
         }
     }
 
     fn write_cr4(&mut self, value: u64) {
-        const PAGING: u64 = cr4::PSE
-            | cr4::PAE
-            | cr4::PGE
-            | cr4::LA57
-            | cr4::PCIDE
-            | cr4::SMEP
-            | cr4::SMAP
-            | cr4::PKE
-            | cr4::CET;
         let changed = self.shadow.cr4 ^ value;
         self.shadow.cr4 = value;
         self.page.set(save::CR4, value | cr4::MCE);
         self.spoil(clean::CRX);
-        if changed & PAGING != 0 {
+        if changed & stale::CR4 != 0 {
             self.forget_translations();
         }
     }
@@ -258,7 +245,7 @@ impl Vmcb {
         let changed = self.shadow.efer ^ value;
         self.shadow.efer = value & !efer::LMA;
         self.put_efer();
-        if changed & (efer::LME | efer::NXE) != 0 {
+        if changed & stale::EFER != 0 {
             self.forget_translations();
         }
     }

@@ -26,8 +26,10 @@ mod tests;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::asid::{Asids, Ticket};
+use super::controls;
 use super::exit::Exit;
-use super::processor::{Event, EventKind, Intercept, Processor, RESET_PAT};
+use super::processor::{Event, EventKind, INTERCEPTED_EXCEPTIONS, Intercept, Processor, RESET_PAT};
+use super::registers::FLAGS;
 use super::vmx_facts::{Primary, Secondary, VmxFacts};
 use crate::base::{CpuId, Mfn, PhysAddr};
 use crate::cpuid::msr::index;
@@ -40,8 +42,6 @@ use layout::{ENTRY_FAILED, Field, event};
 /// A page of ours as the words that it is.
 pub type Words = [AtomicU64; 512];
 
-/// Exceptions: #DB and #AC, whose delivery can raise themselves without end, and #MC, which is ours.
-const EXCEPTIONS: u64 = 1 << 1 | 1 << 17 | 1 << 18;
 /// No VMCS is linked.
 const NO_LINK: u64 = u64::MAX;
 /// In the virtual APIC's page, the word with the task priority: bits 7:4 of the byte at 0x80.
@@ -49,8 +49,6 @@ const TASK_PRIORITY: usize = 0x80 / 8;
 /// PAUSEs that are less ticks apart are one loop, and a loop that is longer makes the guest leave.
 const PAUSE_GAP: u64 = 128;
 const PAUSE_WINDOW: u64 = 4096;
-/// Bits of RFLAGS that entries take.
-const FLAGS: u64 = 0x003f_7fd7;
 /// The length of the instruction whose event is given again after it was done.
 const SOFTWARE_LENGTH: u64 = 1;
 
@@ -201,7 +199,7 @@ impl Vmcs {
             (Field::SecondaryControls, controls.secondary.bits().into()),
             (Field::ExitControls, controls.exit.bits().into()),
             (Field::EntryControls, controls.entry.bits().into()),
-            (Field::ExceptionBitmap, EXCEPTIONS),
+            (Field::ExceptionBitmap, INTERCEPTED_EXCEPTIONS.into()),
             (Field::PageFaultMask, 0),
             (Field::PageFaultMatch, 0),
             (Field::Cr3TargetCount, 0),
@@ -285,7 +283,7 @@ impl Vmcs {
         }
         f.set(Field::Rflags, flags);
         let Some(given) = self.event else { return };
-        let protected = self.shadow.cr0 & super::controls::cr0::PE != 0;
+        let protected = self.shadow.cr0 & controls::cr0::PE != 0;
         let (word, error) = exits::encode(given, protected);
         f.set(Field::EntryEvent, word);
         if word & event::HAS_ERROR != 0 {
@@ -388,11 +386,6 @@ impl Vmcs {
 
     /// LMA as LME and paging make it.
     fn long_mode_active(&self) -> u64 {
-        use super::controls::{cr0, efer};
-        if self.shadow.efer & efer::LME != 0 && self.shadow.cr0 & cr0::PG != 0 {
-            efer::LMA
-        } else {
-            0
-        }
+        controls::long_mode_active(self.shadow.cr0, self.shadow.efer)
     }
 }

@@ -12,6 +12,31 @@ use hv_core::pv::frame::GuestFrame;
 use super::percpu::PerCpu;
 use super::{cpu, pages, paging, svm, vmx};
 
+/// The assembly of a world switch, which finds the general registers in a [`GuestFrame`] by their names.
+macro_rules! world_switch {
+    ($file:literal $(, $name:ident = const $value:expr)*) => {
+        core::arch::global_asm!(
+            include_str!($file),
+            r15 = const core::mem::offset_of!(GuestFrame, r15),
+            r14 = const core::mem::offset_of!(GuestFrame, r14),
+            r13 = const core::mem::offset_of!(GuestFrame, r13),
+            r12 = const core::mem::offset_of!(GuestFrame, r12),
+            r11 = const core::mem::offset_of!(GuestFrame, r11),
+            r10 = const core::mem::offset_of!(GuestFrame, r10),
+            r9 = const core::mem::offset_of!(GuestFrame, r9),
+            r8 = const core::mem::offset_of!(GuestFrame, r8),
+            rbp = const core::mem::offset_of!(GuestFrame, rbp),
+            rbx = const core::mem::offset_of!(GuestFrame, rbx),
+            rcx = const core::mem::offset_of!(GuestFrame, rcx),
+            rdx = const core::mem::offset_of!(GuestFrame, rdx),
+            rsi = const core::mem::offset_of!(GuestFrame, rsi),
+            rdi = const core::mem::offset_of!(GuestFrame, rdi),
+            $($name = const $value,)*
+        );
+    };
+}
+pub(super) use world_switch;
+
 /// Bits of a guest physical address, as tools have been told of Xen's guests always.
 const NESTED_ADDRESS_BITS: u8 = 40;
 

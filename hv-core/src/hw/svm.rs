@@ -11,7 +11,6 @@
 //! as always (`context::load`), and none may be loaded while this is used (`context::clear`).
 
 use core::cell::Cell;
-use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hv_core::base::Mfn;
@@ -59,23 +58,7 @@ pub struct HostState {
     on: Cell<bool>,
 }
 
-core::arch::global_asm!(
-    include_str!("svm.S"),
-    r15 = const offset_of!(GuestFrame, r15),
-    r14 = const offset_of!(GuestFrame, r14),
-    r13 = const offset_of!(GuestFrame, r13),
-    r12 = const offset_of!(GuestFrame, r12),
-    r11 = const offset_of!(GuestFrame, r11),
-    r10 = const offset_of!(GuestFrame, r10),
-    r9 = const offset_of!(GuestFrame, r9),
-    r8 = const offset_of!(GuestFrame, r8),
-    rbp = const offset_of!(GuestFrame, rbp),
-    rbx = const offset_of!(GuestFrame, rbx),
-    rcx = const offset_of!(GuestFrame, rcx),
-    rdx = const offset_of!(GuestFrame, rdx),
-    rsi = const offset_of!(GuestFrame, rsi),
-    rdi = const offset_of!(GuestFrame, rdi),
-);
+hvm::world_switch!("svm.S");
 
 // SAFETY: `svm.S` defines it, with these arguments.
 unsafe extern "C" {

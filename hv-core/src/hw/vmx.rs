@@ -61,24 +61,10 @@ pub struct HostState {
     accesses: Cell<u64>,
 }
 
-core::arch::global_asm!(
-    include_str!("vmx.S"),
+hvm::world_switch!(
+    "vmx.S",
     host_rsp = const Field::HostRsp.encoding(),
-    r15 = const offset_of!(GuestFrame, r15),
-    r14 = const offset_of!(GuestFrame, r14),
-    r13 = const offset_of!(GuestFrame, r13),
-    r12 = const offset_of!(GuestFrame, r12),
-    r11 = const offset_of!(GuestFrame, r11),
-    r10 = const offset_of!(GuestFrame, r10),
-    r9 = const offset_of!(GuestFrame, r9),
-    r8 = const offset_of!(GuestFrame, r8),
-    rbp = const offset_of!(GuestFrame, rbp),
-    rbx = const offset_of!(GuestFrame, rbx),
-    rax = const offset_of!(GuestFrame, rax),
-    rcx = const offset_of!(GuestFrame, rcx),
-    rdx = const offset_of!(GuestFrame, rdx),
-    rsi = const offset_of!(GuestFrame, rsi),
-    rdi = const offset_of!(GuestFrame, rdi),
+    rax = const offset_of!(GuestFrame, rax)
 );
 
 // SAFETY: `vmx.S` defines them, with these arguments.

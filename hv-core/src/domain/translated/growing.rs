@@ -5,10 +5,12 @@
 //! which has a place in the domain's map while the request is interrupted, and is given back whole:
 //! - when the domain dies;
 //! - when another request for 1 GiB comes, or is interrupted as well: there is one place.
+//!
+//! Whether there are such mappings, and how one goes at the end, stands here too.
 
 use core::sync::atomic::Ordering;
 
-use super::{HUGE, LARGE, Translated};
+use super::{Former, HUGE, Inner, LARGE, Removed, Translated};
 use crate::base::{Gfn, Mfn};
 use crate::domain::Domain;
 
@@ -67,6 +69,41 @@ impl Growing {
 }
 
 impl Translated {
+    /// Lets RAM be mapped by the GiB: the processors have such entries.
+    pub const fn allow_gib_pages(&mut self) {
+        self.gib_pages = true;
+    }
+
+    /// Whether RAM may be mapped by the GiB.
+    #[must_use]
+    pub const fn has_gib_pages(&self) -> bool {
+        self.gib_pages
+    }
+
+    /// Makes one mapping of the 1 GiB of RAM around a guest frame, if it can be one. The caller flushes
+    /// ([`Domain::flush_translations`]): a table is retired.
+    pub fn join(&self, gfn: Gfn) {
+        if let Ok(mut inner) = self.open()
+            && self.gib_pages
+        {
+            self.map.merge(&self.ram, &mut inner.inventory, gfn, HUGE);
+        }
+    }
+
+    /// Takes out 1 GiB of RAM, for which the pool has perhaps no table to split it, and lets go of its pages by the 2 MiB. `false`: there is
+    /// none here.
+    pub(super) fn end_huge(&self, inner: &mut Inner, removed: &mut Removed) -> bool {
+        let (at, inventory) = (Gfn(inner.ended), &mut inner.inventory);
+        let found = self.map.see(&self.ram, inventory, at);
+        if inner.falling == Former::Hole && found.order > LARGE && found.kind.is_ram() {
+            inner.falling = self.map.take_whole(&self.ram, inventory, at);
+            inner.ended = found.next(at).0;
+        }
+        let part = inner.falling.cut(1 << LARGE);
+        self.note_removed(part, removed);
+        part != Former::Hole
+    }
+
     /// What a request has left when it was interrupted.
     pub fn take_growing(&self) -> Option<Growing> {
         self.inner.lock().growing.take()

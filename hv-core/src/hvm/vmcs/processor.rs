@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use crate::base::Mfn;
 use crate::hvm::asid::Ticket;
-use crate::hvm::controls::{cr0, cr4, efer};
+use crate::hvm::controls::{cr0, cr4, efer, stale};
 use crate::hvm::exit::Exit;
 use crate::hvm::processor::{
     Event, EventKind, Intercept, Processor, Register, Segment, SegmentName, attribute,
@@ -344,21 +344,19 @@ impl Vmcs {
         self.fields.set(Field::Cr0, in_force);
         self.put_efer();
         self.directories_are_stale |= changed & cr0::PG != 0;
-        if changed & (cr0::PE | cr0::PG | cr0::WP) != 0 {
+        if changed & stale::CR0 != 0 {
             self.forget_translations();
         }
     }
 
     fn write_cr4(&mut self, value: u64) {
-        const PAGING: u64 =
-            cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE;
         let changed = self.shadow.cr4 ^ value;
         self.shadow.cr4 = value;
         let in_force = self.common.facts.cr4_in_force(value | cr4::MCE);
         self.fields.set(Field::Cr4Shadow, value);
         self.fields.set(Field::Cr4, in_force);
-        self.directories_are_stale |= changed & PAGING != 0;
-        if changed & PAGING != 0 {
+        self.directories_are_stale |= changed & stale::CR4 != 0;
+        if changed & stale::CR4 != 0 {
             self.forget_translations();
         }
     }
@@ -368,7 +366,7 @@ impl Vmcs {
         self.shadow.efer = value & !efer::LMA;
         self.put_efer();
         self.directories_are_stale |= changed & efer::LME != 0;
-        if changed & (efer::LME | efer::NXE) != 0 {
+        if changed & stale::EFER != 0 {
             self.forget_translations();
         }
     }

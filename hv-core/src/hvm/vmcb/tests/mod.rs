@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::hvm::exit::Exit;
-use crate::hvm::processor::{Event, EventKind, Segment, attribute};
+use crate::hvm::processor::{Event, EventKind, REGISTERS, Segment, attribute};
 
 const MAPS: Maps = Maps {
     ports: PhysAddr(0x10_0000),
@@ -36,30 +36,6 @@ fn at(vmcb: &Vmcb, offset: usize) -> u64 {
 fn at32(vmcb: &Vmcb, offset: usize) -> u32 {
     vmcb.page.get32(offset)
 }
-
-const REGISTERS: [Register; 21] = [
-    Register::Rip,
-    Register::Rsp,
-    Register::Rflags,
-    Register::Rax,
-    Register::Cr0,
-    Register::Cr2,
-    Register::Cr3,
-    Register::Cr4,
-    Register::Efer,
-    Register::Dr6,
-    Register::Dr7,
-    Register::Star,
-    Register::Lstar,
-    Register::Cstar,
-    Register::Sfmask,
-    Register::KernelGsBase,
-    Register::SysenterCs,
-    Register::SysenterEsp,
-    Register::SysenterEip,
-    Register::Pat,
-    Register::TscOffset,
-];
 
 const SEGMENTS: [SegmentName; 10] = [
     SegmentName::Es,
