@@ -10,6 +10,7 @@ use xen_abi::hypercall::{
 };
 use xen_abi::memory::{MemoryReservation, XENMEM_decrease_reservation};
 use xen_abi::xen::{DOMID_SELF, MmuUpdate, MulticallEntry};
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::call::hypercall;
 use crate::checks::{mmu::SLOT, second};
@@ -168,21 +169,46 @@ pub fn pin() {
 /// Where the second side writes, and what it changes there.
 static PLACES: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
+/// What lists are made of: nothing, small, large, ours and not ours.
+const WORDS: [u64; 8] = [
+    0,
+    1,
+    3,
+    u64::MAX,
+    0xffff_8300_0010_0000,
+    0x0000_8000_0000_0000,
+    0x1000,
+    0xffff_ffff,
+];
+/// Those of them that are no frame of ours: a copy may take a word for a frame, and a frame of ours holds this program.
+static USABLE: [AtomicBool; WORDS.len()] = [const { AtomicBool::new(false) }; WORDS.len()];
+
+fn find_usable_words() {
+    let frames = memory::start_info().nr_pages;
+    for (word, usable) in WORDS.iter().zip(&USABLE) {
+        let ours = (0..frames).any(|frame| memory::machine_frame(frame) == *word);
+        usable.store(!ours, Ordering::Relaxed);
+    }
+}
+
 fn flip(round: u64) {
-    /// What lists are made of: nothing, small, large, ours and not ours.
-    const WORDS: [u64; 8] = [
-        0,
-        1,
-        3,
-        u64::MAX,
-        0xffff_8300_0010_0000,
-        0x0000_8000_0000_0000,
-        0x1000,
-        0xffff_ffff,
-    ];
+    let which = (round / 7 % 8) as usize;
+    if !USABLE[which].load(Ordering::Relaxed) {
+        return;
+    }
     for place in &PLACES {
         let at = place.load(Ordering::Relaxed) + (round * 8) % 256;
-        memory::write(at, WORDS[(round / 7 % 8) as usize]);
+        memory::write(at, WORDS[which]);
+    }
+}
+
+/// Writes an argument by whole words: of a frame number of which only some bytes have changed meanwhile another of ours could
+/// be made, and a copy would write over this program.
+fn put<T: IntoBytes + Immutable>(list: &Page, offset: u64, value: &T) {
+    let (words, rest) = value.as_bytes().as_chunks::<8>();
+    assert!(rest.is_empty(), "arguments are words");
+    for (word, index) in words.iter().zip(offset / 8..) {
+        list.set_word(index, u64::from_le_bytes(*word));
     }
 }
 
@@ -193,6 +219,7 @@ pub fn arguments() {
     for (place, list) in PLACES.iter().zip(&lists) {
         place.store(list.address(), Ordering::Relaxed);
     }
+    find_usable_words();
     start(|| {
         let mut round = 0;
         while !STOP.load(Ordering::SeqCst) {
@@ -217,13 +244,11 @@ pub fn arguments() {
 /// One call of each kind with lists that change; the largest of the answers.
 fn calls(lists: &[&'static Page; 4], target: &Page, round: u64) -> i64 {
     let [updates, calls, copies, extents] = lists.map(Page::address);
-    lists[0].put(
-        0,
-        &MmuUpdate {
-            ptr: target.entry(0),
-            val: round,
-        },
-    );
+    let update = MmuUpdate {
+        ptr: target.entry(0),
+        val: round,
+    };
+    put(lists[0], 0, &update);
     let codes = [
         hypercall(__HYPERVISOR_mmu_update, [updates, 8, 0, DOMID_SELF.into()]),
         {
@@ -232,7 +257,7 @@ fn calls(lists: &[&'static Page; 4], target: &Page, round: u64) -> i64 {
                 ..MulticallEntry::default()
             };
             for index in 0..4 {
-                lists[1].put(index * 64, &version);
+                put(lists[1], index * 64, &version);
             }
             hypercall(__HYPERVISOR_multicall, [calls, 4])
         },
@@ -248,7 +273,7 @@ fn calls(lists: &[&'static Page; 4], target: &Page, round: u64) -> i64 {
                 len: 64,
                 ..GnttabCopy::default()
             };
-            lists[2].put(0, &copy);
+            put(lists[2], 0, &copy);
             hypercall(
                 __HYPERVISOR_grant_table_op,
                 [GNTTABOP_copy.into(), copies, 4],
@@ -262,7 +287,7 @@ fn calls(lists: &[&'static Page; 4], target: &Page, round: u64) -> i64 {
                 ..MemoryReservation::default()
             };
             // Frame 0 of the list behind it is none of ours to give.
-            lists[3].put(0, &request);
+            put(lists[3], 0, &request);
             lists[3].set_word(128, u64::MAX);
             hypercall(
                 __HYPERVISOR_memory_op,
