@@ -6,6 +6,7 @@ use xen_abi::xen::DOMID_SELF;
 
 use super::*;
 use crate::grants::FrameKind;
+use crate::hypercall::narrow::tests::make;
 use crate::mm::refs::get_page_and_type;
 use crate::mm::{PageType, Pte, Reach};
 
@@ -334,4 +335,68 @@ fn what_was_written_through_a_mapping_is_in_the_log_after_it() {
     assert_eq!(w.map().log_read(Gfn(0), &mut bits, true), 1);
     assert_eq!(bits, [1 << 5]);
     w.f.hv.count_write_log(false);
+}
+
+/// gnttab_copy of 32-bit code: two sides of frame, domain and offset; then length, flags, status.
+fn narrow_copy(from: [u16; 2], to: [u16; 2], length: u16) -> [u16; 12] {
+    let [source, source_offset] = from;
+    let [dest, dest_offset] = to;
+    let (own, status) = (DOMID_SELF, 0x7777);
+    let sides = [source, 0, own, source_offset, dest, 0, own, dest_offset];
+    let mut words = [0; 12];
+    words[..8].copy_from_slice(&sides);
+    words[8..].copy_from_slice(&[length, 0, status, 0x5555]);
+    words
+}
+
+#[test]
+fn a_batch_of_32_bit_code_is_made_element_by_element() {
+    let mut w = World::new();
+    w.f.caller = w.target.clone();
+    let (five, six) = (w.frame(5), w.frame(6));
+    w.f.machine.words(five)[0].store(0x1234, Ordering::Relaxed);
+    let list = [
+        narrow_copy([5, 0], [6, 16], 8),
+        narrow_copy([0x77, 0], [6, 0], 8),
+        narrow_copy([6, 16], [6, 24], 8),
+        narrow_copy([5, 4092], [6, 0], 8),
+    ];
+    // What they come to, where they are interrupted behind each and where they are not.
+    for patience in [1, u32::MAX] {
+        w.f.machine.words(six)[2].store(0, Ordering::Relaxed);
+        w.f.put(LIST, &list);
+        w.f.host.preempt_every(patience);
+        w.f.restarts = 0;
+        let args = [gt::GNTTABOP_copy, LIST as u32, list.len() as u32];
+        assert_eq!(make(&mut w.f, CALL, args), 0);
+        assert_eq!(w.f.restarts, if patience == 1 { 3 } else { 0 });
+        let done: [[u16; 12]; 4] = w.f.get(LIST);
+        let wanted = [
+            gt::GNTST_okay,
+            gt::GNTST_bad_page,
+            gt::GNTST_okay,
+            gt::GNTST_bad_copy_arg,
+        ];
+        assert_eq!(done.map(|op| op[10] as i16), wanted);
+        // Of each only the status is written.
+        for (after, before) in done.iter().zip(&list) {
+            assert_eq!((&after[..10], after[11]), (&before[..10], before[11]));
+        }
+        let words = w.f.machine.words(six);
+        let copied = [words[2].load(Ordering::Relaxed), words[3].load(Ordering::Relaxed)];
+        assert_eq!(copied, [0x1234, 0x1234]);
+    }
+    // Nothing gives frames away in a container: it is said of each.
+    let transfer = [5_u32, 2, 8, 0x5555_7777];
+    w.f.put(LIST, &[transfer; 2]);
+    assert_eq!(make(&mut w.f, CALL, [gt::GNTTABOP_transfer, LIST as u32, 2]), 0);
+    let done: [[u32; 4]; 2] = w.f.get(LIST);
+    let refused = u32::from(gt::GNTST_general_error as u16) | 0x5555 << 16;
+    assert_eq!(done, [[5, 2, 8, refused]; 2]);
+    // Lists that are too long, or end outside of memory.
+    let too_long = [gt::GNTTABOP_copy, LIST as u32, 1 << 31];
+    assert_eq!(make(&mut w.f, CALL, too_long), Errno::EINVAL.to_ret() as i32);
+    let nowhere = [gt::GNTTABOP_copy, u32::MAX - 8, 1];
+    assert_eq!(make(&mut w.f, CALL, nowhere), Errno::EFAULT.to_ret() as i32);
+    w.end();
 }
