@@ -12,6 +12,7 @@
 //!   `write_to_prefix` on the array's bytes.
 //! - Structures that a guest and the hypervisor share while both run (shared info, rings) are
 //!   layouts; modules give offsets beside them because such memory is accessed by atomics.
+//! - Structures of 32-bit callers that differ are in [`narrow`].
 //! - `tests/layout` compares every structure and constant with the C headers.
 //! - Words chosen by a guest are integers with named constants, never a Rust `enum`.
 #![no_std]
@@ -40,6 +41,7 @@ pub mod io_xs_wire;
 pub mod kexec;
 pub mod mca;
 pub mod memory;
+pub mod narrow;
 pub mod nmi;
 pub mod physdev;
 pub mod platform;

@@ -9,7 +9,7 @@
 use xen_abi::GuestHandle;
 use xen_abi::errno::Errno;
 use xen_abi::sched::{self as sch, SchedPoll};
-use xen_abi::{hypercall as nr, vcpu, version};
+use xen_abi::{hypercall as nr, narrow, vcpu, version};
 use zerocopy::IntoBytes;
 
 use super::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
@@ -28,9 +28,6 @@ use overlay::{STRUCTURE, Structure};
 /// First address that 32-bit PV guests leave to the hypervisor (__HYPERVISOR_VIRT_START_PAE of
 /// arch-x86/xen-x86_32.h). It means nothing to others, who may ask all the same.
 const VIRT_START: u32 = 0xf580_0000;
-
-/// sched_poll as 32-bit code has it; the timeout is the last two words.
-type NarrowPoll = [u32; 4];
 
 /// Handles the hypercall that 32-bit code made with an instruction of `length` bytes; `false` when the domain
 /// must be stopped for it.
@@ -106,10 +103,11 @@ fn sched_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
         | sch::SCHEDOP_shutdown_code
         | sch::SCHEDOP_remote_shutdown => front::dispatch(cx, number.into(), args),
         sch::SCHEDOP_poll => {
-            let [ports, nr_ports, low, high] = cx.read::<NarrowPoll>(args[1])?;
+            let narrow: narrow::SchedPoll = cx.read(args[1])?;
+            let [low, high] = narrow.timeout;
             let wide = SchedPoll {
-                ports: GuestHandle::new(ports.into()),
-                nr_ports,
+                ports: GuestHandle::new(narrow.ports.into()),
+                nr_ports: narrow.nr_ports,
                 timeout: u64::from(high) << 32 | u64::from(low),
                 ..SchedPoll::default()
             };

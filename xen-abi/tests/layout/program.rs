@@ -37,6 +37,18 @@ const HEADERS: &[&str] = &[
     "xsm/flask_op.h",
 ];
 
+/// Those of them with structures of calls that 32-bit code may make.
+const NARROW_HEADERS: &[&str] = &[
+    "xen.h",
+    "version.h",
+    "event_channel.h",
+    "sched.h",
+    "memory.h",
+    "grant_table.h",
+    "hvm/hvm_op.h",
+    "hvm/params.h",
+];
+
 /// What the C compiler says, in the order of the tables.
 #[derive(Default)]
 pub struct CView {
@@ -58,14 +70,7 @@ pub struct CStruct {
 
 impl CView {
     pub fn of_structs(rows: &[Struct]) -> Self {
-        let mut program = includes();
-        for (index, row) in rows.iter().enumerate() {
-            let c_type = match row.c.split_once(':') {
-                Some((outer, path)) => format!("__typeof__((({outer} *)0)->{path})"),
-                None => row.c.to_owned(),
-            };
-            let _ = writeln!(program, "typedef {c_type} T{index};");
-        }
+        let mut program = includes() + &typedefs(rows);
         program += "static void holes(const unsigned char *bytes, size_t size)\n{\n\
             size_t i;\n\
             for (i = 0; i < size; i++) if (!bytes[i]) printf(\"pad %zu\\n\", i);\n}\n\
@@ -92,6 +97,42 @@ impl CView {
         }
         program += "return 0;\n}\n";
         run("structs", &program)
+    }
+
+    /// As 32-bit code has them: without padding, and read from assembly, for there may be no C library for such code.
+    pub fn of_narrow_structs(rows: &[Struct]) -> Self {
+        let mut program = includes_for(&["stddef.h", "stdint.h"], NARROW_HEADERS) + &typedefs(rows);
+        program += "const unsigned numbers[] = {\n";
+        for (index, row) in rows.iter().enumerate() {
+            let _ = writeln!(program, "sizeof(T{index}), _Alignof(T{index}),");
+            for field in &row.fields {
+                let name = field.name;
+                let _ = writeln!(
+                    program,
+                    "offsetof(T{index}, {name}), sizeof(((T{index} *)0)->{name}),"
+                );
+            }
+        }
+        // An array that ends in this is neither empty nor of zeros.
+        program += "0xffff };\n";
+        let mut numbers = assembled("narrow", &program).into_iter();
+        let mut pair = || {
+            let mut next = || numbers.next().expect("as many as there are expressions");
+            (next(), next())
+        };
+        let structs = rows.iter().map(|row| {
+            let (size, align) = pair();
+            CStruct {
+                size,
+                align,
+                fields: row.fields.iter().map(|_| pair()).collect(),
+                padding: Vec::new(),
+            }
+        });
+        Self {
+            structs: structs.collect(),
+            ..Self::default()
+        }
     }
 
     pub fn of_constants(rows: &[Constant]) -> Self {
@@ -146,17 +187,62 @@ impl CView {
 }
 
 fn includes() -> String {
-    let mut text = String::from(
-        "#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n#include <string.h>\n",
-    );
-    for header in HEADERS {
+    includes_for(&["stddef.h", "stdint.h", "stdio.h", "string.h"], HEADERS)
+}
+
+fn includes_for(of_c: &[&str], of_xen: &[&str]) -> String {
+    let mut text = String::new();
+    for header in of_c {
+        let _ = writeln!(text, "#include <{header}>");
+    }
+    for header in of_xen {
         let _ = writeln!(text, "#include <xen/{header}>");
     }
     text
 }
 
+/// A name for each row's type.
+fn typedefs(rows: &[Struct]) -> String {
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let c_type = match row.c.split_once(':') {
+            Some((outer, path)) => format!("__typeof__((({outer} *)0)->{path})"),
+            None => row.c.to_owned(),
+        };
+        let _ = writeln!(text, "typedef {c_type} T{index};");
+    }
+    text
+}
+
+/// Compiles to 32-bit assembly and gives the words of data in it.
+fn assembled(name: &str, program: &str) -> Vec<usize> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let assembly = folder.join(format!("layout-{name}.s"));
+    let options = ["-m32", "-ffreestanding", "-S"];
+    compile(name, program, &options, &assembly);
+    let text = std::fs::read_to_string(&assembly).expect("what cc wrote is text");
+    let mut words = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(word) = line.strip_prefix(".long") {
+            words.push(word.trim().parse().expect("a number"));
+        } else if let Some(bytes) = line.strip_prefix(".zero") {
+            let bytes: usize = bytes.trim().parse().expect("a number");
+            words.extend(std::iter::repeat_n(0, bytes / 4));
+        }
+    }
+    words
+}
+
 /// Compiles and runs a program; a failure says what to install.
 fn run(name: &str, program: &str) -> CView {
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("layout-{name}"));
+    compile(name, program, &[], &binary);
+    let ran = Command::new(&binary).output().expect("the program starts");
+    assert!(ran.status.success(), "the generated program failed");
+    CView::read(&String::from_utf8(ran.stdout).expect("the program prints text"))
+}
+
+fn compile(name: &str, program: &str, options: &[&str], result: &Path) {
     assert!(
         Path::new("/usr/include/xen/xen.h").exists(),
         "the layout check needs Xen's public headers in /usr/include/xen: \
@@ -164,12 +250,13 @@ fn run(name: &str, program: &str) -> CView {
     );
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let source = folder.join(format!("layout-{name}.c"));
-    let binary = folder.join(format!("layout-{name}"));
     std::fs::write(&source, program).expect("the build folder is writable");
     let compiled = Command::new("cc")
         // C89 gives arrays of variable length the size zero instead of none.
-        .args(["-std=gnu89", "-w", "-D__XEN_TOOLS__", "-o"])
-        .args([&binary, &source])
+        .args(["-std=gnu89", "-w", "-D__XEN_TOOLS__"])
+        .args(options)
+        .arg("-o")
+        .args([result, &source])
         .output()
         .expect("the layout check needs cc: install the packages gcc and libxen-dev");
     assert!(
@@ -177,7 +264,4 @@ fn run(name: &str, program: &str) -> CView {
         "cc failed; are the headers those of Xen 4.17 (package libxen-dev)?\n{}",
         String::from_utf8_lossy(&compiled.stderr)
     );
-    let ran = Command::new(&binary).output().expect("the program starts");
-    assert!(ran.status.success(), "the generated program failed");
-    CView::read(&String::from_utf8(ran.stdout).expect("the program prints text"))
 }

@@ -5,11 +5,11 @@ use core::mem::{align_of, offset_of};
 
 /// Rows are `"C type" Rust name { fields } [padding fields]`.
 macro_rules! structs {
-    ($($module:ident {
+    ($table:ident: $($module:ident {
         $($c:literal $name:ident { $($field:ident)* } $([$($pad:ident)*])?)*
     })*) => {
         /// The table.
-        pub fn rows() -> Vec<Struct> {
+        pub fn $table() -> Vec<Struct> {
             let mut rows = Vec::new();
             $($(rows.push({
                 use xen_abi::$module::$name;
@@ -44,6 +44,7 @@ fn size_behind<S, F>(_: fn(&S) -> &F) -> usize {
 }
 
 structs! {
+    rows:
     arch_x86 {
         "struct trap_info" TrapInfo { vector flags cs address } [_pad0]
         "struct cpu_user_regs" CpuUserRegs { r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi
@@ -425,5 +426,21 @@ structs! {
     xenpmu {
         "struct xen_pmu_params:version" PmuVersion { maj min }
         "struct xen_pmu_params" PmuParams { version val vcpu pad }
+    }
+}
+
+structs! {
+    narrow_rows:
+    narrow {
+        "struct xen_memory_reservation" Reservation { extent_start nr_extents extent_order mem_flags domid } [_pad0]
+        "struct xen_add_to_physmap" AddToPhysmap { domid size space idx gpfn }
+        "struct xen_memory_map" MemoryMap { nr_entries buffer }
+        "struct xen_foreign_memory_map" ForeignMemoryMap { domid map } [_pad0]
+        "struct gnttab_setup_table" GnttabSetupTable { dom nr_frames status frame_list } [_pad0 _pad1]
+        "struct gnttab_get_status_frames" GnttabGetStatusFrames { nr_frames dom status frame_list }
+        "struct gnttab_transfer" GnttabTransfer { mfn domid r#ref status } [_pad0 _pad1]
+        "struct gnttab_copy:source" GnttabCopyPtr { u domid offset }
+        "struct gnttab_copy" GnttabCopy { source dest len flags status } [_pad0]
+        "struct sched_poll" SchedPoll { ports nr_ports timeout }
     }
 }

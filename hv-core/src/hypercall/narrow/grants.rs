@@ -8,50 +8,13 @@ use xen_abi::grant_table::{
     self as abi, GnttabCopy, GnttabCopyPtr, GnttabGetStatusFrames, GnttabSetupTable, GnttabTransfer,
 };
 use xen_abi::hypercall as nr;
+use xen_abi::narrow;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::overlay::{ARRAY, Structure};
 use super::widened;
 use crate::hypercall::context::{AnyCtx, Args, DONE, Host, Outcome, Reply};
 use crate::hypercall::front;
-
-/// gnttab_setup_table as 32-bit code has it: domain, number of frames, status, list.
-type NarrowSetup = [u32; 4];
-/// gnttab_get_status_frames likewise: number of frames, domain and status in one word, list.
-type NarrowStatusFrames = [u32; 3];
-
-/// One side of gnttab_copy likewise: entry or frame, then domain and offset in one word.
-#[repr(C)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct NarrowSide {
-    u: u32,
-    domid: u16,
-    offset: u16,
-}
-
-/// gnttab_copy likewise.
-#[repr(C)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct NarrowCopy {
-    source: NarrowSide,
-    dest: NarrowSide,
-    len: u16,
-    flags: u16,
-    status: i16,
-    _pad: u16,
-}
-
-/// gnttab_transfer likewise.
-#[repr(C)]
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct NarrowTransfer {
-    mfn: u32,
-    domid: u16,
-    _pad0: u16,
-    r#ref: u32,
-    status: i16,
-    _pad1: u16,
-}
 
 /// Bits of the command that are the command; above stands where a cache flush goes on.
 const COMMAND: u32 = 0xfff;
@@ -65,8 +28,8 @@ pub(super) fn grant_table_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Rep
     match args[0] as u32 & COMMAND {
         abi::GNTTABOP_setup_table => setup_table(cx, args),
         abi::GNTTABOP_get_status_frames => status_frames(cx, args),
-        abi::GNTTABOP_copy => each::<H, NarrowCopy>(cx, args),
-        abi::GNTTABOP_transfer => each::<H, NarrowTransfer>(cx, args),
+        abi::GNTTABOP_copy => each::<H, narrow::GnttabCopy>(cx, args),
+        abi::GNTTABOP_transfer => each::<H, narrow::GnttabTransfer>(cx, args),
         // Structures of numbers of fixed size, each at a multiple of its size.
         abi::GNTTABOP_map_grant_ref
         | abi::GNTTABOP_unmap_grant_ref
@@ -93,25 +56,23 @@ trait Batched: FromBytes + IntoBytes + Immutable {
     fn widen(self) -> impl IntoBytes + Immutable;
 }
 
-impl NarrowSide {
-    fn widen(self) -> GnttabCopyPtr {
-        GnttabCopyPtr {
-            u: self.u.into(),
-            domid: self.domid,
-            offset: self.offset,
-            ..GnttabCopyPtr::default()
-        }
+fn side(narrow: narrow::GnttabCopyPtr) -> GnttabCopyPtr {
+    GnttabCopyPtr {
+        u: narrow.u.into(),
+        domid: narrow.domid,
+        offset: narrow.offset,
+        ..GnttabCopyPtr::default()
     }
 }
 
-impl Batched for NarrowCopy {
+impl Batched for narrow::GnttabCopy {
     const STATUS: usize = offset_of!(Self, status);
     const WIDE_STATUS: usize = offset_of!(GnttabCopy, status);
 
     fn widen(self) -> impl IntoBytes + Immutable {
         GnttabCopy {
-            source: self.source.widen(),
-            dest: self.dest.widen(),
+            source: side(self.source),
+            dest: side(self.dest),
             len: self.len,
             flags: self.flags,
             ..GnttabCopy::default()
@@ -119,7 +80,7 @@ impl Batched for NarrowCopy {
     }
 }
 
-impl Batched for NarrowTransfer {
+impl Batched for narrow::GnttabTransfer {
     const STATUS: usize = offset_of!(Self, status);
     const WIDE_STATUS: usize = offset_of!(GnttabTransfer, status);
 
@@ -164,23 +125,24 @@ fn each<H: Host, T: Batched>(cx: &mut AnyCtx<'_, H>, [cmd, mut at, count, ..]: A
 
 /// Frame numbers are words of the caller's.
 fn setup_table<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
-    let [who, nr_frames, _, list] = cx.read::<NarrowSetup>(args[1])?;
+    let narrow: narrow::GnttabSetupTable = cx.read(args[1])?;
     let wide = GnttabSetupTable {
-        dom: who as u16,
-        nr_frames,
+        dom: narrow.dom,
+        nr_frames: narrow.nr_frames,
         frame_list: GuestHandle::new(ARRAY),
         ..GnttabSetupTable::default()
     };
-    single(cx, args, wide.as_bytes(), Some(list), SETUP_STATUS)
+    let list = Some(narrow.frame_list);
+    single(cx, args, wide.as_bytes(), list, SETUP_STATUS)
 }
 
 /// Here frame numbers have 64 bits for any caller.
 fn status_frames<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
-    let [nr_frames, who, list] = cx.read::<NarrowStatusFrames>(args[1])?;
+    let narrow: narrow::GnttabGetStatusFrames = cx.read(args[1])?;
     let wide = GnttabGetStatusFrames {
-        nr_frames,
-        dom: who as u16,
-        frame_list: GuestHandle::new(list.into()),
+        nr_frames: narrow.nr_frames,
+        dom: narrow.dom,
+        frame_list: GuestHandle::new(narrow.frame_list.into()),
         ..GnttabGetStatusFrames::default()
     };
     single(cx, args, wide.as_bytes(), None, LIST_STATUS)

@@ -4,6 +4,7 @@ use xen_abi::GuestHandle;
 use xen_abi::errno::Errno;
 use xen_abi::hypercall as nr;
 use xen_abi::memory::{self as mem, AddToPhysmap, ForeignMemoryMap, MemoryMap, MemoryReservation};
+use xen_abi::narrow;
 use zerocopy::IntoBytes;
 
 use super::overlay::ARRAY;
@@ -13,15 +14,6 @@ use crate::hypercall::front;
 
 /// Bits of the command that are the command; above stands the extent to go on with.
 const COMMAND_BITS: u32 = 6;
-
-/// xen_memory_reservation as 32-bit code has it.
-type NarrowReservation = [u32; 5];
-/// xen_add_to_physmap likewise.
-type NarrowAddToPhysmap = [u32; 4];
-/// xen_memory_map likewise.
-type NarrowMemoryMap = [u32; 2];
-/// xen_foreign_memory_map likewise.
-type NarrowForeignMap = [u32; 3];
 
 /// memory_op(cmd, argument).
 pub(super) fn memory_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
@@ -37,23 +29,18 @@ pub(super) fn memory_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
         | mem::XENMEM_decrease_reservation
         | mem::XENMEM_populate_physmap => reservation(cx, args),
         mem::XENMEM_add_to_physmap => {
-            let [who, space, idx, gpfn] = cx.read::<NarrowAddToPhysmap>(args[1])?;
+            let narrow: narrow::AddToPhysmap = cx.read(args[1])?;
             let wide = AddToPhysmap {
-                domid: who as u16,
-                size: (who >> 16) as u16,
-                space,
-                idx: idx.into(),
-                gpfn: gpfn.into(),
+                domid: narrow.domid,
+                size: narrow.size,
+                space: narrow.space,
+                idx: narrow.idx.into(),
+                gpfn: narrow.gpfn.into(),
             };
             widened(cx, number, args, wide.as_bytes(), None).map(|(outcome, _)| outcome)
         }
         mem::XENMEM_memory_map => {
-            let [nr_entries, buffer] = cx.read::<NarrowMemoryMap>(args[1])?;
-            let wide = MemoryMap {
-                nr_entries,
-                buffer: GuestHandle::new(buffer.into()),
-                ..MemoryMap::default()
-            };
+            let wide = map(cx.read(args[1])?);
             let (outcome, after) = widened(cx, number, args, wide.as_bytes(), None)?;
             // The count, which is the first member of both, is also an answer.
             let count: [u8; 4] = after[..4].try_into().map_err(|_| Errno::EFAULT)?;
@@ -61,14 +48,10 @@ pub(super) fn memory_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
             Ok(outcome)
         }
         mem::XENMEM_set_memory_map => {
-            let [who, nr_entries, buffer] = cx.read::<NarrowForeignMap>(args[1])?;
+            let narrow: narrow::ForeignMemoryMap = cx.read(args[1])?;
             let wide = ForeignMemoryMap {
-                domid: who as u16,
-                map: MemoryMap {
-                    nr_entries,
-                    buffer: GuestHandle::new(buffer.into()),
-                    ..MemoryMap::default()
-                },
+                domid: narrow.domid,
+                map: map(narrow.map),
                 ..ForeignMemoryMap::default()
             };
             widened(cx, number, args, wide.as_bytes(), None).map(|(outcome, _)| outcome)
@@ -77,24 +60,33 @@ pub(super) fn memory_op<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     }
 }
 
+fn map(narrow: narrow::MemoryMap) -> MemoryMap {
+    MemoryMap {
+        nr_entries: narrow.nr_entries,
+        buffer: GuestHandle::new(narrow.buffer.into()),
+        ..MemoryMap::default()
+    }
+}
+
 /// The calls with a list of extents. As for wide callers there are no errors: the result is how many are done.
 fn reservation<H: Host>(cx: &mut AnyCtx<'_, H>, args: Args) -> Reply {
     let start = args[0] >> COMMAND_BITS;
-    let Ok([list, count, order, flags, who]) = cx.read::<NarrowReservation>(args[1]) else {
+    let Ok(narrow) = cx.read::<narrow::Reservation>(args[1]) else {
         return Ok(Outcome::Return(start));
     };
     // The extent to go on with must fit beside the command.
-    if count > u32::MAX >> COMMAND_BITS {
+    if narrow.nr_extents > u32::MAX >> COMMAND_BITS {
         return Ok(Outcome::Return(start));
     }
     let wide = MemoryReservation {
         extent_start: GuestHandle::new(ARRAY),
-        nr_extents: count.into(),
-        extent_order: order,
-        mem_flags: flags,
-        domid: who as u16,
+        nr_extents: narrow.nr_extents.into(),
+        extent_order: narrow.extent_order,
+        mem_flags: narrow.mem_flags,
+        domid: narrow.domid,
         ..MemoryReservation::default()
     };
     let number = nr::__HYPERVISOR_memory_op;
-    widened(cx, number, args, wide.as_bytes(), Some(list)).map(|(outcome, _)| outcome)
+    let list = Some(narrow.extent_start);
+    widened(cx, number, args, wide.as_bytes(), list).map(|(outcome, _)| outcome)
 }

@@ -383,19 +383,28 @@ fn a_batch_of_32_bit_code_is_made_element_by_element() {
             assert_eq!((&after[..10], after[11]), (&before[..10], before[11]));
         }
         let words = w.f.machine.words(six);
-        let copied = [words[2].load(Ordering::Relaxed), words[3].load(Ordering::Relaxed)];
+        let copied = [
+            words[2].load(Ordering::Relaxed),
+            words[3].load(Ordering::Relaxed),
+        ];
         assert_eq!(copied, [0x1234, 0x1234]);
     }
     // Nothing gives frames away in a container: it is said of each.
     let transfer = [5_u32, 2, 8, 0x5555_7777];
     w.f.put(LIST, &[transfer; 2]);
-    assert_eq!(make(&mut w.f, CALL, [gt::GNTTABOP_transfer, LIST as u32, 2]), 0);
+    assert_eq!(
+        make(&mut w.f, CALL, [gt::GNTTABOP_transfer, LIST as u32, 2]),
+        0
+    );
     let done: [[u32; 4]; 2] = w.f.get(LIST);
     let refused = u32::from(gt::GNTST_general_error as u16) | 0x5555 << 16;
     assert_eq!(done, [[5, 2, 8, refused]; 2]);
     // Lists that are too long, or end outside of memory.
     let too_long = [gt::GNTTABOP_copy, LIST as u32, 1 << 31];
-    assert_eq!(make(&mut w.f, CALL, too_long), Errno::EINVAL.to_ret() as i32);
+    assert_eq!(
+        make(&mut w.f, CALL, too_long),
+        Errno::EINVAL.to_ret() as i32
+    );
     let nowhere = [gt::GNTTABOP_copy, u32::MAX - 8, 1];
     assert_eq!(make(&mut w.f, CALL, nowhere), Errno::EFAULT.to_ret() as i32);
     w.end();
