@@ -30,7 +30,7 @@ use super::controls;
 use super::exit::Exit;
 use super::processor::{Event, EventKind, INTERCEPTED_EXCEPTIONS, Intercept, Processor, RESET_PAT};
 use super::registers::FLAGS;
-use super::vmx_facts::{Primary, Secondary, VmxFacts};
+use super::vmx_facts::{Pin, Primary, Secondary, VmxFacts};
 use crate::base::{CpuId, Mfn, PhysAddr};
 use crate::cpuid::msr::index;
 use crate::mm::p2m::eptp;
@@ -49,6 +49,10 @@ const TASK_PRIORITY: usize = 0x80 / 8;
 /// PAUSEs that are less ticks apart are one loop, and a loop that is longer makes the guest leave.
 const PAUSE_GAP: u64 = 128;
 const PAUSE_WINDOW: u64 = 4096;
+/// No run takes more ticks of the TSC than this, be the guest's interrupts on or off. An interrupt of the machine ends a run in any
+/// case; but Bochs 2.7 keeps it from a guest that was entered with interrupts off, for as long as it leaves them off: vCPUs that
+/// wait for each other would never be changed.
+const LONGEST_RUN: u64 = 1 << 22;
 /// The length of the instruction whose event is given again after it was done.
 const SOFTWARE_LENGTH: u64 = 1;
 
@@ -227,6 +231,11 @@ impl Vmcs {
         if self.has(Secondary::PAUSE_LOOP_EXITING) {
             f.set(Field::PauseLoopGap, PAUSE_GAP);
             f.set(Field::PauseLoopWindow, PAUSE_WINDOW);
+        }
+        if controls.pin.contains(Pin::PREEMPTION_TIMER) {
+            // Each entry begins with it anew.
+            let ticks = LONGEST_RUN >> self.common.facts.timer_shift;
+            f.set(Field::PreemptionTimer, ticks.max(1));
         }
         if self.has(Secondary::XSAVES) {
             // XSS is zero for all.

@@ -112,6 +112,7 @@ fields! {
     Interruptibility = 0x4824,
     Activity = 0x4826,
     SysenterCs = 0x482a,
+    PreemptionTimer = 0x482e,
     HostSysenterCs = 0x4c00,
     Cr0Mask = 0x6000,
     Cr4Mask = 0x6002,

@@ -9,8 +9,8 @@ use super::layout::{Class, Field, event, interruptibility};
 use super::*;
 use crate::boot::cmdline::VmxOptions;
 use crate::hvm::processor::{REGISTERS, Register, Segment, SegmentName, is_long};
-use crate::hvm::vmx_facts::Primary;
 use crate::hvm::vmx_facts::tests::server;
+use crate::hvm::vmx_facts::{Pin, Primary};
 
 /// A processor: the VMCS it knows, and how often it was asked.
 #[derive(Default)]
@@ -258,6 +258,17 @@ fn a_hypercall_costs_six_accesses() {
         *b.model.writes.lock().unwrap(),
     );
     assert_eq!((reads, writes), (2 * 5, 2), "in two runs");
+}
+
+#[test]
+fn no_run_lasts_for_ever() {
+    let mut b = Bench::running();
+    let pin = Pin::from_bits_retain(b.field(Field::PinControls) as u32);
+    assert!(pin.contains(Pin::PREEMPTION_TIMER));
+    // The server's timer counts once in 128 ticks.
+    assert_eq!(b.field(Field::PreemptionTimer), LONGEST_RUN / 128);
+    assert_eq!(b.run(&[(Field::ExitReason, 52)]), Exit::Interrupt);
+    assert_eq!(b.field(Field::PreemptionTimer), LONGEST_RUN / 128);
 }
 
 #[test]

@@ -220,7 +220,7 @@ impl<F: Flags<Bits = u32> + Copy> Wish<F> {
 fn pin() -> Wish<Pin> {
     Wish {
         set: Pin::EXTERNAL_INTERRUPT_EXITING | Pin::NMI_EXITING | Pin::VIRTUAL_NMIS,
-        optional: Pin::empty(),
+        optional: Pin::PREEMPTION_TIMER,
         settable: Pin::empty(),
         clearable: Pin::empty(),
     }

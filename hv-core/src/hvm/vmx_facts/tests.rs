@@ -85,7 +85,7 @@ fn what_a_vmcs_begins_with() {
         exit,
         entry,
     } = facts(|_| {}).unwrap().controls;
-    assert_eq!(pin.bits(), 0x16 | bits(&[0, 3, 5]));
+    assert_eq!(pin.bits(), 0x16 | bits(&[0, 3, 5, 6]));
     let always = bits(&[3, 7, 10, 11, 23, 24, 28, 29, 31]);
     assert_eq!(primary.bits(), 0x0400_6172 | always | bits(&[21]));
     assert_eq!(secondary.bits(), bits(&[1, 3, 5, 6, 7, 10, 12, 20]));
