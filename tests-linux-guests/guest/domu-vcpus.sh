@@ -18,6 +18,7 @@ configure four 128 "vcpus = 4" "maxvcpus = 6"
 creates four
 equal "rows of xl vcpu-list" "$(rows four | wc -l)" 6
 equal "vCPUs on line" "$(online four)" 0-3
+equal "CPUs that they may use" "$(rows four | awk '{ print $7 }' | sort -u)" "$anywhere"
 runs xl vcpu-set four 2
 # Nothing is typed before it has settled: of what waits in the queue of a vCPU that goes off line, Linux 6.1 throws away what it
 # has bound elsewhere meanwhile, its console's event too (on Debian's Xen as well, two times in seven with that event bound there).
