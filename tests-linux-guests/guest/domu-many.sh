@@ -25,6 +25,9 @@ for name in $all; do
         fail "$name is up" "GUEST-READY was not printed"
     fi
 done
+if [ -n "$XGUESTCPUS" ]; then
+    equal "CPUs that they may use" "$(xl vcpu-list | awk 'NR > 1 && $2 > 0 { print $7 }' | sort -u)" "$XGUESTCPUS"
+fi
 runs xl list
 equal "xl list's rows" "$(echo "$OUT" | tail -n +2 | wc -l)" $((${XMANY:-30} + 1))
 for name in $all; do

@@ -39,7 +39,8 @@ configure() {
         echo "kernel = '${XKERNEL:-/guest/vmlinux.gz}'"
         echo "ramdisk = '/guest/initrd.gz'"
         echo "extra = 'console=hvc0'"
-        [ -z "$XGUESTCPUS" ] || echo "cpus = '$XGUESTCPUS'"
+        # Where no number of vCPUs is named, xl takes no notice of the CPUs.
+        [ -z "$XGUESTCPUS" ] || printf '%s\n' 'vcpus = 1' "cpus = '$XGUESTCPUS'"
         printf '%s\n' "$@"
     } >"/tmp/$name.cfg"
 }

@@ -14,7 +14,8 @@ configure_micro() {
         echo "memory = $memory"
         echo "maxmem = $memory"
         echo "cmdline = '$words'"
-        [ -z "$XGUESTCPUS" ] || echo "cpus = '$XGUESTCPUS'"
+        # Where no number of vCPUs is named, xl takes no notice of the CPUs.
+        [ -z "$XGUESTCPUS" ] || printf '%s\n' 'vcpus = 1' "cpus = '$XGUESTCPUS'"
         printf '%s\n' "$@"
     } >"/tmp/$name.cfg"
 }
