@@ -173,6 +173,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "smp2-toolstack",
+        tier: Tier::Long,
         machine: Machine {
             cpus: 2,
             ..Machine::BASE

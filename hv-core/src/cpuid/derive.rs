@@ -188,7 +188,7 @@ fn hvm(raw: &Policy, host: &Policy, setup: &HvmSetup, mask: &Words) -> Policy {
     if host.xcr0_mask() & PROTECTION_KEYS == 0 {
         clear(&mut words, Feature::PKU);
     }
-    for feature in setup.unkept {
+    for feature in &setup.unkept {
         clear(&mut words, *feature);
     }
     let mut policy = guest(host, words);

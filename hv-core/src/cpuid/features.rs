@@ -74,6 +74,7 @@ impl Feature {
     pub const TSC_ADJUST: Self = feature(5, 1);
     pub const FDP_EXCP_ONLY: Self = feature(5, 6);
     pub const SMEP: Self = feature(5, 7);
+    pub const INVPCID: Self = feature(5, 10);
     pub const NO_FPU_SEL: Self = feature(5, 13);
     pub const MPX: Self = feature(5, 14);
     pub const AVX512F: Self = feature(5, 16);

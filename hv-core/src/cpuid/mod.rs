@@ -20,6 +20,8 @@ pub mod xstate;
 
 pub use policy::{Leaf, Policy, Vendor};
 
+use alloc::vec::Vec;
+
 use crate::domain::{DomainKind, Rights};
 use features::Feature;
 
@@ -47,7 +49,7 @@ pub enum TscAux {
 }
 
 /// How the hypervisor has set the CPU up, as far as guests notice.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HostSetup {
     /// See `Lfence`.
     pub lfence: Lfence,
@@ -60,11 +62,11 @@ pub struct HostSetup {
 }
 
 /// What containers keep for their vCPUs, as far as guests notice.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HvmSetup {
-    /// Features whose registers the change from one vCPU to another would leave as they are (TSC_AUX with RDTSCP and
-    /// RDPID, the breakpoint masks with DBEXT): guests do not have them.
-    pub unkept: &'static [Feature],
+    /// Features that guests do not have though the CPU does: because the change from one vCPU to another would leave their
+    /// registers as they are, or because the CPU has no such instruction inside of a container.
+    pub unkept: Vec<Feature>,
 }
 
 /// Which of the policies.
@@ -112,7 +114,7 @@ impl Policies {
         let pv_max = derive::pv_max(&host, setup);
         let pv_default = derive::pv_default(&host, setup);
         let control = derive::control(&pv_default, &host);
-        let hvm = setup.hvm.unwrap_or_default();
+        let hvm = setup.hvm.clone().unwrap_or_default();
         let hvm_max = derive::hvm_max(&raw, &host, &hvm);
         let hvm_default = derive::hvm_default(&raw, &host, &hvm);
         Self {

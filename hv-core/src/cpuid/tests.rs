@@ -71,7 +71,7 @@ pub(crate) const ALL_ON: HostSetup = HostSetup {
     lfence: Lfence::Unknown,
     tsc_aux: TscAux::PerVcpu,
     xcr0: !0,
-    hvm: Some(HvmSetup { unkept: &[] }),
+    hvm: Some(HvmSetup { unkept: Vec::new() }),
 };
 
 fn policies() -> Policies {
@@ -428,7 +428,7 @@ fn hvm_guests_are_shown_what_pv_guests_cannot_have() {
 fn tsc_aux_is_told_of_where_it_is_kept() {
     let cpu = reference_cpu().change(0x8000_0001, [0x0006_0fb1, 0, 0x77, 0xedd3_fbfd]);
     let hvm = Some(HvmSetup {
-        unkept: &[Feature::DBEXT],
+        unkept: vec![Feature::DBEXT],
     });
     let setup = HostSetup {
         tsc_aux: TscAux::Missing,

@@ -1,5 +1,6 @@
 //! What a domain in hardware containers has beside what every domain has, and what the machine must have for it.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use xen_abi::errno::Errno;
@@ -7,6 +8,7 @@ use xen_abi::hvm_op as abi;
 use xen_abi::sched::{SHUTDOWN_MAX, SHUTDOWN_reboot};
 
 use super::machine::Machine;
+use crate::cpuid::features::Feature;
 use crate::hvm::block::Block;
 use crate::hvm::svm_facts::Features;
 use crate::hvm::vmcb::{Maps, Vmcb};
@@ -50,6 +52,16 @@ pub struct Containers {
 }
 
 impl Containers {
+    /// Features of the processor that guests in them lack.
+    #[must_use]
+    pub fn missing_features(&self) -> Vec<Feature> {
+        match &self.shape {
+            // What has state of a guest's own is switched with it; no instruction needs leave.
+            BlockShape::Vmcb { .. } => Vec::new(),
+            BlockShape::Vmcs(common) => common.facts.missing_features().collect(),
+        }
+    }
+
     /// Whose extensions they are.
     #[must_use]
     pub const fn vendor(&self) -> Vendor {

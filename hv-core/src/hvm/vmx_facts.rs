@@ -6,6 +6,7 @@ use bitflags::bitflags;
 
 use super::controls::cr0::{NE, PE, PG};
 use crate::boot::cmdline::VmxOptions;
+use crate::cpuid::features::Feature;
 
 mod controls;
 
@@ -331,6 +332,21 @@ impl VmxFacts {
         } else {
             1
         }
+    }
+
+    /// Instructions that are #UD for guests, whatever the processor says of itself: there is no control for them.
+    pub fn missing_features(&self) -> impl Iterator<Item = Feature> {
+        const NEEDED: [(Secondary, Feature); 4] = [
+            (Secondary::RDTSCP, Feature::RDTSCP),
+            (Secondary::RDTSCP, Feature::RDPID),
+            (Secondary::INVPCID, Feature::INVPCID),
+            (Secondary::XSAVES, Feature::XSAVES),
+        ];
+        let controls = self.controls.secondary;
+        let missing = NEEDED
+            .iter()
+            .filter(move |(control, _)| !controls.contains(*control));
+        missing.map(|(_, feature)| *feature)
     }
 
     /// Whether nested mappings can have 1 GiB.

@@ -70,8 +70,9 @@ fn host_setup() -> HostSetup {
         // The register is not switched with the vCPU.
         tsc_aux: TscAux::Missing,
         xcr0: fpu::xcr0(),
-        // What they have of their own is switched with them.
-        hvm: super::hvm::usable().map(|_| HvmSetup { unkept: &[] }),
+        hvm: super::hvm::usable().map(|containers| HvmSetup {
+            unkept: containers.missing_features(),
+        }),
     }
 }
 

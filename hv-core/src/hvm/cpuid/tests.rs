@@ -106,7 +106,8 @@ fn an_intel_guest_sees_syscall_in_long_mode() {
 
 #[test]
 fn what_is_not_kept_is_not_there() {
-    let with = |unkept: &'static [Feature]| {
+    let with = |unkept: &[Feature]| {
+        let unkept = unkept.to_vec();
         let hvm = Some(HvmSetup { unkept });
         Policies::new(&reference_cpu(), &HostSetup { hvm, ..ALL_ON })
     };

@@ -94,6 +94,18 @@ fn what_a_vmcs_begins_with() {
 }
 
 #[test]
+fn instructions_go_with_their_controls() {
+    let missing = |bits: u64| -> Vec<Feature> {
+        let facts = facts(|r| r.secondary &= !(bits << 32)).unwrap();
+        facts.missing_features().collect()
+    };
+    assert_eq!(missing(0), []);
+    assert_eq!(missing(1 << 3), [Feature::RDTSCP, Feature::RDPID]);
+    assert_eq!(missing(1 << 12), [Feature::INVPCID]);
+    assert_eq!(missing(1 << 20), [Feature::XSAVES]);
+}
+
+#[test]
 fn why_not() {
     let refused = |change: fn(&mut Readings)| facts(change).unwrap_err();
     assert_eq!(refused(|r| r.leaf_1_ecx = !(1 << 5)), Absent::NotThere);
