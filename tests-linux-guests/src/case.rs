@@ -87,6 +87,8 @@ pub struct Case {
     pub tolerated: &'static [&'static str],
     /// Whether NMIs hit the machine while the script runs.
     pub nmis: Nmis,
+    /// Whether it is looked what of the hypervisor is mapped while dom0 runs.
+    pub exposure: Exposure,
     /// What becomes of EFI's code while the script runs.
     pub firmware: Firmware,
     /// What is said at the emulator's monitor, each line once the console shows what stands before it.
@@ -146,6 +148,15 @@ pub enum Nmis {
     Many,
 }
 
+/// What of the hypervisor is mapped while a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposure {
+    /// Nobody looks.
+    Unlooked,
+    /// The way in and out alone.
+    Least,
+}
+
 impl Case {
     /// What most cases share; they name the rest.
     pub const BASE: Self = Self {
@@ -165,6 +176,7 @@ impl Case {
         forbidden: &[],
         tolerated: &[],
         nmis: Nmis::None,
+        exposure: Exposure::Unlooked,
         firmware: Firmware::Sound,
         monitor: &[],
         seconds: 420,

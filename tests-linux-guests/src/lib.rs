@@ -12,6 +12,7 @@ pub mod console;
 pub mod debugger;
 pub mod devices;
 pub mod emulator;
+pub mod exposure;
 pub mod monitor;
 pub mod report;
 pub mod runner;

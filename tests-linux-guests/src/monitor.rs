@@ -36,6 +36,12 @@ impl NmiButton {
         }
     }
 
+    /// Where the monitor listens.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Says one line to the monitor instead. It is heard for as long as the result is kept.
     ///
     /// # Errors

@@ -5,11 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::case::{Case, FORBIDDEN, Nmis, PASSWORD, Script};
+use crate::case::{Case, Exposure, FORBIDDEN, Nmis, PASSWORD, Script};
 use crate::console::{Console, Missed};
 use crate::debugger::Debugger;
 use crate::devices::Attached;
-use crate::emulator::{self, Emulator, Files, Payload, Software, Terminal};
+use crate::emulator::{self, Emulator, Files, Hypervisor, Payload, Software, Terminal};
+use crate::exposure;
 use crate::monitor::NmiButton;
 use crate::report::{self, Check};
 
@@ -45,7 +46,9 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         kernel_line: &kernel,
     };
     let mut command = emulator::command(&case.machine, files, software, Terminal::Program);
-    let wanted = case.nmis == Nmis::Many || !case.monitor.is_empty();
+    // Xen's own way in and out lies elsewhere.
+    let looks = case.exposure == Exposure::Least && files.which == Hypervisor::Xenolith;
+    let wanted = case.nmis == Nmis::Many || looks || !case.monitor.is_empty();
     let mut button = wanted.then(|| NmiButton::attach(&mut command, case.name));
     let damage = case.firmware.damage();
     let debugger = damage.map(|_| Debugger::attach(&mut command, case.name));
@@ -68,6 +71,8 @@ pub fn run(case: &Case, files: &Files, log: &Path) -> std::io::Result<Outcome> {
         Payload::Micro => MICRO_MILESTONES,
     };
     let alive = boot(milestones, &mut console, &mut checks)
+        // One at a time has the monitor.
+        && (!looks || look(button.as_ref(), &mut checks))
         && (case.nmis == Nmis::None || press(button.as_mut(), &mut checks))
         && damage_firmware(damage.zip(debugger.as_ref()), &console, &mut checks)
         && say(
@@ -126,6 +131,19 @@ fn press(button: Option<&mut NmiButton>, checks: &mut Vec<Check>) -> bool {
             false
         }
     }
+}
+
+/// Looks what is mapped while dom0 runs.
+fn look(button: Option<&NmiButton>, checks: &mut Vec<Check>) -> bool {
+    let Some(button) = button else { return true };
+    let name = "of the hypervisor, a guest's CPU maps the way in and out alone";
+    let seen = exposure::at_cpl3(button.socket()).map_err(|error| error.to_string());
+    let verdict = seen.and_then(|listed| exposure::judge(&listed));
+    checks.push(match &verdict {
+        Ok(()) => Check::passed(name),
+        Err(why) => Check::failed(name, why.clone()),
+    });
+    verdict.is_ok()
 }
 
 /// Writes over the beginning of EFI's GetTime, whose address the hypervisor has told, where that is wanted.

@@ -1,6 +1,6 @@
 //! The list of boots.
 
-use crate::case::{Case, Firmware, Nmis, Script, Tier, Weight};
+use crate::case::{Case, Exposure, Firmware, Nmis, Script, Tier, Weight};
 use crate::devices;
 use crate::emulator::{Emulator, Linux, Loader, Machine, Reset};
 
@@ -32,6 +32,8 @@ const CASES: &[Case] = &[
     Case {
         name: "boot",
         tier: Tier::Quick,
+        // The emulator's CPU is AMD's, which does not need it.
+        expected: &["XPTI (64-bit PV only): Dom0 disabled, DomU disabled"],
         ..Case::BASE
     },
     Case {
@@ -45,6 +47,14 @@ const CASES: &[Case] = &[
         // The checks know that there is one CPU and that dom0 has two vCPUs.
         hypervisor_args: "dom0_max_vcpus=2",
         script: Script::Micro,
+        seconds: 300,
+        ..Case::BASE
+    },
+    Case {
+        name: "xpti-micro",
+        hypervisor_args: "dom0_max_vcpus=2 xpti=1",
+        script: Script::Micro,
+        exposure: Exposure::Least,
         seconds: 300,
         ..Case::BASE
     },
@@ -259,6 +269,30 @@ const CASES: &[Case] = &[
     Case {
         name: "work",
         script: Script::Guest("work"),
+        ..Case::BASE
+    },
+    Case {
+        name: "xpti-work",
+        hypervisor_args: "xpti=1",
+        script: Script::Guest("work"),
+        exposure: Exposure::Least,
+        expected: &["XPTI (64-bit PV only): Dom0 enabled, DomU enabled"],
+        ..Case::BASE
+    },
+    Case {
+        // NMIs hit between the two roots, and each CPU has a root of its own.
+        name: "smp2-xpti-nmi-work",
+        tier: Tier::Long,
+        machine: Machine {
+            cpus: 2,
+            ..Machine::BASE
+        },
+        hypervisor_args: "xpti=1",
+        nmis: Nmis::Many,
+        script: Script::Guest("work"),
+        exposure: Exposure::Least,
+        expected: &["NMI received for unknown reason"],
+        seconds: 900,
         ..Case::BASE
     },
     Case {

@@ -14,6 +14,7 @@ mod scheduler;
 mod serial;
 mod values;
 mod vmx;
+mod xpti;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use vmx::VmxOptions;
 
 use super::microcode::Wanted;
 use super::reset::Plan;
+use crate::pv::xpti::Wanted as XptiWanted;
 use diagnostic::Findings;
 use values::Switch;
 
@@ -148,6 +150,8 @@ pub struct Options {
     pub screen: ScreenOwner,
     /// `ept=`, `vpid=` and `apicv=`.
     pub vmx: VmxOptions,
+    /// `xpti=`.
+    pub xpti: XptiWanted,
 }
 
 impl Options {
@@ -192,6 +196,7 @@ impl Default for Options {
             mwait_idle: false,
             screen: ScreenOwner::Dom0,
             vmx: VmxOptions::default(),
+            xpti: XptiWanted::default(),
         }
     }
 }
@@ -353,11 +358,12 @@ impl Parser {
                 | "apicv"
                 | "ept"
                 | "vpid"
+                | "xpti"
         ) {
             return None;
         }
-        // It can be a list, too.
-        if word.name == "ept" && word.switch().is_none() {
+        // They can be lists, too.
+        if matches!(&*word.name, "ept" | "xpti") && word.switch().is_none() {
             return None;
         }
         let Some(switch) = word.switch() else {
@@ -372,6 +378,7 @@ impl Parser {
             "apicv" => options.vmx.apicv = on,
             "ept" => options.vmx.ept = on,
             "vpid" => options.vmx.vpid = on,
+            "xpti" => options.xpti = XptiWanted::all(on),
             "watchdog" => options.watchdog = if on { Watchdog::On } else { Watchdog::Off },
             "noreboot" => {
                 options.after_panic = if on {
@@ -435,6 +442,7 @@ impl Parser {
             "sched" => Self::set_scheduler,
             "vga" => Self::set_vga,
             "ept" => |parser, value| vmx::look_at_ept(value, &mut parser.findings),
+            "xpti" => |parser, value| parser.options.xpti.update(value),
             "abi" => |parser, value| {
                 parser.options.abi = AbiVersion::parse(value)?;
                 Some(())

@@ -199,7 +199,7 @@ boot_long:
     movabs rax, offset boot_high
     jmp rax
 
-.section .text.entry, "ax"
+.section .text.asm, "ax"
 .code64
 boot_high:
     # The low address goes with the first page tables, and a fault still loads CS.
@@ -213,7 +213,7 @@ boot_high:
     call start                      # start(protocol, info) -> !
     ud2
 
-.section .text.entry, "ax"
+.section .text.asm, "ax"
 .code64
 .global ap_high
 ap_high:

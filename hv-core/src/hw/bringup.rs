@@ -5,7 +5,7 @@ use hv_core::mm::{Globals, IoAccess};
 
 use super::smp::Absent;
 use super::start::{Boot, refuse};
-use super::{apic, clock, cpu, cpuid_fault, fpu, hvm, mmio, percpu, power, setup, smp, tlb};
+use super::{apic, clock, cpu, cpuid_fault, fpu, hvm, mmio, percpu, power, setup, smp, tlb, view};
 use crate::say;
 
 /// Where the local APIC is when nobody says otherwise.
@@ -144,11 +144,14 @@ fn mitigations() {
         on(smep),
         on(setup::has_smap())
     );
+    let isolation = view::isolation();
+    say!("XPTI (64-bit PV only): {isolation}");
     say!(
-        "Protections not implemented: XPTI, retpolines, IBRS/IBPB, L1TF, MDS and SRBDS buffer clearing, SSBD"
+        "Protections not implemented: retpolines, IBRS/IBPB, L1TF, MDS and SRBDS buffer clearing, SSBD"
     );
     let kept = match tlb::globals() {
         Globals::UserMappings => "stay in the TLB when CR3 is loaded",
+        Globals::Nothing if isolation.any() => "go with each load of CR3: XPTI",
         Globals::Nothing => "go with each load of CR3: CR4 is intercepted here",
     };
     say!("Guests' user mappings {kept}");

@@ -6,7 +6,7 @@ use core::mem::{offset_of, size_of};
 use hv_core::pv::frame::{GuestFrame, rflags};
 use xen_abi::arch_x86::{FLAT_RING3_CS32, FLAT_RING3_SS32};
 
-use super::layout::STACK_BLOCK;
+use super::layout::{CPU_AREAS, STACK_BLOCK};
 use super::percpu::PerCpu;
 
 /// Reason of an exit by SYSCALL (`enter_guest` returns a vector below 256 otherwise).
@@ -31,7 +31,11 @@ pub struct CpuInfo {
     pub syscall_rsp: u64,
     /// This CPU's data.
     pub percpu: *mut PerCpu,
-    _reserved: [u64; 36],
+    /// The root to load for the guest, this CPU's view (`hw/view.rs`); 0: the guest runs on its own.
+    pub guest_cr3: u64,
+    /// The guest's own root, to load on the way back from the view.
+    pub host_cr3: u64,
+    _reserved: [u64; 34],
 }
 
 const _: () = assert!(size_of::<CpuInfo>() == INFO_SIZE as usize);
@@ -40,6 +44,14 @@ const _: () =
 
 /// Bytes of `CpuInfo` at the end of a stack block.
 pub const INFO_SIZE: u64 = 528;
+
+// Far enough from each other that the instructions at which CR3 may have to change have room for a jump.
+const _: () = assert!(offset_of!(CpuInfo, host_rsp) - offset_of!(CpuInfo, regs) > 127);
+
+/// Where something of the frame's surroundings lies, seen from the block's last byte.
+const fn from_block_last(offset: usize) -> i64 {
+    1 - INFO_SIZE as i64 + offset as i64
+}
 
 /// The `CpuInfo` of the CPU that runs this.
 #[inline(always)]
@@ -56,10 +68,17 @@ core::arch::global_asm!(
     include_str!("traps.S"),
     host_rsp_from_regs = const offset_of!(CpuInfo, host_rsp) - offset_of!(CpuInfo, regs),
     host_rsp = const offset_of!(CpuInfo, host_rsp),
+    guest_cr3_from_regs = const offset_of!(CpuInfo, guest_cr3) - offset_of!(CpuInfo, regs),
+    host_cr3_from_regs = const offset_of!(CpuInfo, host_cr3) - offset_of!(CpuInfo, regs),
+    guest_cr3 = const offset_of!(CpuInfo, guest_cr3),
+    guest_cr3_from_block_last = const from_block_last(offset_of!(CpuInfo, guest_cr3)),
+    host_cr3_from_block_last = const from_block_last(offset_of!(CpuInfo, host_cr3)),
+    slot_shift = const 39,
+    cpu_areas_slot = const CPU_AREAS >> 39,
     regs = const offset_of!(CpuInfo, regs),
     block_mask = const STACK_BLOCK - 1,
-    error_from_block_last = const 1 - INFO_SIZE as i64
-        + offset_of!(CpuInfo, regs) as i64 + offset_of!(GuestFrame, error_code) as i64,
+    error_from_block_last =
+        const from_block_last(offset_of!(CpuInfo, regs) + offset_of!(GuestFrame, error_code)),
     exit_syscall = const EXIT_SYSCALL,
     exit_sysenter = const EXIT_SYSENTER,
     user_ss = const FLAT_RING3_SS32,

@@ -73,7 +73,7 @@ core::arch::global_asm!(
     ".section .bss",
     ".balign 8",
     "efi_stack: .skip 8",
-    ".section .text.entry, \"ax\"",
+    ".section .text.asm, \"ax\"",
     ".balign 16",
     // efi_call(rdi = function, rsi = five arguments) -> rax = status, rdx = whether it faulted.
     "efi_call:",

@@ -152,6 +152,7 @@ impl PtMachine for Hw {
         let root = cpu::cr3();
         // SAFETY: the same root again.
         unsafe { cpu::set_cr3(root) };
+        percpu::this().view.shown.outdate();
         if let Some(d) = HV.get().and_then(|hv| hv.domain(owner)) {
             let (d, this) = (&d, percpu::this().id);
             let others = percpu::online().filter(move |c| *c != this && d.is_dirty(*c));

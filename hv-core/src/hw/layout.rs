@@ -29,22 +29,25 @@ pub const DIRECT_LIMIT: u64 = 4 << 40;
 /// First address above the hypervisor's range.
 pub const HYPERVISOR_END: u64 = 0xffff_8800_0000_0000;
 
-/// Bytes of address space for each CPU's area.
-pub const CPU_STRIDE: u64 = 1 << 20;
+/// Bytes of address space for each CPU's area: what two tables of the last level map. All that the second maps may be seen at CPL 3
+/// by whoever can read what he may not (`hw/view.rs`).
+pub const CPU_STRIDE: u64 = 4 << 20;
 /// Size and alignment of the stack block: from any address in it the CPU's data is found.
 pub const STACK_BLOCK: u64 = 128 << 10;
 /// First mapped page of the main stack in the block; the main stack reaches to the block's end.
 pub const MAIN_STACK_PAGE: u64 = 24;
 /// Pages of each interrupt stack; a guard page lies below each.
 pub const IST_PAGES: u64 = 3;
+/// Where the second table's part begins.
+pub const WINDOWS: u64 = 2 << 20;
 /// The guest's and our GDT (16 pages), then the LDT (16 pages).
-pub const GDT_OFFSET: u64 = 0x4_0000;
+pub const GDT_OFFSET: u64 = WINDOWS;
 /// The guest's LDT.
-pub const LDT_OFFSET: u64 = 0x5_0000;
+pub const LDT_OFFSET: u64 = WINDOWS + 0x1_0000;
 /// The SYSCALL entry stubs (one executable page).
-pub const STUB_OFFSET: u64 = 0x6_0000;
+pub const STUB_OFFSET: u64 = WINDOWS + 0x2_0000;
 /// The task state segment (one page).
-pub const TSS_OFFSET: u64 = 0x6_2000;
+pub const TSS_OFFSET: u64 = WINDOWS + 0x2_2000;
 
 /// Base of a CPU's area.
 pub const fn cpu_area(cpu: CpuId) -> u64 {

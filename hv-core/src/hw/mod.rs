@@ -48,6 +48,7 @@ pub mod tlb;
 pub mod traps;
 mod vcpu_timers;
 pub mod vga;
+pub mod view;
 pub mod vmx;
 mod watchdog;
 

@@ -160,6 +160,12 @@ fn split(slot: &AtomicU64, value: u64, level: u32) -> u64 {
     new
 }
 
+/// Gives another root the entry that the shared tables have for `va` at a level, with all that is below.
+pub fn share(root: Mfn, va: u64, level: u32) {
+    let shared = entry(master(), va, level).load(Ordering::Relaxed);
+    entry(root, va, level).store(shared, Ordering::Relaxed);
+}
+
 /// Sets one 4 KiB entry (0: not present) in the shared tables and forgets the old on this CPU.
 pub fn set_page(va: u64, value: u64) {
     entry(master(), va, 1).store(value, Ordering::Relaxed);

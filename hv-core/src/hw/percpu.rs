@@ -19,6 +19,7 @@ use hv_core::time::heartbeat::Watch;
 
 use super::cpuinfo::{self, CpuInfo};
 use super::start::short_of_ram;
+use super::view::View;
 use super::{hvm, svm, vmx};
 
 /// Most vCPUs of all domains together.
@@ -130,6 +131,8 @@ pub struct PerCpu {
     pub space: Cell<*const Space<'static>>,
     /// Vector of the fault that an IRET into the guest ended with.
     pub failed_vector: Cell<u32>,
+    /// The root at CPL 3, where that is not the guest's.
+    pub view: View,
     /// Tags of HVM guests' translations.
     pub asids: Asids,
     /// What AMD-V needs of this CPU.
@@ -209,6 +212,7 @@ pub fn create(id: CpuId, apic_id: u32) -> *mut PerCpu {
         watch: Cell::new(Watch::new()),
         space: Cell::new(core::ptr::null()),
         failed_vector: Cell::new(0),
+        view: View::default(),
         asids: Asids::new(hvm::tags()),
         svm: svm::HostState::default(),
         vmx: vmx::HostState::default(),

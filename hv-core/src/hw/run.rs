@@ -19,7 +19,7 @@ use super::host::{HW, SHUTDOWN, hv};
 use super::percpu::{self, PerCpu, softirq};
 use super::{
     clock, container, context, cpu, cpuid_fault, exits, irq, mce, microcode, paging, power,
-    publish, serial_line, smp, tlb, watchdog,
+    publish, serial_line, smp, tlb, view, watchdog,
 };
 
 /// A vCPU whose state is on this CPU: a PV vCPU, where nothing else is said.
@@ -455,6 +455,7 @@ fn load(this: &PerCpu, loaded: &mut Option<Guest>, unit: Unit) -> bool {
             l.state.tsc = l.domain.tsc.lock().own.map(|own| own.clock);
             let good = context::load(&mut l.state, regs);
             note_translations(this, &l.domain);
+            view::choose(this, info, l.domain.is_control());
             cpuid_fault::follow(this, l.domain.rights);
             (Guest::Pv(l), good)
         }
@@ -507,6 +508,7 @@ fn run_guest(this: &PerCpu, l: &mut Loaded) {
         }
         lock::expect_none("a guest runs");
         percpu::count(&this.counts.exits);
+        view::before_entry(this, info);
         // SAFETY: the frame holds registers that a guest may have: CPL 3 selectors, IF set.
         let reason = unsafe { enter_guest(info) };
         exits::handle(l, reason);

@@ -6,7 +6,11 @@ use core::sync::atomic::Ordering;
 
 /// Turns on what the CPU has of the features that we build on.
 pub fn cpu_features() {
-    let mut bits = cr4::PGE | cr4::DE | cr4::MCE;
+    let mut bits = cr4::DE | cr4::MCE;
+    // With views no mapping of ours may stay in the TLB when CR3 is loaded, whatever its G bit says.
+    if !super::view::isolation().any() {
+        bits |= cr4::PGE;
+    }
     if let Some(extended) = cpu::identity().get_extended_feature_info() {
         if extended.has_fsgsbase() {
             bits |= cr4::FSGSBASE;

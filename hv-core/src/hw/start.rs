@@ -21,7 +21,7 @@ use hv_core::mm::buddy::Buddy;
 use super::layout::DIRECT_MAP;
 use super::{
     console, cpu, cpuinfo, dom0, efi, fpu, heap, high, host, memory, pages, percpu, power, serial,
-    setup, smp, tables, traps, vga,
+    setup, smp, tables, traps, vga, view,
 };
 use crate::say;
 
@@ -116,9 +116,13 @@ extern "C" fn start(protocol: u32, info: u32) -> ! {
     let acpi = read_acpi(&info);
 
     fpu::discover();
+    view::decide(command_line.options.xpti);
     setup::cpu_features();
     if setup::has_smap() {
         traps::patch_smap_sites();
+    }
+    if view::isolation().any() {
+        traps::patch_view_sites();
     }
     memory::map_ram(&memory);
     vga::map();

@@ -11,7 +11,7 @@
 # VMRUN switches CR0, CR3, CR4, EFER, CS, SS, DS, ES, GDTR, IDTR, RIP, RSP, RFLAGS and RAX by itself. FS, GS, TR, LDTR
 # and the MSRs of SYSCALL and SYSENTER are the guest's between the VMLOADs.
 
-.section .text.entry, "ax"
+.section .text.asm, "ax"
 .code64
 
 .balign 16

@@ -84,11 +84,8 @@ fn pointer(base: u64, limit: u16) -> DescriptorTablePointer {
 pub fn create_area(cpu_id: CpuId, percpu: *mut PerCpu) -> Option<*mut CpuInfo> {
     let base = cpu_area(cpu_id);
     // Interrupt stacks, each above a guard page, then the main stack at the block's end.
-    for stack in 0..IST_OF.len() as u64 {
-        map_pages(
-            base + (stack * (layout::IST_PAGES + 1) + 1) * PAGE_SIZE as u64,
-            layout::IST_PAGES,
-        )?;
+    for page in interrupt_stacks(base) {
+        map_pages(page, 1)?;
     }
     let main = layout::MAIN_STACK_PAGE;
     map_pages(
@@ -98,6 +95,8 @@ pub fn create_area(cpu_id: CpuId, percpu: *mut PerCpu) -> Option<*mut CpuInfo> {
     let info = (base + layout::STACK_BLOCK - INFO_SIZE) as *mut CpuInfo;
     // SAFETY: the pages under it were just mapped, zeroed, and are this CPU's alone.
     unsafe { (*info).percpu = percpu };
+    // SAFETY: it was just made, and stays for good.
+    let view = unsafe { &(*percpu).view };
 
     let gdt = pages::alloc_zeroed()?;
     let tss = pages::alloc_zeroed()?;
@@ -120,7 +119,16 @@ pub fn create_area(cpu_id: CpuId, percpu: *mut PerCpu) -> Option<*mut CpuInfo> {
     // Executable: from here on nobody can write it, by no address.
     paging::protect_alias(stub.addr(), PAGE_SIZE as u64);
     paging::set_page(base + layout::STUB_OFFSET, stub.addr().0 | flag::TEXT);
+    super::view::create(cpu_id, view)?;
     Some(info)
+}
+
+/// The pages of an area's interrupt stacks.
+pub fn interrupt_stacks(area: u64) -> impl Iterator<Item = u64> {
+    let pages = IST_OF.len() as u64 * (layout::IST_PAGES + 1);
+    // The first of each is its guard page.
+    let mapped = (0..pages).filter(|page| page % (layout::IST_PAGES + 1) != 0);
+    mapped.map(move |page| area + page * PAGE_SIZE as u64)
 }
 
 /// Makes a CPU's area as it was before that CPU ran: its TSS may be loaded again. The CPU is not running.

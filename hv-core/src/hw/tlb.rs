@@ -7,7 +7,7 @@ use hv_core::mm::Globals;
 
 use super::apic::{self, vector};
 use super::cpu::{self, cr4};
-use super::percpu;
+use super::{percpu, view};
 
 /// Counts flushes; a frame stamped with the value is covered by each flush that starts later.
 static CLOCK: AtomicU64 = AtomicU64::new(1);
@@ -20,14 +20,16 @@ pub fn clock() -> u32 {
 /// Guests have no global mappings: ours alone outlive a load of CR3, and those never change.
 static NO_GUEST_GLOBALS: AtomicBool = AtomicBool::new(false);
 
-/// Decides, before there is a guest, whether the guests' user mappings are global. Under another hypervisor a write
-/// of CR4 costs an exit on AMD's processors, and dropping global entries at each change of the address space takes two.
+/// Decides, before there is a guest, whether the guests' user mappings are global. With views nothing is: what is of ours would
+/// be in the TLB at CPL 3. Under another hypervisor a write of CR4 costs an exit on AMD's processors, and dropping global entries
+/// at each change of the address space takes two.
 pub fn choose_globals() {
     let identity = cpu::identity();
     let intercepted = identity
         .get_feature_info()
         .is_some_and(|f| f.has_hypervisor());
-    NO_GUEST_GLOBALS.store(intercepted && cpu::is_amd(), Ordering::Relaxed);
+    let nothing = view::isolation().any() || intercepted && cpu::is_amd();
+    NO_GUEST_GLOBALS.store(nothing, Ordering::Relaxed);
 }
 
 /// Whether the guests' user mappings are global.
@@ -72,7 +74,8 @@ fn flush_and_load(root: Option<u64>) {
             cpu::set_cr4(value);
         }
     }
-    // What HVM guests' tags lead to goes too: they get others.
+    // No copy of a guest's root from before is used again, nor what HVM guests' tags lead to: they get others.
+    this.view.shown.outdate();
     this.asids.renew_all();
     this.remote.flushed_at.store(at, Ordering::SeqCst);
     percpu::count(&this.counts.flushes);

@@ -55,8 +55,22 @@
 7:  .byte 0x0f, 0x1f, 0x00
 .endm
 
+# The instruction that follows, of five bytes or more, becomes a jump to the target where guests run on views (a call
+# becomes a call), see below. Patched at boot.
+.macro VIEW_SITE target
+.pushsection .view_sites, "a"
+    .quad 6f, \target
+.popsection
+6:
+.endm
+
 # rsp = frame of this CPU: give the run loop its registers back.
 .macro RETURN_TO_HOST
+    VIEW_SITE return_from_view
+    HOST_REGISTERS
+.endm
+
+.macro HOST_REGISTERS
     mov rsp, [rsp + {host_rsp_from_regs}]
     xor edi, edi
     xor esi, esi
@@ -116,6 +130,7 @@ trap_from_host:
     mov rdi, rsp
     mov rbp, rsp
     and rsp, -16
+    VIEW_SITE host_trap_by_view
     call host_trap
     mov rsp, rbp
     POP_GPRS
@@ -193,8 +208,10 @@ enter_guest:
     push r13
     push r14
     push r15
+    VIEW_SITE enter_by_view
     mov [rdi + {host_rsp}], rsp
     lea rsp, [rdi + {regs}]
+enter_loaded:
     POP_GPRS
     test dword ptr [rsp + 4], {exit_syscall}
     jnz 1f
@@ -219,4 +236,61 @@ guest_iret_failed:
     pop r12
     pop rbp
     pop rbx
+    ret
+
+# Views (XPTI, view.rs): at CPL 3 a CPU may be on a root that has nothing of ours but this section, the IDT, and of this CPU
+# the frame with its surroundings, the interrupt stacks, descriptor tables, TSS and SYSCALL stub. The three pieces below are
+# reached only where the boot has patched the sites above.
+#
+# In between the view is loaded at CPL 0:
+# - from an entry's first instruction to `mov cr3` in `return_from_view`. All that is touched lies in the view: the frame, and
+#   for vectors with a stack of their own that stack first.
+# - from `mov cr3` in `enter_by_view` to IRET or SYSRET. The frame again.
+# A trap there came from CPL 0. NMI, #MC, #DB and #DF can come at each instruction; their stacks are in the view. A fault of the
+# IRET (the guest's frame, a descriptor page that is not there) comes on the frame's own page, below what IRET was to load. All
+# of them end in `host_trap_by_view`, which changes to the guest's own root for the handler and back to what it has found. So
+# - one that hits between the test of CR3 and the change, here or there, is undone when that goes on;
+# - one that hits after the change back finds the view again, and does the same on top;
+# - the handler that does not come back, for a bad frame, leaves with the guest's own root in CR3, as `guest_iret_failed`
+#   needs it;
+# - one before there is a frame, on the boot's stack, is told by its stack: only the areas of CPUs lie in their slot. In a new
+#   area the frame's surroundings are zero, which is no root.
+# A trap from CPL 0 elsewhere finds a root in CR3 that is no view, and costs the comparison.
+.balign 16
+return_from_view:
+    cmp qword ptr [rsp + {guest_cr3_from_regs}], 0
+    je  1f
+    mov rcx, [rsp + {host_cr3_from_regs}]
+    mov cr3, rcx
+1:
+    HOST_REGISTERS
+
+.balign 16
+enter_by_view:
+    mov [rdi + {host_rsp}], rsp
+    lea rsp, [rdi + {regs}]
+    mov rax, [rdi + {guest_cr3}]
+    test rax, rax
+    jz  enter_loaded
+    mov cr3, rax
+    jmp enter_loaded
+
+# In place of host_trap(rdi = frame). Of the registers that it must leave as they are, rbx is saved in the frame.
+.balign 16
+host_trap_by_view:
+    mov rax, rsp
+    shr rax, {slot_shift}
+    cmp eax, {cpu_areas_slot}
+    jne host_trap
+    mov rbx, cr3
+    mov rax, rsp
+    or  rax, {block_mask}
+    cmp rbx, [rax + {guest_cr3_from_block_last}]
+    jne host_trap
+    mov rax, [rax + {host_cr3_from_block_last}]
+    mov cr3, rax
+    sub rsp, 8
+    call host_trap
+    add rsp, 8
+    mov cr3, rbx
     ret

@@ -21,6 +21,8 @@ unsafe extern "C" {
     static fixup_end: [u64; 0];
     static smap_start: [u64; 0];
     static smap_end: [u64; 0];
+    static view_start: [u64; 0];
+    static view_end: [u64; 0];
 }
 
 /// Writes STAC and CLAC over the prepared places. Call once, before the text is made read-only.
@@ -36,6 +38,32 @@ pub fn patch_smap_sites() {
         while at < end {
             let [site, code] = *at;
             (site as *mut u8).copy_from_nonoverlapping(code.to_le_bytes().as_ptr(), 3);
+            at = at.add(1);
+        }
+    }
+}
+
+/// Makes the entry code change CR3: jumps or calls to where it is done go over the prepared places. Call once, before the text
+/// is made read-only.
+pub fn patch_view_sites() {
+    const CALL: u8 = 0xe8;
+    const JMP: u8 = 0xe9;
+    let (mut at, end) = (
+        (&raw const view_start) as *const [u64; 2],
+        (&raw const view_end) as *const [u64; 2],
+    );
+    // SAFETY: the linker script bounds an array of pairs, each the address of an instruction of at least five bytes in our
+    // text, which is still writable at this point of the boot and run by no CPU, and where to go instead.
+    unsafe {
+        while at < end {
+            let [site, target] = *at;
+            let distance = target.wrapping_sub(site + 5) as u32;
+            let code = site as *mut u8;
+            if *code != CALL {
+                *code = JMP;
+            }
+            code.add(1)
+                .copy_from_nonoverlapping(distance.to_le_bytes().as_ptr(), 4);
             at = at.add(1);
         }
     }

@@ -7,7 +7,7 @@
 # The entry and the exit switch CR0, CR3, CR4, EFER, DR7, the segments, GDTR, IDTR, RIP, RSP, RFLAGS and the MSRs of SYSENTER. An
 # NMI that comes while the registers are half the guest's finds the hypervisor's stack and segments: it is like any other.
 
-.section .text.entry, "ax"
+.section .text.asm, "ax"
 .code64
 
 .balign 16

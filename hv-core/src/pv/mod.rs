@@ -9,3 +9,4 @@ pub mod msr;
 pub mod ports;
 pub mod privop;
 pub mod state;
+pub mod xpti;

@@ -14,6 +14,16 @@ pub(super) const CASES: &[Case] = &[
         ..DOMU
     },
     Case {
+        // Guests alone have it, beside a dom0 that has not.
+        name: "xpti-domu-boot",
+        machine: TWO_CPUS,
+        tier: Tier::Long,
+        hypervisor_args: "xpti=domu=1",
+        expected: &["XPTI (64-bit PV only): Dom0 disabled, DomU enabled"],
+        script: Script::Guest("domu-boot"),
+        ..DOMU
+    },
+    Case {
         name: "domu-life",
         script: Script::Guest("domu-life"),
         ..DOMU

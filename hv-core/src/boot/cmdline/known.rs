@@ -162,7 +162,6 @@ const XENS: &[&str] = &[
     "x2apic",
     "x2apic_mode",
     "x2apic_phys",
-    "xpti",
     "xsave",
     "xsm",
 ];
@@ -208,6 +207,7 @@ pub(super) fn expected(name: &str) -> &'static str {
         "sched" => "credit2 or null",
         "vga" => "a list that has keep or current; the boot loader sets the mode",
         "ept" => "a boolean, or a list of ad, pml and exec-sp",
+        "xpti" => "a boolean, or a list of default, dom0=boolean and domu=boolean",
         "abi" => "a version like 4.17",
         "ucode" => "a module's number, scan, or both",
         "reboot" => "a list of acpi, kbd, pci, efi, triple, no, warm and cold",

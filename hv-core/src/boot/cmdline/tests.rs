@@ -400,10 +400,43 @@ fn the_rest_takes_its_values() {
 }
 
 #[test]
+fn xpti_is_a_boolean_or_a_list() {
+    let wanted = |line: &str| {
+        let xpti = clean(line).xpti;
+        (xpti.dom0, xpti.domu)
+    };
+    assert_eq!(wanted(""), (None, None));
+    for (line, on) in [
+        ("xpti", true),
+        ("xpti=1", true),
+        ("no-xpti", false),
+        ("xpti=off", false),
+    ] {
+        assert_eq!(wanted(line), (Some(on), Some(on)), "{line}");
+    }
+    assert_eq!(wanted("xpti=dom0=off"), (Some(false), None));
+    assert_eq!(wanted("xpti=no-dom0,domu"), (Some(false), Some(true)));
+    assert_eq!(wanted("xpti=dom0=1 xpti=domu=0"), (Some(true), Some(false)));
+    assert_eq!(wanted("xpti=true,dom0=false"), (Some(false), Some(true)));
+    assert_eq!(wanted("xpti=domu=0,default"), (None, None));
+    assert_eq!(wanted("no-xpti xpti=default"), (None, None));
+    for bad in [
+        "xpti=dom1",
+        "xpti=dom0=maybe",
+        "no-xpti=dom0",
+        "xpti=no-default",
+    ] {
+        assert_eq!(findings(bad).len(), 1, "{bad}");
+    }
+    // A list with nonsense in it changes nothing.
+    let half = Parsed::new("xpti=dom0=1,nonsense").options.xpti;
+    assert_eq!((half.dom0, half.domu), (None, None));
+}
+
+#[test]
 fn xens_other_options_are_told_from_nonsense() {
     for word in [
         "iommu=off",
-        "no-xpti",
         "spec-ctrl=no",
         "spec_ctrl=no",
         "ivrs_ioapic[2]=00:14.0",

@@ -20,6 +20,17 @@ impl Switch {
     }
 }
 
+/// A switch in a list: `name`, `no-name` or `name=boolean`.
+pub(super) fn item(text: &str) -> Option<(&str, Switch)> {
+    if let Some((name, value)) = text.split_once('=') {
+        return Some((name, Switch::parse(value)?));
+    }
+    match text.strip_prefix("no-") {
+        Some(name) => Some((name, Switch::Off)),
+        None => Some((text, Switch::On)),
+    }
+}
+
 /// A number as C spells it: decimal, `0x` hexadecimal, or octal with a leading 0.
 pub(super) fn unsigned(text: &str) -> Option<u64> {
     let (digits, radix) = if let Some(hex) = text.strip_prefix("0x").or(text.strip_prefix("0X")) {

@@ -1,7 +1,7 @@
 //! The options of Intel's VT-x.
 
 use super::diagnostic::Findings;
-use super::values::Switch;
+use super::values::{Switch, item};
 
 /// What of VT-x may be used where the processor has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +21,6 @@ impl Default for VmxOptions {
             vpid: true,
             apicv: true,
         }
-    }
-}
-
-/// An item of a list: `name`, `no-name` or `name=boolean`.
-fn item(text: &str) -> Option<(&str, Switch)> {
-    if let Some((name, value)) = text.split_once('=') {
-        return Some((name, Switch::parse(value)?));
-    }
-    match text.strip_prefix("no-") {
-        Some(name) => Some((name, Switch::Off)),
-        None => Some((text, Switch::On)),
     }
 }
 
