@@ -29,10 +29,10 @@ pub use scheduler::{Credit2Options, RunQueueBy};
 pub use serial::{Baud, Parity, SerialSettings};
 pub use values::{AbiVersion, LogLevel, LogThreshold, VcpuRange};
 pub use vmx::VmxOptions;
+pub use xpti::XptiOptions;
 
 use super::microcode::Wanted;
 use super::reset::Plan;
-use crate::pv::xpti::Wanted as XptiWanted;
 use diagnostic::Findings;
 use values::Switch;
 
@@ -151,7 +151,7 @@ pub struct Options {
     /// `ept=`, `vpid=` and `apicv=`.
     pub vmx: VmxOptions,
     /// `xpti=`.
-    pub xpti: XptiWanted,
+    pub xpti: XptiOptions,
 }
 
 impl Options {
@@ -196,7 +196,7 @@ impl Default for Options {
             mwait_idle: false,
             screen: ScreenOwner::Dom0,
             vmx: VmxOptions::default(),
-            xpti: XptiWanted::default(),
+            xpti: XptiOptions::default(),
         }
     }
 }
@@ -378,7 +378,7 @@ impl Parser {
             "apicv" => options.vmx.apicv = on,
             "ept" => options.vmx.ept = on,
             "vpid" => options.vmx.vpid = on,
-            "xpti" => options.xpti = XptiWanted::all(on),
+            "xpti" => options.xpti = XptiOptions::all(on),
             "watchdog" => options.watchdog = if on { Watchdog::On } else { Watchdog::Off },
             "noreboot" => {
                 options.after_panic = if on {

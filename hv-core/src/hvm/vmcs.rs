@@ -280,8 +280,11 @@ impl Vmcs {
     /// The registers that are in the frame too, and the event that goes in.
     pub fn load_frame(&mut self, regs: &GuestFrame) {
         let flags = regs.rflags & FLAGS | rflags::FIXED;
-        // A step of one instruction does not go with a shadow that is over.
-        if self.shadow_ended && (self.event.is_some() || flags & rflags::TF != 0) {
+        let were = self.fields.get(Field::Rflags);
+        // Neither a step of one instruction nor interrupts that are off by now go with a shadow that is over.
+        if self.shadow_ended
+            && (self.event.is_some() || flags & rflags::TF != 0 || were & !flags & rflags::IF != 0)
+        {
             self.end_shadow();
         }
         self.shadow_ended = false;

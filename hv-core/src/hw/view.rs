@@ -7,7 +7,8 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hv_core::base::{CpuId, Mfn, PAGE_SIZE, PhysAddr};
-use hv_core::pv::xpti::{self, ARCH_CAPABILITIES, Isolation, Shown, Wanted};
+use hv_core::boot::cmdline::XptiOptions;
+use hv_core::pv::xpti::{self, ARCH_CAPABILITIES, Isolation, Shown};
 
 use super::cpuinfo::CpuInfo;
 use super::layout::{self, cpu_area};
@@ -33,7 +34,7 @@ pub struct View {
 }
 
 /// Decides, early in the boot, which guests run on views.
-pub fn decide(wanted: Wanted) {
+pub fn decide(wanted: XptiOptions) {
     let identity = cpu::identity();
     let vendor = identity.get_vendor_info();
     let vendor = vendor.as_ref().map_or("", |v| v.as_str());

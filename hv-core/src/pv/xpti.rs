@@ -10,16 +10,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::Mfn;
+use crate::boot::cmdline::XptiOptions;
 use crate::mm::pte::{ENTRIES, HYPERVISOR_SLOT_FIRST, is_hypervisor_slot};
-
-/// `xpti=`: what was asked for; `None`: what the processor needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// For the control domain.
-    pub dom0: Option<bool>,
-    /// For all others.
-    pub domu: Option<bool>,
-}
 
 /// Which PV guests run on a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +37,7 @@ pub fn is_vulnerable(vendor: &str, capabilities: Option<u64>) -> bool {
 impl Isolation {
     /// What is done for what was asked for, on a processor that has the flaw or not.
     #[must_use]
-    pub fn new(wanted: Wanted, vulnerable: bool) -> Self {
+    pub fn new(wanted: XptiOptions, vulnerable: bool) -> Self {
         Self {
             dom0: wanted.dom0.unwrap_or(vulnerable),
             domu: wanted.domu.unwrap_or(vulnerable),
@@ -130,16 +122,16 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_for_is_as_the_processor_needs() {
-        let default = Wanted::default();
+        let default = XptiOptions::default();
         assert_eq!(Isolation::new(default, true), isolation(true, true));
         assert_eq!(Isolation::new(default, false), isolation(false, false));
-        let mixed = Wanted {
+        let mixed = XptiOptions {
             dom0: Some(false),
             domu: None,
         };
         assert_eq!(Isolation::new(mixed, true), isolation(false, true));
         assert_eq!(Isolation::new(mixed, false), isolation(false, false));
-        let forced = Wanted {
+        let forced = XptiOptions {
             dom0: Some(true),
             domu: Some(false),
         };

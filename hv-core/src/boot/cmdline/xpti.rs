@@ -1,9 +1,16 @@
 //! `xpti=`: whose address space is kept apart from ours.
 
 use super::values::{Switch, item};
-use crate::pv::xpti::Wanted;
+/// `xpti=`: what was asked for; `None`: what the processor needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct XptiOptions {
+    /// For the control domain.
+    pub dom0: Option<bool>,
+    /// For all others.
+    pub domu: Option<bool>,
+}
 
-impl Wanted {
+impl XptiOptions {
     /// The same for all domains.
     pub(super) const fn all(on: bool) -> Self {
         Self {

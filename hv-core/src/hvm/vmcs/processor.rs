@@ -9,7 +9,7 @@ use crate::hvm::exit::Exit;
 use crate::hvm::processor::{
     Event, EventKind, Intercept, Processor, Register, Segment, SegmentName, attribute,
 };
-use crate::pv::frame::GuestFrame;
+use crate::pv::frame::{GuestFrame, rflags};
 
 use super::layout::{Field, event, interruptibility};
 use super::segments;
@@ -93,9 +93,17 @@ impl Processor for Vmcs {
         match place(which) {
             Place::Field(field) => {
                 self.fields.set(field, value);
-                if which == Register::Cr3 {
-                    self.directories_are_stale = true;
-                    self.forget_translations();
+                match which {
+                    Register::Cr3 => {
+                        self.directories_are_stale = true;
+                        self.forget_translations();
+                    }
+                    // No processor enters a guest behind STI whose interrupts are off.
+                    Register::Rflags if value & rflags::IF == 0 => {
+                        let held = interruptibility::STI;
+                        self.fields.switch(Field::Interruptibility, held, false);
+                    }
+                    _ => {}
                 }
             }
             Place::Guarded(index) => {

@@ -358,6 +358,34 @@ fn a_shadow_that_is_over_does_not_hold_an_event_back() {
 }
 
 #[test]
+fn what_turns_interrupts_off_behind_sti_ends_the_shadow() {
+    let behind_sti = || {
+        let mut b = Bench::running();
+        b.regs.rflags |= 1 << 9;
+        b.run(&[
+            (Field::ExitReason, 1),
+            (Field::Rflags, 0x202),
+            (Field::Interruptibility, interruptibility::STI),
+        ]);
+        assert!(b.vmcs.interrupt_shadow());
+        b
+    };
+    // An INIT.
+    let mut b = behind_sti();
+    b.vmcs.reset();
+    b.regs.rflags = 2;
+    b.vmcs.load_frame(&b.regs);
+    assert_eq!(b.field(Field::Interruptibility), 0);
+    assert_eq!(b.violation(), None);
+    // A toolstack's registers.
+    let mut b = behind_sti();
+    b.vmcs.set_interrupt_shadow(false);
+    b.regs.rflags = 2;
+    b.vmcs.load_frame(&b.regs);
+    assert_eq!(b.violation(), None);
+}
+
+#[test]
 fn a_debug_exception_shows_in_dr6() {
     let mut b = Bench::running();
     b.vmcs.write(Register::Dr6, 0xffff_0ff0 | 2);
