@@ -1,6 +1,7 @@
 //! `xpti=`: whose address space is kept apart from ours.
 
 use super::values::{Switch, item};
+
 /// `xpti=`: what was asked for; `None`: what the processor needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct XptiOptions {
