@@ -59,7 +59,6 @@ pub(super) const CASES: &[Case] = &[
     },
     Case {
         name: "bochs-pvh-hostile",
-        tier: Tier::Named,
         guests: Guests::Micro,
         kernel_args: "XTYPE=pvh XWAIT=900",
         script: Script::Guest("pvh-hostile"),
